@@ -1,0 +1,1 @@
+"""Architecture search for speech emotion recognition."""

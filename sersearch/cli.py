@@ -1,0 +1,238 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from sersearch.errors import InputError
+
+# What is heavy (torch, Ray) is imported by the command that needs it, so that --help and plan answer at once.
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Architecture search for speech emotion recognition.",
+)
+
+
+class Format(StrEnum):
+    """How facts are printed: for people, or for machines."""
+
+    text = "text"
+    json = "json"
+
+
+_Format = Annotated[Format, typer.Option("--format", help="For people, or the same facts for machines.")]
+_Run = Annotated[Path, typer.Argument(help="The run's folder.", metavar="RUN")]
+_Emotions = Annotated[
+    str | None,
+    typer.Option(help="Emotions to keep, as in anger,happiness,calm; the corpus' usual ones unless given."),
+]
+_Address = Annotated[
+    str | None,
+    typer.Option(help="A running Ray cluster, or 'auto'; without it Ray is started on this machine."),
+]
+_Store = Annotated[Path | None, typer.Option(help="The store; the one that is on record unless given.")]
+
+
+def main() -> None:
+    """Run a command; exit with 0 when done, 1 when it failed, 2 when the input was wrong."""
+    try:
+        app(standalone_mode=True)
+    except InputError as error:
+        print(f"sersearch: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _emit(facts: Any) -> None:
+    print(json.dumps(facts, indent=1, ensure_ascii=False))
+
+
+@app.command()
+def corpus(
+    name: Annotated[str, typer.Argument(help="ravdess, or any name for a folder with a manifest.csv.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The corpus' folder, or its manifest.")],
+    emotions: _Emotions = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core unless given.")] = None,
+) -> None:
+    """Say what is in a corpus: counts, speakers, durations, and what was refused and why.
+
+    Example: [bold]sersearch corpus ravdess data/RAVDESS[/bold]
+    """
+    from sersearch.corpora import examine, read_corpus
+    from sersearch.report.tables import print_survey
+
+    survey = examine(read_corpus(name, folder, _listed(emotions)), workers)
+    print_survey(survey, Console())
+    if survey.refused:
+        raise typer.Exit(2)
+
+
+@app.command()
+def features(
+    corpus: Annotated[str, typer.Option(metavar="NAME=DIR", help="The corpus, as for the command corpus.")],
+    out: Annotated[Path, typer.Option(metavar="STORE", help="Where the store is built; run again to go on.")],
+    noise: Annotated[Path | None, typer.Option(metavar="DIR", help="Any folder of audio.")] = None,
+    emotions: _Emotions = None,
+    noises: Annotated[int, typer.Option(min=0, help="Noises drawn for each clean utterance.")] = 20,
+    snrs: Annotated[int, typer.Option(min=0, help="SNRs drawn for each clean utterance.")] = 3,
+    snr_range: Annotated[str, typer.Option(metavar="LOW:HIGH", help="In dB.")] = "-10:15",
+    bands: Annotated[int, typer.Option(min=2, help="Mel bands, the paper's M.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noises and SNRs.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core unless given.")] = None,
+    skip_refused: Annotated[bool, typer.Option("--skip-refused", help="Leave out files that can't be used.")] = False,
+) -> None:
+    """Build the store: log-Mels of each utterance and of its noisy copies (Section 5.2).
+
+    Example: [bold]sersearch features --corpus ravdess=data/RAVDESS --noise data/ESC-10 --out stores/ravdess[/bold]
+    """
+    from sersearch.corpora import read_corpus
+    from sersearch.report.tables import BuildProgress
+    from sersearch.store import build_store
+
+    name, separator, folder = corpus.partition("=")
+    if not separator:
+        raise InputError(f"--corpus {corpus}: write NAME=DIR, as in --corpus ravdess=data/RAVDESS")
+    with BuildProgress() as progress:
+        store = build_store(
+            out,
+            read_corpus(name, Path(folder), _listed(emotions)),
+            noise,
+            noises=noises if noise else 0,
+            snrs=snrs if noise else 0,
+            snr_range=_snr_range(snr_range),
+            bands=bands,
+            seed=seed,
+            workers=workers,
+            skip_refused=skip_refused,
+            progress=progress,
+        )
+    rows = sum(info.rows for info in store.speakers)
+    print(f"{out}: {rows} copies of {len(store.speakers)} speakers, fingerprint {store.fingerprint}")
+
+
+@app.command()
+def search(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What to search.")],
+    run: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder; an existing run goes on.")],
+    store: _Store = None,
+    address: _Address = None,
+) -> None:
+    """Train every trial of a study that the run does not hold yet: start, or go on.
+
+    Example: [bold]sersearch search search_spaces/smoke.toml --store stores/ravdess --run runs/smoke[/bold]
+    """
+    from sersearch.run import start_run
+    from sersearch.study import load_study
+
+    _search(start_run(run, load_study(study), store), address)
+
+
+@app.command()
+def resume(run: _Run, store: _Store = None, address: _Address = None) -> None:
+    """Go on with a run, with nothing but its folder.
+
+    Example: [bold]sersearch resume runs/smoke[/bold]
+    """
+    from sersearch.run import open_run
+
+    _search(open_run(run, store), address)
+
+
+def _search(run: Any, address: str | None) -> None:
+    from sersearch.progress import SearchProgress
+    from sersearch.search import search as train
+
+    agenda, results = run.agenda(), run.ledger.results()
+    with SearchProgress(agenda, results.values()) as progress:
+        failed = train(run, agenda, progress, address)
+    if failed:
+        print(
+            f"{run.path}: {len(failed)} trials failed; `sersearch resume {run.path}` tries them again",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1)
+    print(f"{run.path}: all {len(agenda.trials)} trials are done; see them with `sersearch report {run.path}`")
+
+
+@app.command()
+def status(run: _Run, format: _Format = Format.text) -> None:
+    """Say what is done, running and left, the best so far and the time left.
+
+    Example: [bold]sersearch status runs/smoke[/bold]
+    """
+    from sersearch.report.tables import print_status, status_facts
+    from sersearch.run import open_run
+
+    facts = status_facts(open_run(run))
+    if format is Format.json:
+        _emit(facts)
+    else:
+        print_status(facts, Console())
+
+
+@app.command()
+def report(run: _Run, store: _Store = None, format: _Format = Format.text) -> None:
+    """Write the leaderboard to RUN/report and show it.
+
+    Example: [bold]sersearch report runs/smoke[/bold]
+    """
+    from sersearch.leaderboard import make_leaderboard
+    from sersearch.report import leaderboard_facts, markdown, write_report
+    from sersearch.run import open_run
+
+    board = make_leaderboard(open_run(run, store))
+    folder = write_report(run / "report", board)
+    if format is Format.json:
+        _emit(leaderboard_facts(board))
+    else:
+        print(markdown(board))
+        print(f"written to {folder}", file=sys.stderr)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything is written.")] = Path("demo"),
+) -> None:
+    """Go the whole way on generated speech, in minutes: corpus, store, search, leaderboard. Run again to go on.
+
+    Example: [bold]sersearch demo --out demo[/bold]
+    """
+    from sersearch.demo import make_demo
+
+    print("Synthetic speech (espeak-ng) and generated noise: its figures show how the tool works, nothing else.\n")
+    make_demo(out)
+    speech, store, run = out / "speech", out / "store", out / "run"
+    for words, step in (
+        (f"corpus speech {speech}", lambda: corpus("speech", speech)),
+        (
+            f"features --corpus speech={speech} --noise {out / 'noise'} --noises 2 --snrs 1 --out {store}",
+            lambda: features(f"speech={speech}", store, out / "noise", noises=2, snrs=1),
+        ),
+        (f"search {out / 'study.toml'} --run {run}", lambda: search(out / "study.toml", run)),
+        (f"report {run}", lambda: report(run)),
+    ):
+        print(f"\n$ sersearch {words}", flush=True)
+        step()
+    print("Synthetic speech: see README.md for a corpus of your own.")
+
+
+def _listed(names: str | None) -> tuple[str, ...] | None:
+    return tuple(name.strip() for name in names.split(",") if name.strip()) if names is not None else None
+
+
+def _snr_range(given: str) -> tuple[float, float]:
+    try:
+        low, high = (float(end) for end in given.split(":"))
+    except ValueError:
+        raise InputError(f"--snr-range {given}: write LOW:HIGH in dB, as in -10:15") from None
+    return low, high

@@ -1,0 +1,65 @@
+"""What every corpus is: utterances with speaker, gender and emotion."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from sersearch.errors import InputError
+
+Gender = Literal["female", "male"]
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording of one emotion by one speaker; `id` is unique in its corpus."""
+
+    id: str
+    path: Path
+    speaker: str
+    gender: Gender | None
+    emotion: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A file that can't be used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The utterances of a corpus in the order of their ids, and the files that its reader refused."""
+
+    name: str
+    utterances: tuple[Utterance, ...]
+    refused: tuple[Refusal, ...] = ()
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """The speakers' names, sorted."""
+        return tuple(sorted({utterance.speaker for utterance in self.utterances}))
+
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        """The emotions' names, sorted."""
+        return tuple(sorted({utterance.emotion for utterance in self.utterances}))
+
+
+def check_emotions(wanted: tuple[str, ...], known: Iterable[str], corpus: str) -> None:
+    """Refuse an emotion that the corpus doesn't have.
+
+    Raises:
+        InputError: names the emotion, the nearest one, and all there are.
+    """
+    choices = sorted(known)
+    if not wanted:
+        raise InputError(f"no emotion of {corpus} is wanted; choose from {', '.join(choices)}")
+    for emotion in wanted:
+        if emotion not in choices:
+            nearest = get_close_matches(emotion, choices, n=1)
+            hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+            raise InputError(f"{corpus} has no emotion {emotion!r}; {hint}choose from {', '.join(choices)}")

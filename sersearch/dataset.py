@@ -1,0 +1,246 @@
+"""The frames of a store, shared by all trials of a machine, and the minibatches made from them.
+
+Shapes: B utterances of a minibatch, T frames, M rows of the features, F = C * M coefficients a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sersearch.architecture import Configuration
+from sersearch.errors import InputError
+from sersearch.features import dct_matrix, deltas
+from sersearch.partition import PARTS, Partition
+from sersearch.store import Store
+
+# Minibatches are cut from runs of this many, sorted by length: shuffled all the same, and nearly without padding.
+MINIBATCHES_A_RUN = 50
+
+
+class Minibatch(NamedTuple):
+    """Some utterances of common emotions' indices: frames [B, T, F], lengths [B], emotions [B]."""
+
+    x_BTF: Tensor
+    lengths_B: Tensor
+    emotion_B: Tensor
+
+
+@dataclass(frozen=True)
+class Utterances:
+    """The copies of some speakers' utterances, frames on disk.
+
+    Attributes:
+        frames: one array [frames, M] a speaker, memory-mapped; read only.
+        speaker: index into `speakers` of each copy.
+        offset: first frame of each copy in its speaker's array.
+        length: frames of each copy.
+        emotion: index of each copy's emotion.
+        noisy: whether a copy is a noisy one.
+        speakers: names.
+    """
+
+    frames: tuple[NDArray[np.floating], ...]
+    speaker: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    length: NDArray[np.int64]
+    emotion: NDArray[np.int64]
+    noisy: NDArray[np.bool_]
+    speakers: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """How many copies there are."""
+        return len(self.length)
+
+    def copy(self, index: int) -> NDArray[np.floating]:
+        """The log-Mels of one copy, [T, M]; a view of the shared frames."""
+        start = self.offset[index]
+        frames: NDArray[np.floating] = self.frames[self.speaker[index]][start : start + self.length[index]]
+        return frames
+
+    def select(self, indices: NDArray[np.int64]) -> Utterances:
+        """Some of the copies, in the given order; the frames are shared."""
+        columns = ("speaker", "offset", "length", "emotion", "noisy")
+        return replace(self, **{name: getattr(self, name)[indices] for name in columns})
+
+
+def open_utterances(store: Store, speakers: Sequence[str]) -> Utterances:
+    """Map the frames of some speakers; no other speaker's file is touched."""
+    tables = [store.table(speaker) for speaker in speakers]
+    emotions = {name: index for index, name in enumerate(store.emotions)}
+    lengths = [table["frames"].to_numpy().astype(np.int64) for table in tables]
+    return Utterances(
+        frames=tuple(store.frames(speaker) for speaker in speakers),
+        speaker=np.repeat(np.arange(len(tables)), [len(length) for length in lengths]),
+        offset=np.concatenate([np.cumsum(length) - length for length in lengths]),
+        length=np.concatenate(lengths),
+        emotion=np.array([emotions[e] for table in tables for e in table["emotion"].to_pylist()], np.int64),
+        noisy=np.array([c == "noisy" for table in tables for c in table["condition"].to_pylist()], np.bool_),
+        speakers=tuple(speakers),
+    )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a trial may see: training and validation. The test partition is not in it.
+
+    Attributes:
+        train: utterances to learn from.
+        validation: utterances to stop and to select by.
+        emotions: names of the classes; a label is an index into them.
+        moments: of the log-Mels of the training utterances.
+    """
+
+    train: Utterances
+    validation: Utterances
+    emotions: tuple[str, ...]
+    moments: Moments
+
+
+def open_dataset(store: Store, partition: Partition) -> Dataset:
+    """Open training and validation of a partition; the test speakers' files stay closed.
+
+    Raises:
+        InputError: an emotion is missing in training, or the store lacks a speaker.
+    """
+    known = {speaker.speaker for speaker in store.speakers}
+    missing = [s for part in PARTS for s in partition.speakers(part) if s not in known]
+    if missing:
+        raise InputError(f"speaker {missing[0]} of the partition is not in the store: name the store it was made for")
+    train = open_utterances(store, partition.train)
+    absent = sorted(set(range(len(store.emotions))) - set(train.emotion.tolist()))
+    if absent:
+        raise InputError(
+            f"no training speaker shows {store.emotions[absent[0]]}: leave that emotion out or use another seed"
+        )
+    moments = sum_moments([speaker_moments(store, speaker) for speaker in partition.train])
+    return Dataset(train, open_utterances(store, partition.validation), store.emotions, moments)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, sum [M] and sum of outer products [M, M] of frames, in float64."""
+
+    count: int
+    total: NDArray[np.float64]
+    outer: NDArray[np.float64]
+
+    def mean(self) -> NDArray[np.float64]:
+        """Mean of each coefficient, [M]."""
+        return self.total / self.count
+
+    def covariance(self) -> NDArray[np.float64]:
+        """Covariance of the coefficients, [M, M]."""
+        return self.outer / self.count - np.outer(self.mean(), self.mean())
+
+
+def speaker_moments(store: Store, speaker: str) -> Moments:
+    """Moments of one speaker's log-Mels."""
+    frames = store.frames(speaker)
+    total, outer = np.zeros(frames.shape[1]), np.zeros((frames.shape[1], frames.shape[1]))
+    for start in range(0, len(frames), 1 << 16):
+        block = frames[start : start + (1 << 16)].astype(np.float64)
+        total += block.sum(0)
+        outer += block.T @ block
+    return Moments(len(frames), total, outer)
+
+
+def sum_moments(parts: Sequence[Moments]) -> Moments:
+    """Moments of several speakers together."""
+    return Moments(
+        sum(part.count for part in parts),
+        np.sum([part.total for part in parts], axis=0),
+        np.sum([part.outer for part in parts], axis=0),
+    )
+
+
+class View:
+    """Utterances as a configuration wants them: log-Mels or MFCCs, normalised, with or without deltas."""
+
+    def __init__(self, utterances: Utterances, configuration: Configuration, moments: Moments) -> None:
+        """Prepare the affine map from log-Mels to normalised coefficients.
+
+        Args:
+            utterances: whose frames to serve.
+            configuration: features, cepstra, deltas and normalisation.
+            moments: of the training utterances, also when these are others.
+
+        Raises:
+            InputError: the configuration's Mel bands are not the store's.
+        """
+        bands = len(moments.total)
+        if configuration.bands != bands:
+            raise InputError(
+                f"bands = {configuration.bands} was given, but the store holds {bands} Mel bands: "
+                f"set bands = {bands} or build a store with --bands {configuration.bands}"
+            )
+        self.utterances = utterances
+        self.configuration = configuration
+        matrix: NDArray[np.floating] = np.eye(bands)
+        if configuration.features == "mfccs":
+            matrix = dct_matrix(bands, configuration.cepstra)
+        shift = np.zeros(matrix.shape[1])
+        if configuration.normalisation == "corpus":
+            deviation = np.sqrt(np.diag(matrix.T @ moments.covariance() @ matrix))
+            matrix = matrix / deviation
+            shift = -moments.mean() @ matrix
+        self._matrix = matrix.astype(np.float32)
+        self._shift = shift.astype(np.float32)
+        self._static = configuration.features == "log-mels"
+
+    def frames(self, index: int) -> NDArray[np.float32]:
+        """The coefficients of one utterance, [T, F]."""
+        log_mel_TM = self.utterances.copy(index).astype(np.float32, copy=False)
+        # A diagonal matrix needs no product, and a product's rounding may depend on the number of frames.
+        scaled_TM = log_mel_TM * np.diag(self._matrix) if self._static else log_mel_TM @ self._matrix
+        x_TM = scaled_TM + self._shift
+        if self.configuration.normalisation == "utterance":
+            x_TM = (x_TM - x_TM.mean(0)) / np.maximum(x_TM.std(0), 1e-5)
+        return deltas(x_TM, self.configuration.deltas) if self.configuration.deltas else x_TM
+
+    def minibatch(self, indices: Sequence[int] | NDArray[np.int64], device: torch.device | str = "cpu") -> Minibatch:
+        """Assemble utterances, padded at the end with zeros to the longest."""
+        found = [self.frames(int(index)) for index in indices]
+        lengths = [len(x) for x in found]
+        x_BTF = np.zeros((len(found), max(lengths), found[0].shape[1]), np.float32)
+        for row, x in zip(x_BTF, found, strict=True):
+            row[: len(x)] = x
+        return Minibatch(
+            torch.from_numpy(x_BTF).to(device),
+            torch.tensor(lengths, device=device),
+            torch.from_numpy(self.utterances.emotion[np.asarray(indices)]).to(device),
+        )
+
+
+def shuffled(lengths: NDArray[np.int64], size: int, generator: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Cut all utterances into minibatches of `size` of about equal length, in random order.
+
+    Utterances are shuffled, each run of 50 minibatches is sorted by length and cut, and the minibatches are shuffled
+    again. Each utterance occurs once; one minibatch may be smaller.
+
+    Args:
+        lengths: frames of each utterance.
+        size: utterances of a minibatch.
+        generator: where the order comes from.
+    """
+    order = generator.permutation(len(lengths))
+    run = size * MINIBATCHES_A_RUN
+    batches = []
+    for start in range(0, len(order), run):
+        part = order[start : start + run]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        batches += [part[at : at + size] for at in range(0, len(part), size)]
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def by_length(lengths: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    """All utterances in minibatches of `size`, sorted by length: for evaluation, where order means nothing."""
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), size):
+        yield order[start : start + size]

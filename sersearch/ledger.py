@@ -1,0 +1,220 @@
+"""The record of a run: what is done, what is left.
+
+    RUN/run.json                        the study as resolved, the partition, the store
+    RUN/trials/KEY/trial.json           which trial this is
+    RUN/trials/KEY/attempt-NNN/         one go at it: checkpoint.pt, epochs.jsonl, best.safetensors, failure.json
+    RUN/trials/KEY/result.json          once, the result
+
+Who writes: a worker writes only in the attempt that it opened, so one that was cut off and goes on training can't touch
+another's checkpoint. `result.json` is linked into place whole, once: the first commit wins and later ones are told so.
+What a reader may find half done: an attempt without a checkpoint, a torn last line of epochs.jsonl, files named
+`.*.part` that a crash left. A trial is done when its result.json is there, and only then.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sersearch import durable
+from sersearch.errors import InputError
+from sersearch.study import Condition, Trial
+
+CHECKPOINT = "checkpoint.pt"
+WEIGHTS = "best.safetensors"
+EPOCHS = "epochs.jsonl"
+FAILURE = "failure.json"
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Figures of one epoch; losses are mean cross-entropies in nats, UA in per cent.
+
+    Attributes:
+        epoch: from 1.
+        train_loss: over the minibatches while they were learnt.
+        validation_loss: over the validation part, noisy and clean.
+        ua_noisy: validation UA under the noisy condition (noisy and clean copies).
+        ua_clean: validation UA under the clean condition.
+        seconds: wall time, evaluation included.
+    """
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    ua_noisy: float
+    ua_clean: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished trial.
+
+    Attributes:
+        trial: which one.
+        epochs: all epochs, in order.
+        best: index of the epoch of the lowest validation loss, whose weights are kept.
+        stopped: "early", or "epochs" where the limit came first.
+        parameters: trained parameters of the model.
+        confusion: of the best epoch, by condition and validation speaker: counts [emotion, predicted emotion].
+        weights: file of the best epoch's weights, relative to the trial's folder.
+        environment: versions and device that it was trained with.
+    """
+
+    trial: Trial
+    epochs: tuple[Epoch, ...]
+    best: int
+    stopped: str
+    parameters: int
+    confusion: dict[str, dict[str, list[list[int]]]]
+    weights: str
+    environment: dict[str, str]
+
+    def ua(self, condition: Condition) -> float:
+        """Validation UA of the best epoch under a condition, in per cent."""
+        epoch = self.epochs[self.best]
+        return epoch.ua_noisy if condition == "noisy" else epoch.ua_clean
+
+    def record(self) -> dict[str, Any]:
+        """The result as plain JSON."""
+        return asdict(self) | {
+            "trial": self.trial.record(),
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+        }
+
+    @staticmethod
+    def from_record(record: Mapping[str, Any]) -> Result:
+        """The inverse of `record`."""
+        return Result(
+            **{
+                **record,
+                "trial": Trial.from_record(record["trial"]),
+                "epochs": tuple(Epoch(**epoch) for epoch in record["epochs"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One go at a trial, in a folder of its own."""
+
+    trial: Trial
+    folder: Path
+
+    @property
+    def number(self) -> int:
+        """Counted from 1."""
+        return int(self.folder.name.removeprefix("attempt-"))
+
+    def checkpoint(self) -> bytes | None:
+        """The newest checkpoint of this attempt or those before it; None where there is none."""
+        for folder in sorted(self.folder.parent.glob("attempt-*"), reverse=True):
+            if folder.name <= self.folder.name and (folder / CHECKPOINT).exists():
+                return (folder / CHECKPOINT).read_bytes()
+        return None
+
+    def save(self, checkpoint: bytes, epochs: tuple[Epoch, ...]) -> None:
+        """Keep a checkpoint; `epochs` are the figures up to it."""
+        durable.write(self.folder / CHECKPOINT, checkpoint)
+        lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs)
+        (self.folder / EPOCHS).write_text(lines, encoding="utf-8")
+
+    def commit(self, result: Result, weights: bytes) -> bool:
+        """Make the result the trial's, unless it has one; then drop what no reader needs any more.
+
+        Returns:
+            Whether it was this attempt's result that was committed.
+        """
+        durable.write(self.folder / WEIGHTS, weights)
+        content = json.dumps(result.record(), indent=1).encode()
+        won = durable.write_once(self.folder.parent / RESULT, content)
+        for folder in self.folder.parent.glob("attempt-*"):
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+        if not won:
+            (self.folder / WEIGHTS).unlink(missing_ok=True)
+        return won
+
+    def fail(self, error: BaseException) -> None:
+        """Record why the attempt ended without a result."""
+        record = {
+            "error": f"{type(error).__name__}: {error}",
+            "traceback": "".join(traceback.format_exception(error)),
+        }
+        durable.write(self.folder / FAILURE, json.dumps(record, indent=1).encode())
+
+
+class Ledger:
+    """The trials of a run's folder."""
+
+    def __init__(self, run: Path) -> None:
+        """Look at a run; nothing is written or created."""
+        self.run = run
+
+    def folder(self, key: str) -> Path:
+        """Where a trial is kept."""
+        return self.run / "trials" / key
+
+    def begin(self, trial: Trial) -> Attempt:
+        """Open a new attempt; of several callers each gets a number of its own."""
+        folder = self.folder(trial.key)
+        folder.mkdir(parents=True, exist_ok=True)
+        durable.write_once(folder / "trial.json", json.dumps(trial.record(), indent=1).encode())
+        number = 1 + max((_number(path) for path in folder.glob("attempt-*")), default=0)
+        while True:
+            attempt = folder / f"attempt-{number:03}"
+            try:
+                attempt.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                durable.sync_folder(folder)
+                return Attempt(trial, attempt)
+
+    def result(self, key: str) -> Result | None:
+        """A trial's result; None while it has none.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        path = self.folder(key) / RESULT
+        try:
+            return Result.from_record(json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} is damaged ({type(error).__name__}): restore it, or delete it to train the trial again"
+            ) from None
+
+    def results(self) -> dict[str, Result]:
+        """All committed results by key."""
+        found = ((key, self.result(key)) for key in self.keys())
+        return {key: result for key, result in found if result is not None}
+
+    def keys(self) -> Iterator[str]:
+        """Keys of all trials that were ever begun, sorted."""
+        trials = self.run / "trials"
+        if trials.is_dir():
+            yield from sorted(path.name for path in trials.iterdir() if path.is_dir())
+
+    def weights(self, result: Result) -> Path:
+        """The file of a result's best weights."""
+        return self.folder(result.trial.key) / result.weights
+
+    def failure(self, key: str) -> str | None:
+        """Why the last attempt at an unfinished trial failed; None where it did not."""
+        attempts = sorted(self.folder(key).glob("attempt-*"))
+        if not attempts or not (attempts[-1] / FAILURE).exists():
+            return None
+        error: str = json.loads((attempts[-1] / FAILURE).read_bytes())["error"]
+        return error
+
+
+def _number(attempt: Path) -> int:
+    return int(attempt.name.removeprefix("attempt-"))

@@ -1,0 +1,102 @@
+"""The LDNN and the X-CLDNNs: convolutions, BLSTM, mean over time, dense layers (Section 3.3, Figure 1)."""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+from torch.nn.utils import skip_init
+
+from sersearch.architecture import Configuration, shapes
+from sersearch.models.blstm import BLSTM
+from sersearch.models.convolution import Convolutions, edge_pad, splices
+
+
+class CLDNN(nn.Module):
+    """Two X-Conv layers under an LDNN; the LDNN alone where the configuration has no kernels.
+
+    Shapes: B utterances, T frames, F = C * M coefficients a frame (statics, then deltas), N emotions.
+    """
+
+    def __init__(self, configuration: Configuration, emotions: int, generator: Generator | None = None) -> None:
+        """Build and initialise as Keras does (docs/decisions.md).
+
+        Args:
+            configuration: a feasible configuration.
+            emotions: N, how many classes there are.
+            generator: the CPU generator that the initial weights are drawn from.
+        """
+        super().__init__()
+        self.configuration = configuration
+        self.emotions = emotions
+        self.convolutions = Convolutions(configuration)
+        self.blstm = BLSTM(shapes(configuration).vector, configuration.cells)
+        widths = (2 * configuration.cells, *configuration.dense, emotions)
+        self.dense = nn.ModuleList(
+            skip_init(nn.Linear, n_in, n_out)  # type: ignore[no-untyped-call]
+            for n_in, n_out in pairwise(widths)
+        )
+        self._initialise(generator)
+
+    def forward(self, x_BTF: Tensor, lengths_B: Tensor, dropout: Generator | None = None) -> Tensor:
+        """Logits [B, N] of padded utterances [B, T, F].
+
+        Args:
+            x_BTF: frames; what lies behind an utterance's length may be anything finite.
+            lengths_B: real frames of each utterance, at least 1.
+            dropout: generator of the dropout mask while training; without it nothing is dropped.
+        """
+        vectors_BTV = self.spliced(x_BTF, lengths_B)
+        mean_BH = mean_over_frames(self.blstm(vectors_BTV, lengths_B), lengths_B)
+        return self.classify(self._drop(mean_BH, dropout))
+
+    def spliced(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
+        """Each frame's vector at the door of the BLSTM: [B, T, K * H * W'], for the LDNN the splice itself."""
+        configuration = self.configuration
+        padded_BPF = edge_pad(x_BTF, lengths_B, configuration.left, configuration.right)
+        sizes = (len(x_BTF), configuration.channels, configuration.rows, padded_BPF.shape[1])
+        padded_BCMP = padded_BPF.transpose(1, 2).reshape(sizes)
+        maps_BKHP = self.convolutions(padded_BCMP)
+        return splices(maps_BKHP, x_BTF.shape[1], self.convolutions.columns, self.convolutions.dilation)
+
+    def classify(self, c_BH: Tensor) -> Tensor:
+        """The dense layers over an utterance's representation c: [B, 2 * cells] to logits [B, N]."""
+        *hidden, last = self.dense
+        for layer in hidden:
+            c_BH = layer(c_BH).relu()
+        logits: Tensor = last(c_BH)
+        return logits
+
+    def _drop(self, c_BH: Tensor, generator: Generator | None) -> Tensor:
+        rate = self.configuration.dropout
+        if generator is None or rate == 0:
+            return c_BH
+        kept = torch.rand(c_BH.shape, generator=generator, device=generator.device) >= rate
+        return c_BH * kept.to(c_BH) / (1 - rate)
+
+    @torch.no_grad()
+    def _initialise(self, generator: Generator | None) -> None:
+        for kernel, bias in zip(self.convolutions.kernels, self.convolutions.biases, strict=True):
+            nn.init.xavier_uniform_(kernel, generator=generator)
+            bias.zero_()
+        cells = self.blstm.cells
+        for direction in (0, 1):
+            nn.init.xavier_uniform_(self.blstm.kernel[direction], generator=generator)
+            nn.init.orthogonal_(self.blstm.recurrent[direction], generator=generator)
+        self.blstm.bias.zero_()[:, cells : 2 * cells] = 1.0
+        for layer in self.dense:
+            assert isinstance(layer, nn.Linear)
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            layer.bias.zero_()
+
+
+def mean_over_frames(y_BTH: Tensor, lengths_B: Tensor) -> Tensor:
+    """Mean over each utterance's real frames: [B, T, H] to [B, H]."""
+    real_BT = torch.arange(y_BTH.shape[1], device=y_BTH.device) < lengths_B.unsqueeze(1)
+    return (y_BTH * real_BT.unsqueeze(2).to(y_BTH)).sum(1) / lengths_B.unsqueeze(1).to(y_BTH)
+
+
+def cross_entropy(logits_BN: Tensor, emotion_B: Tensor) -> Tensor:
+    """Mean cross-entropy of a minibatch in nats (Section 6.2)."""
+    loss: Tensor = F.cross_entropy(logits_BN, emotion_B)
+    return loss

@@ -1,0 +1,136 @@
+"""How a search goes, as a person sees it: a live view on a terminal, a line a finished trial elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from sersearch.agenda import Agenda
+from sersearch.architecture import Configuration
+from sersearch.ledger import Epoch, Result
+from sersearch.study import Trial
+
+
+class SearchProgress:
+    """Follows a search; use it as a context around one.
+
+    Attributes:
+        running: trials that are handed out.
+        failed: errors of the trials that failed in this session, by key.
+    """
+
+    def __init__(self, agenda: Agenda, results: Iterable[Result], console: Console | None = None) -> None:
+        """Begin with what the ledger holds."""
+        self.console = console or Console(stderr=True)
+        self.running: dict[str, Trial] = {}
+        self.failed: dict[str, str] = {}
+        self._agenda = agenda
+        self._parallel = 1
+        named = agenda.trials
+        self._done = {r.trial.key: r.epochs for r in results if r.trial.key in named}
+        self._epochs: dict[str, list[Epoch]] = {}
+        self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> Self:
+        """Show the live view, on a terminal."""
+        if self.console.is_terminal:
+            self._live.start()
+        elif self._done:
+            self.console.print(f"{len(self._done)} trials are done already", highlight=False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the live view away."""
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def started(self, trial: Trial) -> None:
+        """A trial is handed out."""
+        self.running[trial.key] = trial
+        self._epochs[trial.key] = []
+        self._parallel = max(self._parallel, len(self.running))
+
+    def epoch(self, key: str, epoch: Epoch) -> None:
+        """A trial has finished an epoch."""
+        self._epochs[key].append(epoch)
+
+    def finished(self, key: str, result: Result | None, error: str) -> None:
+        """A trial has a result, or failed with an error."""
+        name = describe(self.running.pop(key).configuration)
+        if result is None:
+            self.failed[key] = error
+            self.console.print(f"failed {key} {name}: {error}", style="red", highlight=False, markup=False)
+            return
+        self._done[key] = result.epochs
+        best = result.epochs[result.best]
+        self.console.print(
+            f"{len(self._done)}/{self._agenda.upper_bound()} {key} {name}: validation UA "
+            f"{best.ua_noisy:.2f} noisy {best.ua_clean:.2f} clean, epoch {best.epoch} of {len(result.epochs)}, "
+            f"{sum(e.seconds for e in result.epochs):.1f} s",
+            highlight=False,
+        )
+
+    def left(self) -> int:
+        """Trials that are running or still to come, at most."""
+        return self._agenda.upper_bound() - len(self._done) - len(self.failed)
+
+    def seconds_left(self) -> float | None:
+        """About how long the rest takes, from the trials that are done; None before there is one."""
+        if not self._done:
+            return None
+        mean = sum(e.seconds for epochs in self._done.values() for e in epochs) / len(self._done)
+        spent = sum(min(mean, sum(e.seconds for e in self._epochs[key])) for key in self.running)
+        return max(0.0, self.left() * mean - spent) / self._parallel
+
+    def _render(self) -> RenderableType:
+        total = self._agenda.upper_bound()
+        seconds = self.seconds_left()
+        left = "" if seconds is None else f", about {clock(seconds)} left"
+        counts = f"{len(self._done)} done, {len(self.running)} running, {self.left()} left of {total}{left}"
+        best = [(epochs[_best(epochs)]) for epochs in self._done.values()]
+        if best:
+            counts += (
+                f"; best validation UA {max(e.ua_noisy for e in best):.2f} noisy, "
+                f"{max(e.ua_clean for e in best):.2f} clean"
+            )
+        table = Table("trial", "model", "epoch", "validation loss", "UA noisy", "UA clean", box=None)
+        for key, trial in self.running.items():
+            newest = self._epochs[key][-1] if self._epochs[key] else None
+            table.add_row(key, describe(trial.configuration), *_figures(newest))
+        return Group(ProgressBar(total=max(total, 1), completed=len(self._done)), counts, table)
+
+
+def describe(configuration: Configuration) -> str:
+    """A configuration in a few words: model, features, kernels as height x width."""
+    kernels = " ".join(f"{h}x{w}" for h, w in configuration.kernels)
+    return f"{configuration.model} ({configuration.features}) {kernels}".rstrip()
+
+
+def clock(seconds: float) -> str:
+    """A duration as h:mm:ss."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _best(epochs: Sequence[Epoch]) -> int:
+    losses = [epoch.validation_loss for epoch in epochs]
+    return losses.index(min(losses))
+
+
+def _figures(epoch: Epoch | None) -> tuple[str, ...]:
+    if epoch is None:
+        return ("starting", "", "", "")
+    return (
+        str(epoch.epoch),
+        f"{epoch.validation_loss:.3f}",
+        f"{epoch.ua_noisy:.2f}",
+        f"{epoch.ua_clean:.2f}",
+    )

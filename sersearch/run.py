@@ -1,0 +1,164 @@
+"""A run: a study bound to a store and a partition, in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sersearch import durable
+from sersearch.agenda import Agenda
+from sersearch.dataset import Dataset, open_dataset
+from sersearch.errors import InputError
+from sersearch.ledger import Ledger
+from sersearch.partition import Partition, make_partition
+from sersearch.store import Store, open_store
+from sersearch.study import Study, data_digest, parse_study
+
+RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, opened.
+
+    Attributes:
+        path: the folder.
+        study: what is searched.
+        store_path: where the store is.
+        fingerprint: of the store's recipe.
+        partition: the speakers of each part.
+    """
+
+    path: Path
+    study: Study
+    store_path: Path
+    fingerprint: str
+    partition: Partition
+
+    @property
+    def data(self) -> str:
+        """Digest of the data, as trials' keys know it."""
+        return data_digest(self.fingerprint, self.partition)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The run's trials."""
+        return Ledger(self.path)
+
+    @cached_property
+    def store(self) -> Store:
+        """The store.
+
+        Raises:
+            InputError: it is not there, not whole, or not the one that the run began with.
+        """
+        store = open_store(self.store_path)
+        if store.fingerprint != self.fingerprint:
+            raise InputError(
+                f"{self.store_path}: its recipe's fingerprint is {store.fingerprint}, but the run {self.path} began "
+                f"with {self.fingerprint}: name the store it began with, or another run folder"
+            )
+        return store
+
+    def dataset(self) -> Dataset:
+        """Training and validation; the test partition stays closed."""
+        return open_dataset(self.store, self.partition)
+
+    def agenda(self) -> Agenda:
+        """The study's trials against the ledger."""
+        objective = self.study.search.objective
+        outcomes = {key: result.ua(objective) for key, result in self.ledger.results().items()}
+        return Agenda(self.study, self.data, outcomes)
+
+    def record(self) -> dict[str, Any]:
+        """The run as plain JSON."""
+        return {
+            "study": self.study.model_dump(mode="json"),
+            "store": str(self.store_path),
+            "fingerprint": self.fingerprint,
+            "partition": self.partition.model_dump(mode="json"),
+        }
+
+
+def open_run(path: Path, store: Path | None = None) -> Run:
+    """Open a run with nothing but its folder.
+
+    Args:
+        path: the folder.
+        store: where the store is now, if it was moved.
+
+    Raises:
+        InputError: it is no run, or its record is damaged.
+    """
+    file = path / RUN
+    try:
+        record = json.loads(file.read_bytes())
+        return Run(
+            path,
+            parse_study(record["study"], str(file)),
+            (store or Path(record["store"])).resolve(),
+            record["fingerprint"],
+            Partition.model_validate(record["partition"]),
+        )
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: is no run (no {RUN} there); start one with `sersearch search STUDY --run RUN`"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{file}: is damaged ({type(error).__name__}); start again with the study, the trials stay"
+        ) from None
+
+
+def start_run(path: Path, study: Study, store: Path | None = None) -> Run:
+    """Bind a study to a folder, or go on with the run that is there.
+
+    Spaces, seeds, search and resources may change between calls; what would alter trials that exist may not.
+
+    Args:
+        path: the run's folder; made if need be.
+        study: what to search.
+        store: the store; the study's own unless given.
+
+    Raises:
+        InputError: no store is named, or the folder holds another study, data or training.
+    """
+    given = store or (Path(study.store) if study.store else None)
+    if given is None:
+        raise InputError(f'study {study.name}: no store is named; add store = "..." to it or give --store STORE')
+    opened = open_store(given)
+    partition = make_partition((info.speaker for info in opened.speakers), study.partition)
+    run = Run(path, study, given.resolve(), opened.fingerprint, partition)
+    if (path / RUN).exists():
+        _check_same(open_run(path), run)
+    elif path.exists() and any(path.iterdir()):
+        raise InputError(f"{path}: holds other things and no {RUN}; name an empty or a new folder")
+    path.mkdir(parents=True, exist_ok=True)
+    durable.write(path / RUN, json.dumps(run.record(), indent=1).encode())
+    return run
+
+
+def _check_same(before: Run, now: Run) -> None:
+    old, new = _altering(before), _altering(now)
+    differs = [f"{name} was {old[name]} and is {new[name]}" for name in old if old[name] != new[name]]
+    if differs:
+        raise InputError(
+            f"{before.path}: {'; '.join(differs)}: that would alter trials that exist, so name a new run folder, "
+            f"as in --run {before.path}-2"
+        )
+
+
+def _altering(run: Run) -> Mapping[str, Any]:
+    study = run.study
+    return {
+        "the store's fingerprint": run.fingerprint,
+        "partition": study.partition.model_dump(),
+        "features": study.features,
+        "training": study.training,
+    }

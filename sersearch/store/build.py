@@ -1,0 +1,236 @@
+"""Building a store: every utterance of a corpus, its noisy copies, and their log-Mels, speaker by speaker.
+
+The bits depend on the recipe alone, neither on the number of workers nor on the order of the work.
+"""
+
+import fcntl
+import math
+import multiprocessing
+import os
+import platform
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from importlib.metadata import version
+from itertools import groupby
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Literal
+
+from sersearch.augment import check_library
+from sersearch.corpora import (
+    Corpus,
+    NoiseLibrary,
+    Refusal,
+    Survey,
+    Utterance,
+    examine,
+    read_noises,
+    sha256_of,
+)
+from sersearch.errors import InputError
+from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo, digest, sync
+from sersearch.store.reader import Store, open_store
+from sersearch.store.rows import SpeakerWriter
+
+Progress = Callable[[int, int, str], None]
+
+
+def build_store(
+    out: Path,
+    corpus: Corpus,
+    noise_folder: Path | None = None,
+    *,
+    noises: int = 20,
+    snrs: int = 3,
+    snr_range: tuple[float, float] = (-10.0, 15.0),
+    seed: int = 0,
+    dtype: Literal["float32", "float16"] = "float32",
+    workers: int | None = None,
+    skip_refused: bool = False,
+    progress: Progress | None = None,
+) -> Store:
+    """Build a store, or go on with one that was interrupted: the same call (Section 5.2).
+
+    Args:
+        out: the store's folder; must be empty, new, or hold a store of the same recipe.
+        corpus: what `read_corpus` found.
+        noise_folder: any folder of audio; may be None if no noise is drawn.
+        noises: noises drawn for each utterance, without replacement.
+        snrs: SNRs drawn for each utterance; with `noises` = `snrs` = 0 the store holds clean utterances only.
+        snr_range: lowest and highest SNR in dB.
+        seed: of all draws.
+        dtype: of the log-Mels.
+        workers: processes; None for one a core. 1 works in this process.
+        skip_refused: leave out files that can't be used, instead of raising.
+        progress: called with (rows done, rows in all, speaker) whenever a speaker is complete.
+
+    Returns:
+        The complete store.
+
+    Raises:
+        InputError: a file can't be used, the numbers make no sense, or `out` holds something else. Nothing
+            has been written then.
+    """
+    _check_numbers(noises, snrs, snr_range, noise_folder)
+    survey = examine(corpus, workers)
+    library = read_noises(noise_folder, workers) if noises and noise_folder else None
+    _check_refused(survey, library, skip_refused)
+    check_library(len(library or ()), noises)
+    recipe = Recipe(
+        corpus=corpus.name,
+        emotions=survey.corpus.emotions,
+        content=_content(survey),
+        noise_content=digest([[clip.name, clip.file_sha256] for clip in library.clips]) if library else None,
+        noises=noises,
+        snrs=snrs,
+        snr_range=snr_range,
+        seed=seed,
+        dtype=dtype,
+    )
+    with _locked(out):
+        manifest = _begin(out, recipe, survey)
+        _go_on(out, manifest, SpeakerWriter(out, recipe, library), survey.corpus, workers, progress)
+    return open_store(out)
+
+
+def _check_numbers(noises: int, snrs: int, snr_range: tuple[float, float], noise_folder: Path | None) -> None:
+    if min(noises, snrs) < 0 or (noises == 0) != (snrs == 0):
+        raise InputError(f"{noises} noises x {snrs} SNRs: give two positive numbers, or 0 and 0 for clean speech only")
+    if noises and noise_folder is None:
+        raise InputError(f"{noises} noises are to be drawn but there is no noise library; give its folder, or 0 and 0")
+    low_db, high_db = snr_range
+    if not (math.isfinite(low_db) and math.isfinite(high_db) and low_db <= high_db):
+        raise InputError(f"SNRs from {low_db:g} to {high_db:g} dB: give a finite range, the lowest first")
+
+
+def _check_refused(survey: Survey, library: NoiseLibrary | None, skip: bool) -> None:
+    refused: tuple[Refusal, ...] = survey.refused + (library.refused if library else ())
+    if refused and not skip:
+        others = f" ({len(refused) - 1} more files can't be used)" if len(refused) > 1 else ""
+        raise InputError(
+            f"{refused[0].path}: {refused[0].reason}{others}; `sersearch corpus {survey.name} DIR` lists "
+            "those of the corpus, --skip-refused leaves them out"
+        )
+    if not survey.recordings:
+        raise InputError(f"corpus {survey.name}: no utterance is left; all {len(refused)} files are refused")
+
+
+def _content(survey: Survey) -> str:
+    labels = ((recording.utterance, recording.file_sha256) for recording in survey.recordings)
+    return digest(sorted([u.id, u.speaker, u.gender or "", u.emotion, sha256] for u, sha256 in labels))
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Make the folder and hold its lock; the system lets go of it when the process ends, however it ends."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is not a folder; choose another place for the store")
+    if out.is_dir() and not (out / MANIFEST).exists():
+        foreign = sorted(path.name for path in out.iterdir() if not _is_ours(path))
+        if foreign:
+            raise InputError(f"{out}: holds other things ({foreign[0]}); choose an empty or new folder for the store")
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{out}: another build is at work there; wait for it, or choose another place") from None
+        yield
+
+
+def _is_ours(path: Path) -> bool:
+    return path.name == LOCK or (path.name.startswith(".") and path.suffix == ".part")
+
+
+def _begin(out: Path, recipe: Recipe, survey: Survey) -> Manifest:
+    """Write the manifest of a new store or check the one that is there; sweep up after a killed build."""
+    for part in out.glob(".*.part"):
+        part.unlink()
+    if not (out / MANIFEST).exists():
+        planned = {speaker: count * recipe.copies for speaker, count in survey.speakers.items()}
+        manifest = Manifest(fingerprint=recipe.fingerprint, recipe=recipe, versions=_versions(), planned=planned)
+        manifest.write(out)
+        return manifest
+    manifest = Manifest.read(out)
+    _check_recipe(out, manifest.recipe, recipe)
+    there = tuple(info for info in manifest.speakers if (out / info.file).exists())
+    for info in there:
+        if sha256_of(out / info.file) != info.sha256:
+            raise InputError(f"{out / info.file}: is damaged; delete it and run the same command again")
+    return manifest.model_copy(update={"speakers": there})
+
+
+def _check_recipe(out: Path, there: Recipe, here: Recipe) -> None:
+    differing = [name for name in Recipe.model_fields if getattr(there, name) != getattr(here, name)]
+    if differing:
+        fields = ", ".join(f"{name} ({getattr(there, name)} there, {getattr(here, name)} now)" for name in differing)
+        raise InputError(f"{out}: holds a store of another recipe: {fields}; choose another folder, or delete it")
+
+
+def _versions() -> dict[str, str]:
+    packages = ("sersearch", "numpy", "pyarrow", "soundfile", "soxr", "torch", "torchaudio")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+
+
+def _go_on(
+    out: Path,
+    manifest: Manifest,
+    write: "SpeakerWriter",
+    corpus: Corpus,
+    workers: int | None,
+    progress: Progress | None,
+) -> None:
+    """Write the speakers that are missing; the manifest names each as soon as its file is in place."""
+    missing = set(manifest.missing)
+    by_speaker = groupby(sorted(corpus.utterances, key=lambda u: (u.speaker, u.id)), key=lambda u: u.speaker)
+    jobs = [tuple(utterances) for speaker, utterances in by_speaker if speaker in missing]
+    for part, info in _results(write, jobs, workers or _cores()):
+        part.replace(out / info.file)
+        sync(out)
+        manifest = manifest.model_copy(update={"speakers": (*manifest.speakers, info)})
+        manifest.write(out)
+        if progress:
+            done = sum(info.rows for info in manifest.speakers)
+            progress(done, sum(manifest.planned.values()), info.speaker)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _results(
+    write: "SpeakerWriter", jobs: list[tuple[Utterance, ...]], workers: int
+) -> Iterator[tuple[Path, SpeakerInfo]]:
+    """Run the jobs in this process or in several, and give what they return in the order of completion."""
+    workers = min(workers, len(jobs))
+    if workers <= 1:
+        yield from map(write, jobs)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, _start_worker, (write,)) as pool:
+        futures = [pool.submit(_work, job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_writer: "SpeakerWriter"
+
+
+def _start_worker(writer: "SpeakerWriter") -> None:
+    """Keep the writer, and with it the decoded noises, from job to job; end when the parent is killed."""
+    global _writer
+    _writer = writer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
+
+
+def _work(utterances: tuple[Utterance, ...]) -> tuple[Path, SpeakerInfo]:
+    return _writer(utterances)

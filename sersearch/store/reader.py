@@ -1,0 +1,175 @@
+"""Reading a store: tables and frames mapped into memory, shared by all processes of a machine."""
+
+import os
+import tempfile
+import warnings
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sersearch.corpora import sha256_of
+from sersearch.errors import InputError
+from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo, replacing
+
+Frames = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+"""Log-Mels [T, M]."""
+
+
+def open_store(path: Path) -> "Store":
+    """Open a complete store, without reading any of its rows.
+
+    Raises:
+        InputError: it is no store or incomplete, or a file is missing or of the wrong size.
+    """
+    manifest = Manifest.read(path)
+    if manifest.missing:
+        raise InputError(
+            f"{path}: is incomplete, {len(manifest.missing)} of {len(manifest.planned)} speakers are "
+            "missing; run the same `sersearch features` again to go on"
+        )
+    store = Store(path, manifest)
+    wrong = [info.file for info in store.speakers if _size(path / info.file) != info.bytes]
+    if wrong:
+        others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise InputError(
+            f"{path / wrong[0]}{others}: missing, or not as long as written; delete what is left of it and "
+            "run the same `sersearch features` again"
+        )
+    return store
+
+
+class Store:
+    """A complete store, open for reading."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        """Read the store at `path` as its manifest says; `open_store` checks that it's whole."""
+        self.path = path
+        self.manifest = manifest
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the store was made from."""
+        return self.manifest.recipe
+
+    @property
+    def fingerprint(self) -> str:
+        """The recipe's fingerprint."""
+        return self.manifest.fingerprint
+
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        """Names of the emotions, sorted."""
+        return self.recipe.emotions
+
+    @cached_property
+    def speakers(self) -> tuple[SpeakerInfo, ...]:
+        """The speakers, sorted by name."""
+        return tuple(sorted(self.manifest.speakers, key=lambda info: info.speaker))
+
+    def table(self, speaker: str) -> pa.Table:
+        """Map the rows of one speaker into memory, a column a chunk; no other speaker's file is touched.
+
+        Raises:
+            InputError: the store has no such speaker, or the speaker's file is damaged.
+        """
+        info = self._info(speaker)
+        mappable = self._mappable(info)
+        return _read_arrow(mappable) if mappable else self._read(info)
+
+    def frames(self, speaker: str) -> Frames:
+        """Map the log-Mels [T, M] of all rows of one speaker, one row after the other, without a copy."""
+        (chunk,) = self.table(speaker).column("log_mel").chunks
+        frames: Frames = chunk.values.to_numpy(zero_copy_only=True).reshape(-1, self.recipe.bands)
+        return frames
+
+    def verify(self) -> list[str]:
+        """Read every byte; give a line for each damaged, missing or foreign file, none if all is well."""
+        known = {MANIFEST: "", LOCK: ""}
+        for info in self.speakers:
+            known[info.file] = self._fault(info)
+            known[f"arrow/{_arrow_name(info)}"] = self._arrow_fault(info)
+        here = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir()}
+        faults = {name: fault for name, fault in known.items() if fault}
+        faults.update(dict.fromkeys(here - set(known), "foreign (not written by this store; remove it)"))
+        return sorted(f"{name}: {fault}" for name, fault in faults.items())
+
+    def _info(self, speaker: str) -> SpeakerInfo:
+        for info in self.speakers:
+            if info.speaker == speaker:
+                return info
+        names = ", ".join(info.speaker for info in self.speakers)
+        raise InputError(f"{self.path}: has no speaker {speaker!r}; choose from {names}")
+
+    def _fault(self, info: SpeakerInfo) -> str:
+        path = self.path / info.file
+        if not path.is_file():
+            return "missing"
+        return "" if sha256_of(path) == info.sha256 else "damaged (not the bytes that were written)"
+
+    def _arrow_fault(self, info: SpeakerInfo) -> str:
+        path = self.path / "arrow" / _arrow_name(info)
+        if not path.is_file() or self._fault(info):
+            return ""
+        try:
+            same = _read_arrow(path).equals(self._read(info))
+        except InputError:
+            same = False
+        return "" if same else "damaged (not the rows of the Parquet file)"
+
+    def _read(self, info: SpeakerInfo) -> pa.Table:
+        """Read a Parquet file into memory."""
+        fault = self._fault(info)
+        if fault:
+            raise InputError(f"{self.path / info.file}: {fault}; delete it and run the same `sersearch features` again")
+        return pq.read_table(self.path / info.file, partitioning=None).combine_chunks()
+
+    def _mappable(self, info: SpeakerInfo) -> Path | None:
+        """Find or make a speaker's Arrow file; its name has the Parquet file's hash, so it can't be stale."""
+        private = Path(tempfile.gettempdir()) / f"sersearch-{os.getuid()}"
+        for folder in (self.path / "arrow", private):
+            path = folder / _arrow_name(info)
+            try:
+                folder.mkdir(mode=0o700 if folder == private else 0o777, exist_ok=True)
+                if folder == private and folder.stat().st_uid != os.getuid():
+                    continue
+                if not path.is_file():
+                    _write_arrow(path, self._read(info))
+                return path
+            except OSError:
+                continue
+        warnings.warn(
+            f"neither {self.path / 'arrow'} nor {private} can be written: each process holds its own frames",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return None
+
+
+def _read_arrow(path: Path) -> pa.Table:
+    try:
+        with pa.memory_map(str(path)) as file:
+            return pa.ipc.open_file(file).read_all()
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: is damaged ({reason}); delete it, it will be made again") from None
+
+
+def _write_arrow(path: Path, table: pa.Table) -> None:
+    with (
+        replacing(path) as part,
+        pa.OSFile(str(part), "wb") as file,
+        pa.ipc.new_file(file, table.schema) as writer,
+    ):
+        writer.write_table(table)
+
+
+def _arrow_name(info: SpeakerInfo) -> str:
+    return f"{info.file.removesuffix('.parquet')}-{info.sha256[:16]}.arrow"
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None

@@ -1,0 +1,167 @@
+"""The rows of a store, one copy of an utterance each: written by the speaker, made again one by one."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from sersearch.audio import Waveform, decode
+from sersearch.augment import NoisyCopy, excerpt, mix, noisy_copies, utterance_generator
+from sersearch.corpora import NoiseLibrary, Utterance, sha256_of
+from sersearch.corpora.noises import active_signal
+from sersearch.errors import InputError
+from sersearch.features import log_mel
+from sersearch.store.manifest import Recipe, SpeakerInfo, sync
+from sersearch.store.reader import Frames
+
+Row = dict[str, Any]
+
+_ROWS_PER_GROUP = 64
+
+
+def row_schema(recipe: Recipe) -> pa.Schema:
+    """Give the columns of a store; noise, snr_db and noise_offset_s are null in clean rows."""
+    value = pa.field("element", pa.float16() if recipe.dtype == "float16" else pa.float32(), nullable=False)
+    columns = [
+        ("utterance", pa.string()),
+        ("corpus", pa.string()),
+        ("speaker", pa.string()),
+        ("gender", pa.string()),
+        ("emotion", pa.string()),
+        ("condition", pa.string()),
+        ("noise", pa.string()),
+        ("snr_db", pa.float64()),
+        ("noise_offset_s", pa.float64()),
+        ("duration_s", pa.float64()),
+        ("frames", pa.int32()),
+        ("log_mel", pa.large_list(value)),
+    ]
+    optional = {"gender", "noise", "snr_db", "noise_offset_s"}
+    fields = [pa.field(name, kind, nullable=name in optional) for name, kind in columns]
+    return pa.schema(fields, metadata={"sersearch": recipe.fingerprint})
+
+
+def regenerate(row: Mapping[str, Any], recipe: Recipe, audio: Path, noise_folder: Path | None = None) -> Frames:
+    """Make a row's log-Mels again from the sound, bit for bit.
+
+    Args:
+        row: a row of the store, as `Store.table(speaker).to_pylist()` gives it; its log-Mels aren't used.
+        recipe: of the store.
+        audio: file of the row's utterance.
+        noise_folder: of the noise library; may be None for a clean row.
+
+    Returns:
+        Log-Mels [T, M].
+
+    Raises:
+        InputError: a file can't be decoded, or `noise_folder` is missing for a noisy row.
+    """
+    waveform = decode(audio, recipe.sampling_rate)
+    if row["noise"] is not None:
+        if noise_folder is None:
+            raise InputError(f"a noisy copy of {row['utterance']} needs the noise library; give its folder")
+        offset = round(row["noise_offset_s"] * recipe.sampling_rate)
+        noise = excerpt(active_signal(noise_folder / row["noise"]), offset, waveform.size)
+        waveform = mix(waveform, noise, row["snr_db"])
+    with _one_thread():
+        return log_mel(waveform, recipe.sampling_rate, recipe.bands).astype(recipe.dtype)
+
+
+class SpeakerWriter:
+    """Writes the rows of one speaker to a file beside its place, and leaves it to the caller to rename it."""
+
+    def __init__(self, out: Path, recipe: Recipe, library: NoiseLibrary | None) -> None:
+        """Write to the folder `out`, with noises out of `library`, or clean rows only if there is none."""
+        self.out = out
+        self.recipe = recipe
+        self.library = library
+        self.schema = row_schema(recipe)
+
+    def __call__(self, utterances: tuple[Utterance, ...]) -> tuple[Path, SpeakerInfo]:
+        """Write all rows of the utterances of one speaker; give the file and what it holds."""
+        first = utterances[0]
+        file = f"{quote(first.speaker, safe='')}.parquet"
+        part = self.out / f".{file}.{uuid4().hex}.part"
+        with _one_thread():
+            rows, frames = self._write(part, utterances)
+        sync(part)
+        info = SpeakerInfo(
+            speaker=first.speaker,
+            gender=first.gender,
+            utterances=len(utterances),
+            rows=rows,
+            frames=frames,
+            file=file,
+            bytes=part.stat().st_size,
+            sha256=sha256_of(part),
+        )
+        return part, info
+
+    def _write(self, part: Path, utterances: Iterable[Utterance]) -> tuple[int, int]:
+        """Write all rows in groups; give their number and their frames'."""
+        rows = (row for utterance in utterances for row in self._rows(utterance))
+        count = frames = 0
+        plain = [name for name in self.schema.names if name != "log_mel"]
+        # Neighbouring bytes of floats have little in common: split, the exponents compress.
+        split = {"use_dictionary": plain, "use_byte_stream_split": ["log_mel.list.element"]}
+        with pq.ParquetWriter(part, self.schema, compression="zstd", **split) as writer:
+            while group := list(islice(rows, _ROWS_PER_GROUP)):
+                writer.write_batch(_batch(group, self.schema))
+                count += len(group)
+                frames += sum(row["frames"] for row in group)
+        return count, frames
+
+    def _rows(self, utterance: Utterance) -> Iterator[Row]:
+        """Give the clean row of an utterance, then its noisy ones."""
+        speech = decode(utterance.path, self.recipe.sampling_rate)
+        yield self._row(utterance, speech, None)
+        if self.library:
+            generator = utterance_generator(self.recipe.seed, utterance.id)
+            recipe = self.recipe
+            for copy in noisy_copies(speech, self.library, recipe.noises, recipe.snrs, recipe.snr_range, generator):
+                yield self._row(utterance, copy.waveform, copy)
+
+    def _row(self, utterance: Utterance, waveform: Waveform, noisy: NoisyCopy | None) -> Row:
+        frames = log_mel(waveform, self.recipe.sampling_rate, self.recipe.bands).astype(self.recipe.dtype)
+        return {
+            "utterance": utterance.id,
+            "corpus": self.recipe.corpus,
+            "speaker": utterance.speaker,
+            "gender": utterance.gender,
+            "emotion": utterance.emotion,
+            "condition": "noisy" if noisy else "clean",
+            "noise": noisy.noise if noisy else None,
+            "snr_db": noisy.snr_db if noisy else None,
+            "noise_offset_s": noisy.noise_offset / self.recipe.sampling_rate if noisy else None,
+            "duration_s": waveform.size / self.recipe.sampling_rate,
+            "frames": len(frames),
+            "log_mel": frames,
+        }
+
+
+def _batch(rows: list[Row], schema: pa.Schema) -> pa.RecordBatch:
+    """Turn rows into columns, the log-Mels without going through Python's numbers."""
+    arrays = [pa.array([row[field.name] for row in rows], field.type) for field in schema if field.name != "log_mel"]
+    ends = np.cumsum([0] + [row["log_mel"].size for row in rows])
+    values = np.concatenate([row["log_mel"].ravel() for row in rows])
+    kind = schema.field("log_mel").type
+    return pa.record_batch([*arrays, pa.LargeListArray.from_arrays(ends, values, type=kind)], schema=schema)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: more are slower on matrices this small, and their number could change bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

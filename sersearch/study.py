@@ -1,0 +1,227 @@
+"""A study: spaces, data, training, seeds and search in one TOML file, and the trials that follow from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sersearch.architecture import Configuration, shapes
+from sersearch.errors import InputError
+from sersearch.partition import Partition, Shares
+from sersearch.space import KERNELS, PARAMETERS, Space, Value, explain, unknown
+
+Condition = Literal["noisy", "clean"]
+CONDITIONS: tuple[Condition, ...] = ("noisy", "clean")
+
+FEATURE_SETTINGS = ("bands", "cepstra", "deltas", "left", "right", "normalisation")
+TRAINING_SETTINGS = tuple(p for p in PARAMETERS if p not in ("model", "features", *KERNELS, *FEATURE_SETTINGS))
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Search(_Table):
+    """How trials are chosen and ranked."""
+
+    sampler: Literal["grid"] = "grid"
+    objective: Condition = "noisy"
+
+
+class Resources(_Table):
+    """What one trial takes of the cluster; several trials share a GPU by fractions."""
+
+    cpus: float = Field(1, gt=0)
+    gpus: float = Field(0, ge=0)
+
+
+class Study(_Table):
+    """What is searched, on what data, how; the defaults are the paper's."""
+
+    name: str
+    spaces: tuple[Space, ...] = Field(min_length=1)
+    store: str | None = None
+    partition: Shares = Shares()
+    features: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+    seeds: int = Field(1, ge=1)
+    search: Search = Search()
+    resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for table, valid in (("features", FEATURE_SETTINGS), ("training", TRAINING_SETTINGS)):
+            for name in getattr(self, table):
+                if name not in valid:
+                    raise ValueError(f"{table}: {unknown(name, valid)}")
+        names = [space.name for space in self.spaces]
+        for space in self.spaces:
+            if names.count(space.name) > 1:
+                raise ValueError(f"space {space.name} is named twice; each has a name of its own")
+            for source in (space.top.h, space.top.w) if space.top else ():
+                if source not in names:
+                    raise ValueError(f"space {space.name} takes its top k from {source}: add that space to the study")
+            if not space.finite and self.search.sampler == "grid":
+                raise ValueError(f"space {space.name} holds an interval, which a grid can't exhaust: list its values")
+        return self
+
+    @property
+    def settings(self) -> dict[str, Value]:
+        """The values of all parameters that the study sets for every space."""
+        return {**self.features, **self.training}
+
+
+def load_study(path: Path) -> Study:
+    """Read a study; the spaces that it names are files beside it.
+
+    Raises:
+        InputError: the file, a space or a value is not as it should be.
+    """
+    table = _read_toml(path)
+    listed = table.get("spaces", [])
+    if not isinstance(listed, list):
+        raise InputError(f'{path}: spaces = {listed!r} is no list; write spaces = ["t-cldnn-log-mels"]')
+    table["spaces"] = [_inline(path, entry) for entry in listed]
+    table.setdefault("name", path.stem)
+    if "store" in table:
+        table["store"] = str((path.parent / str(table["store"])).resolve())
+    return parse_study(table, str(path))
+
+
+def parse_study(table: Mapping[str, Any], source: str) -> Study:
+    """Validate a study's table; `source` names it in errors.
+
+    Raises:
+        InputError: one line that says what is wrong.
+    """
+    for name in table:
+        if name not in Study.model_fields:
+            raise InputError(f"{source}: {unknown(name, Study.model_fields.keys())}")
+    try:
+        study = Study.model_validate(table)
+    except ValidationError as error:
+        raise InputError(f"{source}: {_with_names(_with_hint(explain(error), error), table)}") from None
+    for space in study.spaces:
+        for _ in space.enumerate(study.settings) if space.finite else ():
+            pass
+    return study
+
+
+def _with_names(message: str, table: Mapping[str, Any]) -> str:
+    for number, space in enumerate(table.get("spaces", [])):
+        if isinstance(space, Mapping) and "name" in space:
+            message = message.replace(f"spaces.{number}", f"space {space['name']}", 1)
+    return message
+
+
+def _with_hint(message: str, error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    if first["type"] != "extra_forbidden":
+        return message
+    table, name = str(first["loc"][0]), str(first["loc"][-1])
+    tables: dict[str, type[BaseModel]] = {"partition": Shares, "search": Search, "resources": Resources}
+    valid = tables.get(table)
+    return f"{table}: {unknown(name, valid.model_fields.keys())}" if valid else message
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; name a study, as in search_spaces/smoke.toml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is not TOML: {error}") from None
+
+
+def _inline(study: Path, entry: Any) -> Any:
+    if not isinstance(entry, str):
+        return entry
+    path = study.parent / f"{entry.removesuffix('.toml')}.toml"
+    if not path.exists():
+        near = ", ".join(sorted(p.stem for p in study.parent.glob("*.toml") if p != study)) or "none"
+        raise InputError(f"{study}: space {entry} is not beside it; files there are {near}")
+    return {"name": path.stem} | _read_toml(path)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One model to train: its configuration, its seed and the data it learns from.
+
+    Attributes:
+        configuration: how it is built and trained.
+        seed: which repetition it is, from 0.
+        data: digest of the store's recipe and the partition.
+        key: hash of all three; every bit of a trial's randomness comes from it.
+    """
+
+    configuration: Configuration
+    seed: int
+    data: str
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Derive the key."""
+        object.__setattr__(self, "key", digest([self.configuration.canonical(), self.seed, self.data]))
+
+    def record(self) -> dict[str, Any]:
+        """The trial as plain JSON."""
+        return {
+            "key": self.key,
+            "configuration": self.configuration.canonical(),
+            "seed": self.seed,
+            "data": self.data,
+        }
+
+    @staticmethod
+    def from_record(record: Mapping[str, Any]) -> Trial:
+        """The inverse of `record`."""
+        configuration = Configuration.model_validate(record["configuration"])
+        return Trial(configuration, record["seed"], record["data"])
+
+
+def digest(content: Any) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of canonical JSON."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def data_digest(fingerprint: str, partition: Partition) -> str:
+    """What a trial's key knows of its data: the store's fingerprint and the partition."""
+    return digest([fingerprint, partition.model_dump(mode="json")])
+
+
+def configurations(space: Space, study: Study, scores: Mapping[str, Scores]) -> list[Configuration] | None:
+    """The feasible configurations of a space, or None while the spaces that it builds on are not complete.
+
+    Args:
+        space: one of the study's.
+        study: for the settings and the objective.
+        scores: of each space that is complete, its configurations with their mean validation UA in per cent.
+    """
+    found = [c for c in space.enumerate(study.settings) if shapes(c).feasible]
+    if space.top is None:
+        return found
+    if space.top.h not in scores or space.top.w not in scores:
+        return None
+    best_h = _best(scores[space.top.h], ("h1", "h2"), space.top.k)
+    best_w = _best(scores[space.top.w], ("w1", "w2"), space.top.k)
+    return [c for c in found if (c.h1, c.h2) in best_h and (c.w1, c.w2) in best_w]
+
+
+Scores = Sequence[tuple[Configuration, float]]
+
+
+def _best(scores: Scores, names: tuple[str, str], k: int) -> set[tuple[int, int]]:
+    """The k best distinct kernels; ties go to the smaller ones."""
+    sizes = [((getattr(c, names[0]), getattr(c, names[1])), score) for c, score in scores]
+    ranked = sorted(sizes, key=lambda entry: (-entry[1], entry[0]))
+    return set(list(dict.fromkeys(size for size, _ in ranked))[:k])

@@ -1,0 +1,171 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sersearch.architecture import Configuration, parameters, shapes
+from sersearch.models import CLDNN
+from sersearch.models.blstm import BLSTM, reverse_within
+from tests import literal
+
+LENGTHS = (3, 21, 1)
+SMALL = {"maps": 5, "cells": 6, "dense": (7, 4)}
+
+
+def table_2() -> list[Configuration]:
+    h = [(h1, h2) for h1 in range(4, 10) for h2 in (3, 4)]
+    w = [(w1, w2) for w1 in range(3, 9) for w2 in (2, 3)]
+    made = [Configuration(model="LDNN", features=f, **SMALL) for f in ("log-mels", "mfccs")]
+    for f in ("log-mels", "mfccs"):
+        made += [Configuration(model="T-CLDNN", features=f, w1=a, w2=b, **SMALL) for a, b in w]
+        made += [Configuration(model="FST-CLDNN", features=f, w1=a, w2=b, **SMALL) for a, b in w]
+    made += [Configuration(model="S-CLDNN", h1=a, h2=b, **SMALL) for a, b in h]
+    made += [Configuration(model="S-CLDNN", h1=a, h2=3, **SMALL) for a in range(10, 31)]
+    made += [Configuration(model="ST-CLDNN", h1=a, h2=b, w1=c, w2=d, **SMALL) for a, b in h for c, d in w]
+    return made
+
+
+def beyond_the_paper() -> list[Configuration]:
+    return [
+        Configuration(model="ST-CLDNN", h1=4, h2=3, w1=3, w2=2, deltas=2, **SMALL),
+        Configuration(model="LDNN", deltas=1, left=0, right=0, **SMALL),
+        Configuration(model="T-CLDNN", w1=2, w2=1, left=20, right=9, bands=7, cepstra=3, **SMALL),
+        Configuration(model="FST-CLDNN", w1=9, w2=3, bands=23, cepstra=20, features="mfccs", **SMALL),
+        Configuration(model="S-CLDNN", h1=1, h2=2, left=2, right=0, bands=12, cepstra=3, **SMALL),
+        Configuration(model="FST-CLDNN", w1=3, w2=2, **SMALL | {"dense": ()}),
+    ]
+
+
+def named(configuration: Configuration) -> str:
+    c = configuration
+    return f"{c.model}-{c.features}-{c.h1}x{c.w1}-{c.h2}x{c.w2}"
+
+
+def batch(configuration: Configuration, garbage: float = 9.0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    size = configuration.rows * configuration.channels
+    x = torch.randn(len(LENGTHS), max(LENGTHS), size, generator=generator, dtype=torch.float64)
+    for row, length in enumerate(LENGTHS):
+        x[row, length:] = garbage
+    return x, torch.tensor(LENGTHS)
+
+
+def build(configuration: Configuration) -> CLDNN:
+    model = CLDNN(configuration, 6, torch.Generator().manual_seed(1)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(
+                parameter.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+            )
+    return model
+
+
+@pytest.mark.parametrize("configuration", table_2() + beyond_the_paper(), ids=named)
+def test_same_numbers_and_gradients_as_the_literal_model(configuration: Configuration) -> None:
+    model = build(configuration)
+    x, lengths = batch(configuration)
+    weight = torch.randn(len(LENGTHS), 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+    fast = model(x, lengths)
+    fast_gradients = torch.autograd.grad((fast * weight).sum(), list(model.parameters()))
+    slow = torch.stack([literal.logits(model, x[row, :length]) for row, length in enumerate(LENGTHS)])
+    slow_gradients = torch.autograd.grad((slow * weight).sum(), list(model.parameters()))
+
+    torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-10)
+    for ours, theirs in zip(fast_gradients, slow_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "configuration", [c for c in table_2() if named(c).endswith(("3x1", "1x3", "None"))], ids=named
+)
+def test_parameters_are_those_of_the_arithmetic(configuration: Configuration) -> None:
+    model = CLDNN(configuration, 6)
+    counted = parameters(configuration, 6)
+    assert sum(p.numel() for p in model.convolutions.parameters()) == counted.cnn
+    assert sum(p.numel() for p in model.blstm.parameters()) == counted.blstm
+    assert sum(p.numel() for p in model.dense.parameters()) == counted.mlp
+
+
+def test_padding_reaches_nothing() -> None:
+    configuration = Configuration(model="ST-CLDNN", h1=5, h2=3, w1=4, w2=2, **SMALL)
+    model = build(configuration)
+    x, lengths = batch(configuration, garbage=1.0)
+    other, _ = batch(configuration, garbage=-1e6)
+    torch.testing.assert_close(model(x, lengths), model(other, lengths), rtol=0, atol=0)
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(0, 2**31))
+@settings(deadline=None, max_examples=40)
+def test_blstm_equals_torch_packed(lengths: list[int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    ours = BLSTM(4, 3).double()
+    theirs = torch.nn.LSTM(4, 3, bidirectional=True, batch_first=True).double()
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        for direction, suffix in enumerate(("", "_reverse")):
+            getattr(theirs, f"weight_ih_l0{suffix}").copy_(ours.kernel[direction])
+            getattr(theirs, f"weight_hh_l0{suffix}").copy_(ours.recurrent[direction])
+            getattr(theirs, f"bias_ih_l0{suffix}").copy_(ours.bias[direction])
+            getattr(theirs, f"bias_hh_l0{suffix}").zero_()
+    x = torch.randn(len(lengths), max(lengths), 4, generator=generator, dtype=torch.float64)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor(lengths), True, enforce_sorted=False)
+    expected, _ = torch.nn.utils.rnn.pad_packed_sequence(theirs(packed)[0], batch_first=True)
+    found = ours(x, torch.tensor(lengths))
+    for row, length in enumerate(lengths):
+        torch.testing.assert_close(found[row, :length], expected[row, :length], rtol=1e-12, atol=1e-12)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4))
+@settings(deadline=None)
+def test_reversing_twice_is_nothing(lengths: list[int]) -> None:
+    x = torch.arange(len(lengths) * 9.0).reshape(len(lengths), 9, 1)
+    counts = torch.tensor(lengths)
+    once = reverse_within(x, counts)
+    for row, length in enumerate(lengths):
+        assert once[row, :length].tolist() == x[row, :length].flip(0).tolist()
+    assert torch.equal(reverse_within(once, counts), x)
+
+
+def test_initialisation_is_keras() -> None:
+    model = CLDNN(Configuration(model="ST-CLDNN", h1=4, h2=3, w1=3, w2=2), 6, torch.Generator().manual_seed(0))
+    fans = [(4 * 3, 32 * 4 * 3), (32 * 3 * 2, 32 * 3 * 2)]
+    for kernel, (fan_in, fan_out) in zip(model.convolutions.kernels, fans, strict=True):
+        limit = math.sqrt(6 / (fan_in + fan_out))
+        assert 0.95 * limit < kernel.abs().max() <= limit
+        assert abs(kernel.mean()) < 0.1 * limit
+    vector = shapes(model.configuration).vector
+    limit = math.sqrt(6 / (vector + 512))
+    for direction in (0, 1):
+        assert 0.99 * limit < model.blstm.kernel[direction].abs().max() <= limit
+        recurrent = model.blstm.recurrent[direction]
+        torch.testing.assert_close(recurrent.T @ recurrent, torch.eye(128), rtol=0, atol=1e-5)
+    assert model.blstm.bias.unflatten(1, (4, 128)).mean(2).tolist() == [[0, 1, 0, 0]] * 2
+    for layer in model.dense:
+        assert isinstance(layer, torch.nn.Linear)
+        assert layer.weight.abs().max() <= math.sqrt(6 / sum(layer.weight.shape))
+        assert not layer.bias.any()
+
+
+def test_same_generator_same_weights_and_no_global_randomness() -> None:
+    configuration = Configuration(model="T-CLDNN", w1=3, w2=2, **SMALL)
+    before = torch.get_rng_state()
+    first = CLDNN(configuration, 6, torch.Generator().manual_seed(7))
+    second = CLDNN(configuration, 6, torch.Generator().manual_seed(7))
+    for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_dropout_keeps_the_mean_and_the_rate() -> None:
+    configuration = Configuration(model="LDNN", **SMALL, dropout=0.2)
+    model = build(configuration)
+    ones = torch.ones(400, 500, dtype=torch.float64)
+    dropped = model._drop(ones, torch.Generator().manual_seed(0))
+    assert set(dropped.unique().tolist()) == {0.0, 1.25}
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.01)
+    assert torch.equal(model._drop(ones, None), ones)
