@@ -212,18 +212,19 @@ def demo(
     print("Synthetic speech (espeak-ng) and generated noise: its figures show how the tool works, nothing else.\n")
     make_demo(out)
     speech, store, run = out / "speech", out / "store", out / "run"
-    for words, step in (
-        (f"corpus speech {speech}", lambda: corpus("speech", speech)),
-        (
-            f"features --corpus speech={speech} --noise {out / 'noise'} --noises 2 --snrs 1 --out {store}",
-            lambda: features(f"speech={speech}", store, out / "noise", noises=2, snrs=1),
-        ),
-        (f"search {out / 'study.toml'} --run {run}", lambda: search(out / "study.toml", run)),
-        (f"report {run}", lambda: report(run)),
-    ):
-        print(f"\n$ sersearch {words}", flush=True)
-        step()
+    _say(f"corpus speech {speech}")
+    corpus("speech", speech)
+    _say(f"features --corpus speech={speech} --noise {out / 'noise'} --noises 2 --snrs 1 --out {store}")
+    features(f"speech={speech}", store, out / "noise", noises=2, snrs=1)
+    _say(f"search {out / 'study.toml'} --run {run}")
+    search(out / "study.toml", run)
+    _say(f"report {run}")
+    report(run)
     print("Synthetic speech: see README.md for a corpus of your own.")
+
+
+def _say(words: str) -> None:
+    print(f"\n$ sersearch {words}", flush=True)
 
 
 def _listed(names: str | None) -> tuple[str, ...] | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sersearch.architecture import Configuration
 from sersearch.errors import InputError
-from sersearch.features import dct_matrix, deltas
+from sersearch.features import Moments, dct_matrix, deltas, sum_moments
 from sersearch.partition import PARTS, Partition
 from sersearch.store import Store
 
@@ -119,45 +119,8 @@ def open_dataset(store: Store, partition: Partition) -> Dataset:
         raise InputError(
             f"no training speaker shows {store.emotions[absent[0]]}: leave that emotion out or use another seed"
         )
-    moments = sum_moments([speaker_moments(store, speaker) for speaker in partition.train])
+    moments = sum_moments(store.moments(speaker) for speaker in partition.train)
     return Dataset(train, open_utterances(store, partition.validation), store.emotions, moments)
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Count, sum [M] and sum of outer products [M, M] of frames, in float64."""
-
-    count: int
-    total: NDArray[np.float64]
-    outer: NDArray[np.float64]
-
-    def mean(self) -> NDArray[np.float64]:
-        """Mean of each coefficient, [M]."""
-        return self.total / self.count
-
-    def covariance(self) -> NDArray[np.float64]:
-        """Covariance of the coefficients, [M, M]."""
-        return self.outer / self.count - np.outer(self.mean(), self.mean())
-
-
-def speaker_moments(store: Store, speaker: str) -> Moments:
-    """Moments of one speaker's log-Mels."""
-    frames = store.frames(speaker)
-    total, outer = np.zeros(frames.shape[1]), np.zeros((frames.shape[1], frames.shape[1]))
-    for start in range(0, len(frames), 1 << 16):
-        block = frames[start : start + (1 << 16)].astype(np.float64)
-        total += block.sum(0)
-        outer += block.T @ block
-    return Moments(len(frames), total, outer)
-
-
-def sum_moments(parts: Sequence[Moments]) -> Moments:
-    """Moments of several speakers together."""
-    return Moments(
-        sum(part.count for part in parts),
-        np.sum([part.total for part in parts], axis=0),
-        np.sum([part.outer for part in parts], axis=0),
-    )
 
 
 class View:

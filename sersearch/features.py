@@ -3,6 +3,9 @@
 Shapes: N sample, T frame, M Mel band, K cepstrum.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -99,3 +102,42 @@ def deltas(features: Features, order: int = 2) -> Features:
     windows_TMW = np.lib.stride_tricks.sliding_window_view(padded, kernels.shape[1], axis=0)
     differences_TOM: Features = np.einsum("tmw,ow->tom", windows_TMW, kernels)
     return differences_TOM.reshape(len(features), -1)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What the mean and the covariance of frames follow from, and so those of any linear map of them.
+
+    Attributes:
+        count: number of frames.
+        total: their sum [M], in float64.
+        outer: the sum of their outer products [M, M], in float64.
+    """
+
+    count: int
+    total: npt.NDArray[np.float64]
+    outer: npt.NDArray[np.float64]
+
+    def mean(self) -> npt.NDArray[np.float64]:
+        """Mean of each coefficient, [M]."""
+        return self.total / self.count
+
+    def covariance(self) -> npt.NDArray[np.float64]:
+        """Covariance of the coefficients, [M, M]."""
+        return self.outer / self.count - np.outer(self.mean(), self.mean())
+
+
+def moments_of(frames: npt.NDArray[np.floating]) -> Moments:
+    """Count and sum frames [T, M]."""
+    x_TM = torch.from_numpy(frames).double()
+    return Moments(len(frames), x_TM.sum(0).numpy(), (x_TM.T @ x_TM).numpy())
+
+
+def sum_moments(parts: Iterable[Moments]) -> Moments:
+    """Moments of all frames together."""
+    found = list(parts)
+    return Moments(
+        sum(part.count for part in found),
+        np.sum([part.total for part in found], axis=0),
+        np.sum([part.outer for part in found], axis=0),
+    )

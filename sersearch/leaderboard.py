@@ -27,7 +27,7 @@ from sersearch.architecture import Configuration, Features, Model
 from sersearch.dataset import Dataset, Utterances, View, open_utterances
 from sersearch.ledger import Result
 from sersearch.models import CLDNN
-from sersearch.paper import TABLE_4, in_table_2
+from sersearch.paper import TABLE_4, is_papers_space
 from sersearch.run import Run
 from sersearch.statistics import unweighted_accuracy
 from sersearch.study import CONDITIONS, Condition
@@ -115,7 +115,8 @@ def _winner(group: Group, candidates: dict[Configuration, list[Result]], conditi
         return -mean, results[0].parameters, results[0].trial.key
 
     configuration, results = min(candidates.items(), key=rank)
-    paper = TABLE_4.get((group[1], group[2]), {}) if all(map(in_table_2, candidates)) else {}
+    _, model, features = group
+    paper = TABLE_4.get((model, features), {}) if is_papers_space(model, features, candidates) else {}
     return Row(
         space=group[0],
         configuration=configuration,

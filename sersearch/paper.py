@@ -1,5 +1,8 @@
 """Figures of the paper that a run can be held against: Tables 2 and 4."""
 
+from collections.abc import Iterable
+from itertools import product
+
 from sersearch.architecture import Configuration, Features, Model
 from sersearch.study import Condition
 
@@ -19,20 +22,18 @@ TABLE_4: dict[tuple[Model, Features], dict[Condition, float]] = {
 """Test UA in per cent on eNTERFACE'05, in the paper's order of rows."""
 
 
-def in_table_2(configuration: Configuration) -> bool:
-    """Whether a configuration lies in the ranges of Table 2 (the LDNN has none)."""
-    c = configuration
-    spectral, temporal = (c.h1, c.h2), (c.w1, c.w2)
-    match c.model:
-        case "LDNN":
-            return True
-        case "S-CLDNN":
-            return _within(spectral, H1, H2)
-        case "ST-CLDNN":
-            return _within(spectral, H1, H2) and _within(temporal, W1, W2)
-        case _:
-            return _within(temporal, W1, W2)
+def table_2(model: Model, features: Features) -> set[tuple[tuple[int, int], ...]]:
+    """The kernels ((h1, w1), (h2, w2)) that the paper tries for a model; of the ST's it trains some alone."""
+    rows = 40 if features == "log-mels" else 13
+    heights = {"S-CLDNN": (H1, H2), "ST-CLDNN": (H1, H2), "FST-CLDNN": ((rows,), (1,))}.get(model, ((1,), (1,)))
+    widths = ((1,), (1,)) if model == "S-CLDNN" else (W1, W2)
+    if model == "LDNN":
+        return {()}
+    return {((h1, w1), (h2, w2)) for h1, w1, h2, w2 in product(heights[0], widths[0], heights[1], widths[1])}
 
 
-def _within(kernels: tuple[int | None, int | None], first: range, second: range) -> bool:
-    return kernels[0] in first and kernels[1] in second
+def is_papers_space(model: Model, features: Features, candidates: Iterable[Configuration]) -> bool:
+    """Whether candidates are those of Table 2, all of them, or for the ST some."""
+    kernels = {candidate.kernels for candidate in candidates}
+    papers = table_2(model, features)
+    return kernels <= papers if model == "ST-CLDNN" else kernels == papers

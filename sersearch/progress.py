@@ -68,7 +68,9 @@ class SearchProgress:
         name = describe(self.running.pop(key).configuration)
         if result is None:
             self.failed[key] = error
-            self.console.print(f"failed {key} {name}: {error}", style="red", highlight=False, markup=False)
+            self.console.print(
+                f"failed {key} {name}: {error}", style="red", highlight=False, markup=False, soft_wrap=True
+            )
             return
         self._done[key] = result.epochs
         best = result.epochs[result.best]
@@ -77,6 +79,7 @@ class SearchProgress:
             f"{best.ua_noisy:.2f} noisy {best.ua_clean:.2f} clean, epoch {best.epoch} of {len(result.epochs)}, "
             f"{sum(e.seconds for e in result.epochs):.1f} s",
             highlight=False,
+            soft_wrap=True,
         )
 
     def left(self) -> int:

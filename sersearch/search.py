@@ -25,7 +25,7 @@ from ray.tune.search import Searcher
 
 from sersearch.agenda import Agenda
 from sersearch.dataset import Dataset
-from sersearch.ledger import Attempt, Epoch, Result
+from sersearch.ledger import Epoch, Ledger, Result
 from sersearch.run import Run, open_run
 from sersearch.study import Trial
 from sersearch.trial import Training, run_epochs
@@ -165,28 +165,34 @@ class _Trainable(tune.Trainable):
     """One trial on a worker; a step is an epoch. The worker is reused for the next trial."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._key: str = config["key"]
-        trial = Trial.from_record(config["trial"])
-        run, data = _open(Path(config["run"]))
+        self._config = config
         self._training: Training | None = None
-        self._attempt: Attempt | None = None
-        if run.ledger.result(trial.key) is None:
-            self._attempt = run.ledger.begin(trial)
-            self._training = Training(trial, data, "cuda" if run.study.resources.gpus else "cpu")
-            self._epochs = run_epochs(self._training, self._attempt)
 
     def step(self) -> dict[str, Any]:
-        if self._training is None or self._attempt is None:
-            return {"key": self._key, "done": True}
+        trial = Trial.from_record(self._config["trial"])
+        ledger = Ledger(Path(self._config["run"]))
+        if self._training is None:
+            if ledger.result(trial.key):
+                return {"key": trial.key, "done": True}
+            self._attempt = ledger.begin(trial)
         try:
-            epoch = next(self._epochs, None)
-            if self._training.finished:
-                # The generator commits the result behind its last epoch: before Ray is told.
-                next(self._epochs, None)
+            epoch = self._advance(trial)
         except Exception as error:  # any failure of a trial is recorded, and the search goes on
             self._attempt.fail(error)
-            return {"key": self._key, "done": True}
-        return {"key": self._key, "epoch": vars(epoch) if epoch else None, "done": self._training.finished}
+            return {"key": trial.key, "done": True}
+        assert self._training
+        return {"key": trial.key, "epoch": vars(epoch) if epoch else None, "done": self._training.finished}
+
+    def _advance(self, trial: Trial) -> Epoch | None:
+        if self._training is None:
+            run, data = _open(Path(self._config["run"]))
+            self._training = Training(trial, data, "cuda" if run.study.resources.gpus else "cpu")
+            self._epochs = run_epochs(self._training, self._attempt)
+        epoch = next(self._epochs, None)
+        if self._training.finished:
+            # The generator commits the result behind its last epoch: before Ray is told.
+            next(self._epochs, None)
+        return epoch
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.setup(new_config)

@@ -47,10 +47,7 @@ def test_shapes_are_those_of_the_literal_convolution(configuration: Configuratio
 def test_what_shrinks_in_table_2() -> None:
     for model in ("T-CLDNN", "FST-CLDNN"):
         shrunk = {
-            (w1, w2)
-            for w1 in range(3, 9)
-            for w2 in (2, 3)
-            if shapes(Configuration(model=model, w1=w1, w2=w2)).shrunk  # type: ignore[arg-type]
+            (w1, w2) for w1 in range(3, 9) for w2 in (2, 3) if shapes(Configuration(model=model, w1=w1, w2=w2)).shrunk
         }
         assert shrunk == {(7, 3), (8, 3)}
 

@@ -18,7 +18,7 @@ SMALL = {"maps": 5, "cells": 6, "dense": (7, 4)}
 def table_2() -> list[Configuration]:
     h = [(h1, h2) for h1 in range(4, 10) for h2 in (3, 4)]
     w = [(w1, w2) for w1 in range(3, 9) for w2 in (2, 3)]
-    made = [Configuration(model="LDNN", features=f, **SMALL) for f in ("log-mels", "mfccs")]
+    made: list[Configuration] = [Configuration(model="LDNN", features=f, **SMALL) for f in ("log-mels", "mfccs")]
     for f in ("log-mels", "mfccs"):
         made += [Configuration(model="T-CLDNN", features=f, w1=a, w2=b, **SMALL) for a, b in w]
         made += [Configuration(model="FST-CLDNN", features=f, w1=a, w2=b, **SMALL) for a, b in w]
@@ -57,8 +57,8 @@ def build(configuration: Configuration) -> CLDNN:
     model = CLDNN(configuration, 6, torch.Generator().manual_seed(1)).double()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.05 * torch.randn(
-                parameter.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+            parameter.add_(
+                0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
             )
     return model
 

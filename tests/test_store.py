@@ -429,3 +429,12 @@ def test_several_processes_make_arrow_files_at_once(store: Path, tiny_store: Sto
     assert sums == [expected] * 2
     assert len(list((store / "arrow").iterdir())) == 6
     assert open_store(store).verify() == []
+
+
+def test_moments_are_those_of_the_frames(tiny_store: Store) -> None:
+    speaker = tiny_store.speakers[0].speaker
+    frames = tiny_store.frames(speaker).astype(np.float64)
+    moments = tiny_store.moments(speaker)
+    assert moments.count == len(frames)
+    np.testing.assert_allclose(moments.mean(), frames.mean(0), rtol=1e-9)
+    np.testing.assert_allclose(moments.covariance(), np.cov(frames.T, bias=True), rtol=1e-6)

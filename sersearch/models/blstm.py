@@ -3,17 +3,14 @@
 import torch
 from torch import Tensor, nn
 
+from sersearch.models.filtering import correlate
+from sersearch.models.recurrence import recur, reverse_within
 
-def reverse_within(x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
-    """Reverse each sequence within its own length; what lies behind it stays where it is. Its own inverse."""
-    step_T = torch.arange(x_BTF.shape[1], device=x_BTF.device)
-    mirrored_BT = lengths_B.unsqueeze(1) - 1 - step_T
-    index_BT = torch.where(mirrored_BT >= 0, mirrored_BT, step_T)
-    return x_BTF.gather(1, index_BT.unsqueeze(2).expand(-1, -1, x_BTF.shape[2]))
+__all__ = ["BLSTM", "reverse_within"]
 
 
 class BLSTM(nn.Module):
-    """Two one-way LSTMs, the second over each sequence reversed within its own length.
+    """Two one-way LSTMs, the second from each sequence's own last frame.
 
     An LSTM is causal, so what follows a sequence's last frame can't reach its real outputs: padding needs no packing.
     Gates are in the order input, forget, cell, output; one bias a gate, as in Keras. Peepholes there are none.
@@ -34,18 +31,21 @@ class BLSTM(nn.Module):
 
     def forward(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
         """Run both directions: [B, T, F] to [B, T, 2 * cells]; outputs behind a sequence's end mean nothing."""
-        ahead = self._run(0, x_BTF)
-        back = self._run(1, reverse_within(x_BTF, lengths_B))
-        return torch.cat((ahead, reverse_within(back, lengths_B)), dim=2)
+        return self.over_windows(x_BTF.transpose(0, 1), lengths_B, 1).transpose(0, 1)
 
-    def _run(self, direction: int, x_BTF: Tensor) -> Tensor:
-        state = x_BTF.new_zeros(1, x_BTF.shape[0], self.cells)
-        # torch keeps a second bias; a constant zero there leaves the one of eq. 6-9.
-        weights = [
-            self.kernel[direction],
-            self.recurrent[direction],
-            self.bias[direction],
-            torch.zeros_like(self.bias[direction]),
-        ]
-        y_TBH, _, _ = torch.lstm(x_BTF.transpose(0, 1), (state, state), weights, True, 1, 0.0, False, False, False)
-        return y_TBH.transpose(0, 1)
+    def over_windows(self, x_PBV: Tensor, lengths_B: Tensor, columns: int, dilation: int = 1) -> Tensor:
+        """Run both directions over windows of frames that are never gathered.
+
+        Args:
+            x_PBV: [P, B, V]; step t's input is x[t + j * dilation] for j in range(columns), each of the V * columns
+                inputs of a step at v * columns + j.
+            lengths_B: steps of each sequence, at least 1; P - (columns - 1) * dilation is the longest.
+            columns: frames of a window.
+            dilation: frames from one of them to the next.
+
+        Returns:
+            [T, B, 2 * cells].
+        """
+        kernel_GVJ = self.kernel.view(2 * 4 * self.cells, -1, columns)
+        gates_TBG = correlate(x_PBV, kernel_GVJ, dilation)
+        return recur(gates_TBG, self.recurrent, self.bias, lengths_B)

@@ -31,6 +31,7 @@ from sersearch.corpora import (
     sha256_of,
 )
 from sersearch.errors import InputError
+from sersearch.features import BANDS
 from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo, digest, sync
 from sersearch.store.reader import Store, open_store
 from sersearch.store.rows import SpeakerWriter
@@ -47,6 +48,7 @@ def build_store(
     snrs: int = 3,
     snr_range: tuple[float, float] = (-10.0, 15.0),
     seed: int = 0,
+    bands: int = BANDS,
     dtype: Literal["float32", "float16"] = "float32",
     workers: int | None = None,
     skip_refused: bool = False,
@@ -62,6 +64,7 @@ def build_store(
         snrs: SNRs drawn for each utterance; with `noises` = `snrs` = 0 the store holds clean utterances only.
         snr_range: lowest and highest SNR in dB.
         seed: of all draws.
+        bands: number of Mel bands M.
         dtype: of the log-Mels.
         workers: processes; None for one a core. 1 works in this process.
         skip_refused: leave out files that can't be used, instead of raising.
@@ -88,6 +91,7 @@ def build_store(
         snrs=snrs,
         snr_range=snr_range,
         seed=seed,
+        bands=bands,
         dtype=dtype,
     )
     with _locked(out):

@@ -1,8 +1,11 @@
 """Reading a store: tables and frames mapped into memory, shared by all processes of a machine."""
 
+import math
 import os
 import tempfile
 import warnings
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pyarrow.parquet as pq
 
 from sersearch.corpora import sha256_of
 from sersearch.errors import InputError
+from sersearch.features import Moments
 from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo, replacing
 
 Frames = npt.NDArray[np.float32] | npt.NDArray[np.float16]
@@ -86,6 +90,10 @@ class Store:
         frames: Frames = chunk.values.to_numpy(zero_copy_only=True).reshape(-1, self.recipe.bands)
         return frames
 
+    def moments(self, speaker: str) -> Moments:
+        """Give the moments of a speaker's frames as the build counted them."""
+        return _unpack_moments(self.table(speaker).schema.metadata)
+
     def verify(self) -> list[str]:
         """Read every byte; give a line for each damaged, missing or foreign file, none if all is well."""
         known = {MANIFEST: "", LOCK: ""}
@@ -125,7 +133,9 @@ class Store:
         fault = self._fault(info)
         if fault:
             raise InputError(f"{self.path / info.file}: {fault}; delete it and run the same `sersearch features` again")
-        return pq.read_table(self.path / info.file, partitioning=None).combine_chunks()
+        with pq.ParquetFile(self.path / info.file) as file:
+            kept = {key: file.metadata.metadata[key] for key in (b"sersearch", b"count", b"moments")}
+            return file.read().combine_chunks().replace_schema_metadata(kept)
 
     def _mappable(self, info: SpeakerInfo) -> Path | None:
         """Find or make a speaker's Arrow file; its name has the Parquet file's hash, so it can't be stale."""
@@ -173,3 +183,16 @@ def _arrow_name(info: SpeakerInfo) -> str:
 
 def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
+
+
+def pack_moments(moments: Moments) -> dict[str, str]:
+    """Give the metadata of a Parquet file that keeps the moments of its frames."""
+    packed = np.vstack([moments.total, moments.outer])
+    return {"count": str(moments.count), "moments": b64encode(packed.tobytes()).decode()}
+
+
+def _unpack_moments(metadata: Mapping[bytes, bytes]) -> Moments:
+    packed = np.frombuffer(b64decode(metadata[b"moments"]))
+    bands = math.isqrt(packed.size)  # M + M x M numbers
+    packed = packed.reshape(bands + 1, bands)
+    return Moments(int(metadata[b"count"]), packed[0], packed[1:])

@@ -18,9 +18,9 @@ from sersearch.augment import NoisyCopy, excerpt, mix, noisy_copies, utterance_g
 from sersearch.corpora import NoiseLibrary, Utterance, sha256_of
 from sersearch.corpora.noises import active_signal
 from sersearch.errors import InputError
-from sersearch.features import log_mel
+from sersearch.features import Moments, log_mel, moments_of, sum_moments
 from sersearch.store.manifest import Recipe, SpeakerInfo, sync
-from sersearch.store.reader import Frames
+from sersearch.store.reader import Frames, pack_moments
 
 Row = dict[str, Any]
 
@@ -108,7 +108,8 @@ class SpeakerWriter:
     def _write(self, part: Path, utterances: Iterable[Utterance]) -> tuple[int, int]:
         """Write all rows in groups; give their number and their frames'."""
         rows = (row for utterance in utterances for row in self._rows(utterance))
-        count = frames = 0
+        count = 0
+        moments: list[Moments] = []
         plain = [name for name in self.schema.names if name != "log_mel"]
         # Neighbouring bytes of floats have little in common: split, the exponents compress.
         split = {"use_dictionary": plain, "use_byte_stream_split": ["log_mel.list.element"]}
@@ -116,8 +117,10 @@ class SpeakerWriter:
             while group := list(islice(rows, _ROWS_PER_GROUP)):
                 writer.write_batch(_batch(group, self.schema))
                 count += len(group)
-                frames += sum(row["frames"] for row in group)
-        return count, frames
+                moments.extend(moments_of(row["log_mel"]) for row in group)
+            total = sum_moments(moments)
+            writer.add_key_value_metadata(pack_moments(total))
+        return count, total.count
 
     def _rows(self, utterance: Utterance) -> Iterator[Row]:
         """Give the clean row of an utterance, then its noisy ones."""

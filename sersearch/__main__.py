@@ -1,0 +1,5 @@
+"""`python -m sersearch` is `sersearch`."""
+
+from sersearch.cli import main
+
+main()

@@ -1,0 +1,139 @@
+"""Filters over time with fewer multiplications, as exact as the plain sum but for rounding.
+
+A window of J frames that moves one frame at a time is a filter of J taps, and filters are products of polynomials:
+evaluate both factors at enough points, multiply the values, interpolate. Between matrices this pays a great deal,
+because evaluation and interpolation are cheap beside the products. Transposing the algorithm (Winograd, Arithmetic
+Complexity of Computations, 1980) gives a filter's `outputs` consecutive values from `outputs + taps - 1` inputs.
+
+Shapes: Q frames, R rows (any number of sequences side by side), V inputs, G outputs, J taps; n tiles, N frames of a
+tile, M products.
+"""
+
+import math
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# Frames of a tile when the points lie on the unit circle: fewer mean more products, more mean larger transforms.
+CIRCLE = 64
+
+
+def correlate(x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int = 1) -> Tensor:
+    """Slide a window of J frames over x: y[q] = sum over j of kernel[:, :, j] x[q + j * dilation].
+
+    Args:
+        x_QRV: [Q, R, V], at least as many frames as the window spans.
+        kernel_GVJ: [G, V, J].
+        dilation: frames from one frame of the window to the next.
+
+    Returns:
+        [Q - (J - 1) * dilation, R, G].
+    """
+    frames, rows, _ = x_QRV.shape
+    taps = kernel_GVJ.shape[2]
+    if taps == 1:
+        return functional.linear(x_QRV, kernel_GVJ[:, :, 0])
+    # Every dilation-th frame is a sequence of its own, beside the others.
+    x_QRV = functional.pad(x_QRV, (0, 0, 0, 0, 0, -frames % dilation))
+    y_QRG: Tensor = _Correlation.apply(x_QRV.reshape(-1, dilation * rows, x_QRV.shape[2]), kernel_GVJ)  # type: ignore[no-untyped-call]
+    return y_QRG.view(-1, rows, len(kernel_GVJ))[: frames - (taps - 1) * dilation]
+
+
+class Algorithm(NamedTuple):
+    """How to filter a tile: y = output @ ((input @ x) * (kernel @ w)), x of N frames, w of J taps, M products."""
+
+    input_MN: Tensor
+    kernel_MJ: Tensor
+    output_mM: Tensor
+
+
+@cache
+def algorithm(taps: int) -> Algorithm:
+    """The algorithm for so many taps, in float64."""
+    return _on_the_line(taps) if taps < 4 else _on_the_circle(taps, max(CIRCLE, 2 * taps))
+
+
+def _on_the_line(taps: int) -> Algorithm:
+    """Real points 0, 1, -1, 2, infinity: one product each (Toom and Cook). More or larger points lose digits."""
+    points = torch.tensor([0.0, 1.0, -1.0, 2.0], dtype=torch.float64)
+    size = len(points) + 1
+    infinity = torch.zeros(1, size, dtype=torch.float64)
+    infinity[0, -1] = 1
+
+    def evaluate(length: int) -> Tensor:
+        return torch.cat((points.unsqueeze(1) ** torch.arange(length), infinity[:, -length:]))
+
+    return Algorithm(torch.linalg.inv(evaluate(size)).T, evaluate(taps), evaluate(size - taps + 1).T)
+
+
+def _on_the_circle(taps: int, size: int) -> Algorithm:
+    """The roots of unity: 1 and -1 take one product, a conjugate pair three, and rounding errors don't grow."""
+    angle_MN = torch.outer(torch.arange(1, size // 2), torch.arange(size)).double() * (2 * math.pi / size)
+    cos, sin = angle_MN.cos(), angle_MN.sin()
+    ones = torch.ones(1, size, dtype=torch.float64)
+    signs = (-1.0) ** torch.arange(size, dtype=torch.float64).unsqueeze(0)
+    evaluate = torch.cat((ones, signs, cos, sin, cos + sin))
+    interpolate = torch.cat((ones, signs, 2 * (cos - sin), -2 * (cos + sin), 2 * sin)) / size
+    return Algorithm(interpolate, evaluate[:, :taps], evaluate[:, : size - taps + 1].T)
+
+
+class _Correlation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_QRV: Tensor, kernel_GVJ: Tensor) -> Tensor:
+        taps = kernel_GVJ.shape[2]
+        frames = len(x_QRV) - taps + 1
+        input_MN, kernel_MJ, output_mM = (matrix.to(x_QRV) for matrix in algorithm(taps))
+        tiles = -(-frames // len(output_mM))
+        products_MRV = _tiles_to_products(input_MN, x_QRV, len(output_mM), tiles)
+        kernel_MGV = _combine(kernel_MJ, kernel_GVJ)
+        products_MRG = products_MRV @ kernel_MGV.transpose(1, 2)
+        ctx.save_for_backward(products_MRV, kernel_GVJ)
+        y_QRG = _products_to_tiles(output_mM, products_MRG, tiles).reshape(-1, x_QRV.shape[1], len(kernel_GVJ))
+        return y_QRG[:frames]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor]:
+        products_MRV, kernel_GVJ = ctx.saved_tensors
+        d_y_QRG = gradients[0]
+        taps = kernel_GVJ.shape[2]
+        input_MN, kernel_MJ, output_mM = (matrix.to(d_y_QRG) for matrix in algorithm(taps))
+        hop = len(output_mM)
+        frames, rows, _ = d_y_QRG.shape
+        tiles = -(-frames // hop)
+        d_products_MRG = _tiles_to_products(output_mM.T, d_y_QRG, hop, tiles)
+        d_kernel_MGV = d_products_MRG.transpose(1, 2) @ products_MRV
+        d_kernel_GVJ = (d_kernel_MGV.flatten(1).T @ kernel_MJ).view_as(kernel_GVJ)
+        if not ctx.needs_input_grad[0]:
+            return None, d_kernel_GVJ
+        d_products_MRV = d_products_MRG @ _combine(kernel_MJ, kernel_GVJ)
+        d_tiles_nNS = _products_to_tiles(input_MN.T, d_products_MRV, tiles)
+        # A tile's last taps - 1 frames are the next one's first.
+        d_x_nmS = functional.pad(d_tiles_nNS[:, :hop], (0, 0, 0, 0, 0, 1))
+        d_x_nmS[1:, : taps - 1] += d_tiles_nNS[:, hop:]
+        return d_x_nmS.view(-1, rows, kernel_GVJ.shape[1])[: frames + taps - 1], d_kernel_GVJ
+
+
+def _combine(kernel_MJ: Tensor, kernel_GVJ: Tensor) -> Tensor:
+    gates, inputs, taps = kernel_GVJ.shape
+    return (kernel_MJ @ kernel_GVJ.view(-1, taps).T).view(-1, gates, inputs)
+
+
+def _tiles_to_products(matrix_MN: Tensor, x_QRV: Tensor, hop: int, tiles: int) -> Tensor:
+    """Apply a matrix to each tile of N frames, `hop` apart: [Q, R, V] to [M, tiles * R, V]."""
+    products, size = matrix_MN.shape
+    x_QS = x_QRV.flatten(1)
+    missing = (tiles - 1) * hop + size - len(x_QS)
+    if missing > 0:
+        x_QS = functional.pad(x_QS, (0, 0, 0, missing))
+    x_nNS = x_QS.unfold(0, size, hop).transpose(1, 2)
+    y_MnS = x_QS.new_empty(products, tiles, x_QS.shape[1])
+    torch.bmm(matrix_MN.expand(tiles, -1, -1), x_nNS[:tiles], out=y_MnS.transpose(0, 1))
+    return y_MnS.view(products, -1, x_QRV.shape[2])
+
+
+def _products_to_tiles(matrix_NM: Tensor, x_MRV: Tensor, tiles: int) -> Tensor:
+    """Apply a matrix to each tile's products: [M, tiles * R, V] to [tiles, N, R * V]."""
+    return matrix_NM @ x_MRV.reshape(len(x_MRV), tiles, -1).transpose(0, 1)

@@ -1,0 +1,184 @@
+"""Wrong input, as a person gives it: one clear line, exit code 2, nothing lost."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from sersearch.cli import app
+from sersearch.errors import InputError
+from sersearch.store import Store
+
+RATE = 16_000
+
+
+def refused(*words: object) -> str:
+    """What a command that ends with exit code 2 says: one line."""
+    done = CliRunner().invoke(app, list(map(str, words)))
+    if isinstance(done.exception, InputError):
+        message = str(done.exception)
+    else:
+        assert done.exit_code == 2, done.output
+        message = done.output
+    assert isinstance(done.exception, InputError), done.output
+    assert "\n" not in message
+    return message
+
+
+def works(*words: object) -> str:
+    done = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture
+def copy(tiny_corpus: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_corpus, tmp_path / "corpus"))
+
+
+@pytest.fixture
+def first(copy: Path) -> Path:
+    with (copy / "manifest.csv").open(newline="") as file:
+        return copy / next(csv.DictReader(file))["path"]
+
+
+def build(corpus: Path, out: Path, *more: object) -> tuple[object, ...]:
+    return ("features", "--corpus", f"tiny={corpus}", "--out", out, "--workers", 1, *more)
+
+
+@pytest.mark.parametrize("command", ["corpus", "features", "plan", "search", "resume", "status", "report", "demo"])
+def test_help_shows_an_example(command: str) -> None:
+    assert "Example: sersearch " + command in works(command, "--help").replace("\n", " ").replace("  ", " ")
+
+
+def test_a_folder_without_audio(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing to hear")
+    assert str(tmp_path) in refused("corpus", "ravdess", tmp_path)
+    assert "manifest.csv" in refused("corpus", "mine", tmp_path)
+    assert "no such" in refused("corpus", "ravdess", tmp_path / "none").lower()
+
+
+def test_an_unknown_emotion(copy: Path) -> None:
+    message = refused("corpus", "tiny", copy, "--emotions", "anger,joy")
+    assert "joy" in message
+    assert "happiness" in message
+
+
+@pytest.mark.parametrize(
+    ("samples", "reason"),
+    [
+        (np.zeros(0), "empty"),
+        (np.full(1, 0.1), "1 sample"),
+        (np.zeros(RATE), "silence"),
+        (np.full(RATE, np.nan), "NaN"),
+    ],
+    ids=["empty", "one sample", "silence", "NaN"],
+)
+def test_a_file_that_cannot_be_used(copy: Path, first: Path, tmp_path: Path, samples: np.ndarray, reason: str) -> None:
+    with first.open("wb") as file:
+        soundfile.write(file, samples, RATE, format="WAV", subtype="FLOAT")
+    message = refused(*build(copy, tmp_path / "store"))
+    assert str(first) in message
+    assert reason.lower() in message.lower()
+    assert "--skip-refused" in message
+    assert not (tmp_path / "store").exists()
+    assert "s0" in works(*build(copy, tmp_path / "store", "--skip-refused")) + "s0"
+    listed = CliRunner().invoke(app, ["corpus", "tiny", str(copy)])
+    assert listed.exit_code == 2
+    assert f"refused: {first}" in listed.output
+
+
+def test_a_truncated_flac(copy: Path, first: Path, tmp_path: Path) -> None:
+    first.write_bytes(first.read_bytes()[: first.stat().st_size // 2])
+    assert str(first) in refused(*build(copy, tmp_path / "store"))
+
+
+def test_a_stereo_48_khz_file_is_taken(copy: Path, first: Path) -> None:
+    noise = np.random.default_rng(0).standard_normal((48_000, 2)) * 0.1
+    with first.open("wb") as file:
+        soundfile.write(file, noise, 48_000, format="WAV")
+    assert "36" in works("corpus", "tiny", copy)
+
+
+def test_words_of_features_that_make_no_sense(copy: Path, tmp_path: Path) -> None:
+    assert "NAME=DIR" in refused("features", "--corpus", "ravdess", "--out", tmp_path / "s")
+    noisy = build(copy, tmp_path / "s", "--noise", copy)
+    assert "LOW:HIGH" in refused(*noisy, "--snr-range", "loud")
+    assert "lowest first" in refused(*noisy, "--snr-range", "15:-10")
+    assert "library" in refused(*noisy, "--noises", 1000)
+
+
+def test_a_store_of_another_recipe(copy: Path, tmp_path: Path) -> None:
+    works(*build(copy, tmp_path / "store"))
+    before = (tmp_path / "store" / "store.json").read_bytes()
+    message = refused(*build(copy, tmp_path / "store", "--bands", 23))
+    assert "bands (40 there, 23 now)" in message
+    assert (tmp_path / "store" / "store.json").read_bytes() == before
+
+
+def study(folder: Path, text: str) -> Path:
+    path = folder / "study.toml"
+    path.write_text(text)
+    return path
+
+
+FST = '{ name = "fst", model = "FST-CLDNN", w1 = "3:4", w2 = 2 }'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"spaces = [{FST}]\nseedz = 2", "unknown key seedz; did you mean seeds?"),
+        ('spaces = [{ name = "t", model = "T-CLDNN", w1 = "8:3", w2 = 2 }]', 'the range "8:3" is empty'),
+        ('spaces = [{ name = "s", model = "S-CLDNN", h1 = 41, h2 = 3 }]', "h1 = 41 is larger than the spectrum"),
+        ('spaces = [{ name = "s", model = "S-CLDNN", h1 = 31, h2 = 3 }]', "leaves 2 rows, pooling needs 3"),
+    ],
+)
+def test_a_wrong_study(tmp_path: Path, tiny_store: Store, text: str, message: str) -> None:
+    run = tmp_path / "run"
+    assert message in refused("search", study(tmp_path, text), "--store", tiny_store.path, "--run", run)
+    assert not run.exists()
+
+
+def test_a_search_without_a_store_or_with_too_few_speakers(tmp_path: Path, copy: Path) -> None:
+    path = study(tmp_path, f"spaces = [{FST}]")
+    assert "no store is named" in refused("search", path, "--run", tmp_path / "run")
+    assert "no store.json" in refused("search", path, "--run", tmp_path / "run", "--store", tmp_path)
+    rows = (copy / "manifest.csv").read_text().splitlines()
+    few = [rows[0], *(row for row in rows[1:] if row.startswith(("s0", "s1")))]
+    (copy / "manifest.csv").write_text("\n".join(few))
+    works(*build(copy, tmp_path / "store"))
+    message = refused("search", path, "--run", tmp_path / "run", "--store", tmp_path / "store")
+    assert "2 speakers" in message
+
+
+def test_what_is_no_run(tmp_path: Path) -> None:
+    for command in ("resume", "status", "report"):
+        assert "is no run" in refused(command, tmp_path)
+    (tmp_path / "run.json").write_text("{torn")
+    assert "is damaged" in refused("status", tmp_path)
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path, tiny_store: Store) -> None:
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "cat.jpg").write_bytes(b"cat")
+    path = study(tmp_path, f"spaces = [{FST}]")
+    assert "holds other things" in refused("search", path, "--store", tiny_store.path, "--run", other)
+    assert [p.name for p in other.iterdir()] == ["cat.jpg"]
+
+
+def test_status_of_a_run_that_has_not_begun(tmp_path: Path, tiny_store: Store) -> None:
+    from sersearch.run import start_run
+    from sersearch.study import load_study
+
+    start_run(tmp_path / "run", load_study(study(tmp_path, f"spaces = [{FST}]")), tiny_store.path)
+    facts = json.loads(works("status", tmp_path / "run", "--format", "json"))
+    assert (facts["done"], facts["left"], facts["best"]["noisy"]) == (0, 2, None)
+    assert "0 of 2 trials done" in works("status", tmp_path / "run")
+    assert "Unfinished: 0 of 2" in works("report", tmp_path / "run")
