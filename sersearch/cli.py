@@ -121,6 +121,34 @@ def features(
 
 
 @app.command()
+def plan(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What to look at.")],
+    store: _Store = None,
+    run: Annotated[Path | None, typer.Option(metavar="RUN", help="Mark what this run has done.")] = None,
+    format: _Format = Format.text,
+) -> None:
+    """Say what a study would train: every trial, its shapes and size, what can't be built, what is done.
+
+    Example: [bold]sersearch plan search_spaces/paper.toml[/bold]
+    """
+    from sersearch.plan import PAPERS_DATA, make_plan, plan_facts
+    from sersearch.preview import print_plan
+    from sersearch.study import load_study
+
+    loaded, bound = load_study(study), None
+    if store or run or loaded.store:
+        from sersearch.calibration import bind
+
+        bound = bind(loaded, store, run)
+    outcomes = {key: result.ua(loaded.search.objective) for key, result in bound.results.items()} if bound else {}
+    planned = make_plan(loaded, bound.data if bound else PAPERS_DATA, outcomes)
+    if format is Format.json:
+        _emit(plan_facts(planned))
+    else:
+        print_plan(planned, Console())
+
+
+@app.command()
 def search(
     study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What to search.")],
     run: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder; an existing run goes on.")],

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
@@ -29,36 +30,97 @@ from sersearch.ledger import Result
 from sersearch.models import CLDNN
 from sersearch.paper import TABLE_4, is_papers_space
 from sersearch.run import Run
-from sersearch.statistics import unweighted_accuracy
+from sersearch.statistics import Counts
 from sersearch.study import CONDITIONS, Condition
 from sersearch.trial import predict
 
-Group = tuple[str, Model, Features]
+
+@dataclass(frozen=True)
+class Group:
+    """The configurations of one model and features in one space, as far as all their seeds have a result.
+
+    Attributes:
+        space: name of the space.
+        model: of all its configurations.
+        features: likewise.
+        candidates: the trials of each configuration, one a seed.
+    """
+
+    space: str
+    model: Model
+    features: Features
+    candidates: Mapping[Configuration, tuple[Result, ...]]
+
+    def ua(self, configuration: Configuration, condition: Condition) -> float:
+        """Validation UA in per cent, mean over the seeds."""
+        return fmean(result.ua(condition) for result in self.candidates[configuration])
+
+    def best(self, condition: Condition) -> Configuration:
+        """The best on validation; ties go to fewer parameters, then to the key."""
+
+        def rank(configuration: Configuration) -> tuple[float, int, str]:
+            first = self.candidates[configuration][0]
+            return -self.ua(configuration, condition), first.parameters, first.trial.key
+
+        return min(self.candidates, key=rank)
+
+    def counts(self, condition: Condition) -> Counts:
+        """Validation confusions [configurations, speakers, emotions, emotions], summed over the seeds."""
+        return np.array(
+            [
+                np.sum([list(result.confusion[condition].values()) for result in results], axis=0)
+                for results in self.candidates.values()
+            ],
+            np.int64,
+        )
+
+    @cached_property
+    def is_papers(self) -> bool:
+        """Whether the space is the paper's (Table 2)."""
+        return is_papers_space(self.model, self.features, self.candidates)
 
 
 @dataclass(frozen=True)
 class Row:
-    """The winner of one space, model and features under one condition; UA in per cent.
+    """The winner of a group under one condition.
 
     Attributes:
-        space: name of the space.
+        group: what it is the best of.
         configuration: the winner's.
         condition: under which it was selected, and is tested.
-        results: the winner's trials, one a seed.
-        candidates: how many configurations it was the best of.
-        validation_ua: mean over the seeds.
-        test_ua: mean over the seeds; None while the search is not complete.
-        paper_ua: the paper's figure, where the space is the paper's; another corpus' figure all the same.
+        predictions: files of its test predictions, one a seed; none while the search is not complete.
     """
 
-    space: str
+    group: Group
     configuration: Configuration
     condition: Condition
-    results: tuple[Result, ...]
-    candidates: int
-    validation_ua: float
-    test_ua: float | None
-    paper_ua: float | None
+    predictions: tuple[Path, ...] = ()
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """The winner's trials, one a seed."""
+        return self.group.candidates[self.configuration]
+
+    @property
+    def key(self) -> str:
+        """The first seed's."""
+        return self.results[0].trial.key
+
+    @property
+    def parameters(self) -> int:
+        """Trained parameters."""
+        return self.results[0].parameters
+
+    @property
+    def validation_ua(self) -> float:
+        """In per cent, mean over the seeds."""
+        return self.group.ua(self.configuration, self.condition)
+
+    @property
+    def paper_ua(self) -> float | None:
+        """Table 4's figure in per cent where the space is the paper's; another corpus' figure all the same."""
+        paper = TABLE_4.get((self.group.model, self.group.features), {}) if self.group.is_papers else {}
+        return paper.get(self.condition)
 
 
 @dataclass(frozen=True)
@@ -67,12 +129,14 @@ class Leaderboard:
 
     Attributes:
         rows: in the paper's order of models, noisy before clean.
+        groups: what they are the best of, in the same order.
         done: trials of the study with a result.
         total: trials of the study, at most.
         complete: whether every trial has an outcome.
     """
 
     rows: tuple[Row, ...]
+    groups: tuple[Group, ...]
     done: int
     total: int
     complete: bool
@@ -82,61 +146,32 @@ def make_leaderboard(run: Run) -> Leaderboard:
     """Select the winners of a run; if it is complete, test those that were not tested before."""
     results = run.ledger.results()
     agenda = run.agenda()
-    conditions = CONDITIONS if _has_noisy(run) else ("clean",)
-    rows = [
-        row
-        for group, candidates in sorted(_groups(agenda, results).items(), key=_paper_order)
-        for condition in conditions
-        for row in [_winner(group, candidates, condition)]
-    ]
+    conditions: tuple[Condition, ...] = CONDITIONS if run.store.recipe.noises > 0 else ("clean",)
+    groups = sorted(_groups(agenda, results), key=_paper_order)
+    rows = [Row(group, group.best(condition), condition) for group in groups for condition in conditions]
     if agenda.complete:
         rows = _tested(run, rows)
     done = sum(key in results for key in agenda.trials)
-    return Leaderboard(tuple(rows), done, agenda.upper_bound(), agenda.complete)
+    return Leaderboard(tuple(rows), tuple(groups), done, agenda.upper_bound(), agenda.complete)
 
 
-def _groups(agenda: Agenda, results: dict[str, Result]) -> dict[Group, dict[Configuration, list[Result]]]:
-    """The configurations of each group all of whose seeds have a result."""
-    groups: dict[Group, dict[Configuration, list[Result]]] = defaultdict(lambda: defaultdict(list))
+def _groups(agenda: Agenda, results: Mapping[str, Result]) -> list[Group]:
+    found: dict[tuple[str, Model, Features], dict[Configuration, list[Result]]]
+    found = defaultdict(lambda: defaultdict(list))
     for space, trials in agenda.spaces.items():
         for trial in trials:
             if result := results.get(trial.key):
                 c = trial.configuration
-                groups[space, c.model, c.features][c].append(result)
+                found[space, c.model, c.features][c].append(result)
     seeds = agenda.study.seeds
-    whole = {g: {c: r for c, r in found.items() if len(r) == seeds} for g, found in groups.items()}
-    return {group: candidates for group, candidates in whole.items() if candidates}
+    whole = {name: {c: tuple(r) for c, r in of.items() if len(r) == seeds} for name, of in found.items()}
+    return [Group(*name, candidates) for name, candidates in whole.items() if candidates]
 
 
-def _winner(group: Group, candidates: dict[Configuration, list[Result]], condition: Condition) -> Row:
-    def rank(entry: tuple[Configuration, list[Result]]) -> tuple[float, int, str]:
-        _, results = entry
-        mean = fmean(result.ua(condition) for result in results)
-        return -mean, results[0].parameters, results[0].trial.key
-
-    configuration, results = min(candidates.items(), key=rank)
-    _, model, features = group
-    paper = TABLE_4.get((model, features), {}) if is_papers_space(model, features, candidates) else {}
-    return Row(
-        space=group[0],
-        configuration=configuration,
-        condition=condition,
-        results=tuple(results),
-        candidates=len(candidates),
-        validation_ua=fmean(result.ua(condition) for result in results),
-        test_ua=None,
-        paper_ua=paper.get(condition),
-    )
-
-
-def _paper_order(entry: tuple[Group, object]) -> tuple[int, str]:
-    space, model, features = entry[0]
+def _paper_order(group: Group) -> tuple[int, str]:
     order = list(TABLE_4)
-    return order.index((model, features)) if (model, features) in order else len(order), space
-
-
-def _has_noisy(run: Run) -> bool:
-    return run.store.recipe.noises > 0
+    kind = (group.model, group.features)
+    return order.index(kind) if kind in order else len(order), group.space
 
 
 def _tested(run: Run, rows: Iterable[Row]) -> list[Row]:
@@ -144,15 +179,13 @@ def _tested(run: Run, rows: Iterable[Row]) -> list[Row]:
     test: Utterances | None = None
     tested = []
     for row in rows:
-        uas = []
-        for result in row.results:
-            file = predictions_file(run, result.trial.key, row.condition)
+        files = [predictions_file(run, result.trial.key, row.condition) for result in row.results]
+        for result, file in zip(row.results, files, strict=True):
             if not file.exists():
                 data = data or run.dataset()
                 test = test or open_utterances(run.store, run.partition.test)
                 _open_test(run, result, row.condition, data, test)
-            uas.append(_test_ua(file))
-        tested.append(Row(**{**vars(row), "test_ua": fmean(uas)}))
+        tested.append(replace(row, predictions=tuple(files)))
     return tested
 
 
@@ -168,7 +201,8 @@ def _open_test(run: Run, result: Result, condition: Condition, data: Dataset, te
     columns = [run.store.table(speaker) for speaker in test.speakers]
     kept = ("utterance", "speaker", "gender", "emotion", "noise", "snr_db")
     labels = pa.concat_tables([table.select(kept) for table in columns]).take(pa.array(chosen))
-    table = labels.append_column("predicted", pa.array([data.emotions[index] for index in predicted]))
+    named = pa.array([data.emotions[index] for index in predicted])
+    table = labels.replace_schema_metadata().append_column("predicted", named)
     file = predictions_file(run, result.trial.key, condition)
     file.parent.mkdir(exist_ok=True)
     sink = pa.BufferOutputStream()
@@ -191,10 +225,3 @@ def _predict(run: Run, result: Result, data: Dataset, utterances: Utterances) ->
     model.load_state_dict(safetensors.torch.load(run.ledger.weights(result).read_bytes()))
     logits = predict(model, View(utterances, configuration, data.moments))
     return logits.argmax(1).numpy().astype(np.int64)
-
-
-def _test_ua(file: Path) -> float:
-    table = pq.read_table(file, columns=["emotion", "predicted"])
-    emotion, predicted = (table[name].to_pylist() for name in ("emotion", "predicted"))
-    names = sorted(set(emotion) | set(predicted))
-    return unweighted_accuracy([names.index(e) for e in emotion], [names.index(p) for p in predicted], len(names))

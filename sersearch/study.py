@@ -109,9 +109,16 @@ def parse_study(table: Mapping[str, Any], source: str) -> Study:
     except ValidationError as error:
         raise InputError(f"{source}: {_with_names(_with_hint(explain(error), error), table)}") from None
     for space in study.spaces:
-        for _ in space.enumerate(study.settings) if space.finite else ():
-            pass
+        _check_feasible(space, study)
     return study
+
+
+def _check_feasible(space: Space, study: Study) -> None:
+    if not space.finite:
+        return
+    found = [shapes(configuration) for configuration in space.enumerate(study.settings)]
+    if not any(each.feasible for each in found):
+        raise InputError(f"space {space.name}: no configuration can be built; {found[0].reason}: choose smaller kernels")
 
 
 def _with_names(message: str, table: Mapping[str, Any]) -> str:

@@ -47,24 +47,22 @@ class CLDNN(nn.Module):
             dropout: generator of the dropout mask while training; without it nothing is dropped.
         """
         columns, dilation = self.convolutions.columns, self.convolutions.dilation
-        maps_PBV = self.maps(x_BTF, lengths_B).permute(3, 0, 1, 2).flatten(2)
-        hidden_TBH = self.blstm.over_windows(maps_PBV, lengths_B, columns, dilation)[: x_BTF.shape[1]]
+        hidden_TBH = self.blstm.over_windows(self.maps(x_BTF, lengths_B), lengths_B, columns, dilation)
         mean_BH = mean_over_frames(hidden_TBH.transpose(0, 1), lengths_B)
         return self.classify(self._drop(mean_BH, dropout))
 
     def spliced(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
         """Each frame's vector at the door of the BLSTM: [B, T, K * H * W'], for the LDNN the splice itself."""
-        maps_BKHP = self.maps(x_BTF, lengths_B)
-        return splices(maps_BKHP, x_BTF.shape[1], self.convolutions.columns, self.convolutions.dilation)
+        return splices(self.maps(x_BTF, lengths_B), self.convolutions.columns, self.convolutions.dilation)
 
     def maps(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
-        """Maps of the last convolutional layer over the edge-padded utterances: [B, K, H, P]."""
+        """The last convolutional layer's maps over the edge-padded utterances: [P, B, K * H]."""
         configuration = self.configuration
-        padded_BPF = edge_pad(x_BTF, lengths_B, configuration.left, configuration.right)
-        sizes = (len(x_BTF), configuration.channels, configuration.rows, padded_BPF.shape[1])
-        padded_BCMP = padded_BPF.transpose(1, 2).reshape(sizes)
-        maps_BKHP: Tensor = self.convolutions(padded_BCMP)
-        return maps_BKHP
+        padded_PBF = edge_pad(x_BTF, lengths_B, configuration.left, configuration.right)
+        padded_PBCM = padded_PBF.unflatten(2, (configuration.channels, configuration.rows))  # type: ignore[no-untyped-call]
+        # On a CPU one utterance at a time stays in the cache.
+        together = len(x_BTF) if x_BTF.is_cuda else 1
+        return torch.cat([self.convolutions(part) for part in padded_PBCM.split(together, dim=1)], dim=1)
 
     def classify(self, c_BH: Tensor) -> Tensor:
         """The dense layers over an utterance's representation c: [B, 2 * cells] to logits [B, N]."""

@@ -5,11 +5,16 @@ convolution over the edge-padded utterance gives each column's value once; strid
 second layer with time dilation 2 gives, at the right offsets, exactly what the layers would give on each splice
 alone. The splices themselves are never built.
 
-Shapes: B utterances, P padded frames, T frames, C input maps, K maps, M rows, H rows left, W columns of a splice.
+Frames come first and maps last, so that a shift in time is a view and a convolution a matrix product.
+
+Shapes: P padded frames, B utterances, C input maps, K maps, M rows, H rows left, W columns of a splice, V = K * H;
+inside a layer R = P * B, and N values of one column and all maps.
 """
 
+from functools import reduce
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sersearch.architecture import POOL_STRIDE, Configuration, Layer, pools, shapes
@@ -25,12 +30,12 @@ def edge_pad(x_BTF: Tensor, lengths_B: Tensor, left: int, right: int) -> Tensor:
         right: context after a frame.
 
     Returns:
-        [B, left + T + right, F]; position p of an utterance of n frames holds its frame clamp(p - left, 0, n - 1).
+        [P, B, F], P = left + T + right; position p of an utterance of n frames holds frame clamp(p - left, 0, n - 1).
     """
     steps = x_BTF.shape[1]
     position_P = torch.arange(-left, steps + right, device=x_BTF.device)
-    frame_BP = position_P.clamp(min=0).minimum(lengths_B.unsqueeze(1) - 1)
-    return x_BTF.gather(1, frame_BP.unsqueeze(2).expand(-1, -1, x_BTF.shape[2]))
+    frame_PB = position_P.clamp(min=0).unsqueeze(1).minimum(lengths_B - 1)
+    return x_BTF.transpose(0, 1).gather(0, frame_PB.unsqueeze(2).expand(-1, -1, x_BTF.shape[2]))
 
 
 class Convolutions(nn.Module):
@@ -59,29 +64,113 @@ class Convolutions(nn.Module):
         self._stride = POOL_STRIDE if pools(configuration.model)[1] else 1
         self.dilation = self._stride ** len(found.layers)
 
-    def forward(self, x_BCMP: Tensor) -> Tensor:
-        """Convolve, pool and rectify: [B, C, M, P] to [B, K, H, P'], P' as long as the last splice needs or longer.
+    def forward(self, x_PBCM: Tensor) -> Tensor:
+        """Convolve, pool and rectify: [P, B, C, M] to [P', B, V], P' as many frames as the last splice needs.
 
         Column j of the splice of frame t lies at position t + j * dilation.
         """
-        dilation = 1
+        batch = x_PBCM.shape[1]
+        x_RMC = x_PBCM.flatten(0, 1).transpose(1, 2).contiguous()
+        # One row of R is one frame of one utterance, so a frame later is `batch` rows later.
+        dilation = batch
         for layer, kernel, bias in zip(self.geometry, self.kernels, self.biases, strict=True):
-            x_BCMP = F.conv2d(x_BCMP, kernel, bias, dilation=(1, dilation))
-            x_BCMP = _pool(x_BCMP, layer, dilation).relu()
+            x_RMC = _Layer.apply(x_RMC, kernel, bias, layer.window, dilation)  # type: ignore[no-untyped-call]
             dilation *= self._stride
-        return x_BCMP
+        return x_RMC.transpose(1, 2).reshape(-1, batch, x_RMC[0].numel())
 
 
-def splices(maps_BKHP: Tensor, frames: int, columns: int, dilation: int) -> Tensor:
-    """Gather each frame's columns: [B, K, H, P] to [B, T, K * H * columns], in the order of a flattened splice."""
-    span = (columns - 1) * dilation + 1
-    window_BKHTW = maps_BKHP.unfold(3, span, 1)[:, :, :, :frames, ::dilation]
-    return window_BKHTW.permute(0, 3, 1, 2, 4).flatten(2)
+def splices(maps_PBV: Tensor, columns: int, dilation: int) -> Tensor:
+    """Gather each frame's columns: [P, B, V] to [B, T, V * columns], in the order of a flattened splice."""
+    window_TBVW = maps_PBV.unfold(0, (columns - 1) * dilation + 1, 1)[..., ::dilation]
+    return window_TBVW.flatten(2).transpose(0, 1)
 
 
-def _pool(y_BKHP: Tensor, layer: Layer, dilation: int) -> Tensor:
-    if layer.window == (1, 1):
-        return y_BKHP
-    rows, columns = layer.window
-    stride = (POOL_STRIDE if rows > 1 else 1, 1)
-    return F.max_pool2d(y_BKHP, (rows, columns), stride, dilation=(1, dilation))
+class _Layer(torch.autograd.Function):
+    """Convolution, bias, max pooling and ReLU: [R, M, C] to [R', H, K]; `dilation` rows of R from column to column.
+
+    Pooling is the maximum of shifted views, so no index is stored: the backward pass compares again. Of equal values
+    the first takes the gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_RMC: Tensor, kernel_KCHW: Tensor, bias_K: Tensor, window: tuple[int, int], dilation: int
+    ) -> Tensor:
+        maps, _, height, width = kernel_KCHW.shape
+        x_RMN = _columns(x_RMC, width, dilation)
+        z_RHK = x_RMN.new_empty(x_RMN.shape[0], x_RMN.shape[1] - height + 1, maps)
+        windows = _windows(x_RMN, height)
+        weight = kernel_KCHW.permute(2, 3, 1, 0).flatten(0, 2)
+        torch.bmm(windows, weight.expand(len(windows), -1, -1), out=_by_row(z_RHK, height))
+        z_RHK += bias_K
+        y_RHK = _pool(_pool(z_RHK, 1, window[0]), 0, window[1], dilation).clamp(min=0)
+        ctx.save_for_backward(x_RMC, kernel_KCHW, z_RHK, y_RHK)
+        ctx.window, ctx.dilation = window, dilation
+        return y_RHK
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
+        x_RMC, kernel_KCHW, z_RHK, y_RHK = ctx.saved_tensors
+        rows, columns = ctx.window
+        pooled = _pool(z_RHK, 1, rows)
+        d_y_RHK = torch.ops.aten.threshold_backward(gradients[0], y_RHK, 0)
+        d_pooled = _unpool(d_y_RHK, y_RHK, pooled, 0, columns, ctx.dilation)
+        d_z_RHK = _unpool(d_pooled, pooled, z_RHK, 1, rows)
+        d_bias_K = d_z_RHK.sum((0, 1))
+        maps, channels, height, width = kernel_KCHW.shape
+        windows = _windows(_columns(x_RMC, width, ctx.dilation), height)
+        d_weight = (windows.transpose(1, 2) @ _by_row(d_z_RHK, height)).sum(0)
+        d_kernel_KCHW = d_weight.view(height, width, channels, maps).permute(3, 2, 0, 1)
+        if not ctx.needs_input_grad[0]:
+            return None, d_kernel_KCHW, d_bias_K, None, None
+        d_x_RMC = torch.zeros_like(x_RMC)
+        frames, left, _ = d_z_RHK.shape
+        for h in range(height):
+            d_x_RHN = d_z_RHK @ kernel_KCHW[:, :, h].transpose(1, 2).flatten(1)
+            for w, d_x_RHC in enumerate(d_x_RHN.chunk(width, dim=2)):
+                d_x_RMC[w * ctx.dilation :][:frames, h : h + left] += d_x_RHC
+        return d_x_RMC, d_kernel_KCHW, d_bias_K, None, None
+
+
+def _columns(x_RMC: Tensor, width: int, dilation: int) -> Tensor:
+    """Put the columns under a kernel beside each other: [R, M, C] to [R', M, width * C]."""
+    rows = len(x_RMC) - (width - 1) * dilation
+    return torch.cat([x_RMC[w * dilation :][:rows] for w in range(width)], dim=2) if width > 1 else x_RMC
+
+
+def _windows(x_RMN: Tensor, height: int) -> Tensor:
+    """What lies under a kernel at each of its heights, as a view: [R, M, N] to [H, R, height * N]."""
+    frames, rows, values = x_RMN.shape
+    if height == 1:
+        return x_RMN.view(1, -1, values)
+    return x_RMN.as_strided((rows - height + 1, frames, height * values), (values, rows * values, 1))
+
+
+def _by_row(z_RHK: Tensor, height: int) -> Tensor:
+    """The product of `_windows` and a kernel, as a view of its result."""
+    return z_RHK.view(1, -1, z_RHK.shape[2]) if height == 1 else z_RHK.transpose(0, 1)
+
+
+def _shifted(x: Tensor, dim: int, window: int, dilation: int) -> tuple[Tensor, ...]:
+    """First, second, third... element of each pooling window; along rows the stride is 2, in time it is 1."""
+    stride = POOL_STRIDE if dim == 1 else 1
+    return x.unfold(dim, (window - 1) * dilation + 1, stride)[..., ::dilation].unbind(-1)
+
+
+def _pool(x: Tensor, dim: int, window: int, dilation: int = 1) -> Tensor:
+    return reduce(torch.maximum, _shifted(x, dim, window, dilation)) if window > 1 else x
+
+
+def _unpool(d_y: Tensor, y: Tensor, x: Tensor, dim: int, window: int, dilation: int = 1) -> Tensor:
+    """The gradient of `_pool`, which uses `d_y` up; where y was rectified to 0, d_y must be 0."""
+    if window == 1:
+        return d_y
+    d_x = torch.zeros_like(x)
+    parts, d_parts = _shifted(x, dim, window, dilation), _shifted(d_x, dim, window, dilation)
+    taken = torch.empty_like(d_y)
+    for part, d_part in zip(parts[:-1], d_parts[:-1], strict=True):
+        torch.eq(part, y, out=taken).mul_(d_y)
+        d_part += taken
+        d_y -= taken
+    d_parts[-1].add_(d_y)
+    return d_x

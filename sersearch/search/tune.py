@@ -1,4 +1,4 @@
-"""One Ray Tune run for a whole study. This module alone imports Ray Tune.
+"""One Ray Tune run for a whole study.
 
 Ray decides where and when; what is trained comes from the agenda, and what was trained is in the ledger before Ray
 hears of it. Ray's own folder is scratch and is never restored.

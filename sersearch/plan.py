@@ -1,0 +1,361 @@
+"""A study before anything is trained: every trial, its shapes, its size, its cost. Without torch and without audio."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sersearch.agenda import Agenda
+from sersearch.architecture import Configuration, Modules, Shapes, multiply_adds, parameters, pools, shapes
+from sersearch.space import KERNELS, Space
+from sersearch.study import Study, Trial
+
+FRAMES_A_SECOND = 100
+FLOAT_BYTES = 4
+
+# Between which a study's typical epoch of the lowest validation loss is assumed to lie, before a trial has shown it.
+BEST_EPOCH = (2, 20)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a plan knows of the data; from a store's manifest, or assumed.
+
+    Attributes:
+        source: where that comes from, in words.
+        digest: of the store's recipe and the partition, as trials' keys know it; empty where no store is named.
+        emotions: N, how many classes there are.
+        train_utterances: copies to learn from.
+        train_frames: their frames.
+        validation_utterances: copies to stop and to select by.
+        validation_frames: their frames.
+    """
+
+    source: str
+    digest: str
+    emotions: int
+    train_utterances: int
+    train_frames: int
+    validation_utterances: int
+    validation_frames: int
+
+    @property
+    def utterance_frames(self) -> int:
+        """Frames of a mean utterance."""
+        return round(self.train_frames / self.train_utterances)
+
+
+# Section 5: 1,257 utterances of 42 speakers, split 30/4/8, 61 copies each, 2.78 s in the mean.
+PAPERS_DATA = Data(
+    source="assumed: the paper's corpus, 1,257 utterances of 2.78 s in 61 copies, 30 of 42 speakers to train",
+    digest="",
+    emotions=6,
+    train_utterances=898 * 61,
+    train_frames=898 * 61 * 276,
+    validation_utterances=120 * 61,
+    validation_frames=120 * 61 * 276,
+)
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One trial, or a configuration that can't be one.
+
+    Attributes:
+        trial: configuration, seed and key.
+        spaces: names of the spaces that hold it; it is trained once.
+        shapes: its layers, or why it can't be built.
+        parameters: trained parameters by module; None where it can't be built.
+        multiply_adds: of a forward pass, CNN and BLSTM for one frame, MLP for one utterance; None likewise.
+        memory_bytes: `minibatch_bytes`; None likewise.
+        done: the run holds its result.
+    """
+
+    trial: Trial
+    spaces: tuple[str, ...]
+    shapes: Shapes
+    parameters: Modules | None
+    multiply_adds: Modules | None
+    memory_bytes: int | None
+    done: bool
+
+
+@dataclass(frozen=True)
+class PlannedSpace:
+    """One space of a study.
+
+    Attributes:
+        space: the space.
+        candidates: how many configurations it spans; None where an interval makes them countless.
+        settled: its trials are known; else they follow from other spaces, or from a sampler.
+        trials: how many there are or, until they are settled, can be at most; 0 where a sampler decides.
+        statement: how many trials, and why, in words.
+    """
+
+    space: Space
+    candidates: int | None
+    settled: bool
+    trials: int
+    statement: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to train, as a schedule sees it.
+
+    Attributes:
+        configuration: what is trained; of a space that isn't settled, one of its candidates in place of the winners.
+        spaces: names of the spaces that wait for it.
+        after: names of the spaces that it waits for.
+        key: the trial's; empty where that isn't settled.
+    """
+
+    configuration: Configuration
+    spaces: tuple[str, ...]
+    after: tuple[str, ...] = ()
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study against what is done.
+
+    Attributes:
+        study: what is planned.
+        data: what it is trained on.
+        spaces: in the study's order.
+        trials: every trial that is settled once, and every configuration that can't be built, in the study's order.
+        tasks: what is left to train, in the order in which it is handed out.
+    """
+
+    study: Study
+    data: Data
+    spaces: tuple[PlannedSpace, ...]
+    trials: tuple[PlannedTrial, ...]
+    tasks: tuple[Task, ...]
+
+    def totals(self) -> dict[str, int]:
+        """Counts of trials; `trials` holds those of spaces that aren't settled, `infeasible` configurations."""
+        feasible = [planned for planned in self.trials if planned.shapes.feasible]
+        waiting = sum(space.trials for space in self.spaces if not space.settled)
+        done = sum(planned.done for planned in feasible)
+        return {
+            "trials": len(feasible) + waiting,
+            "waiting": waiting,
+            "done": done,
+            "left": len(feasible) + waiting - done,
+            "infeasible": len(self.trials) - len(feasible),
+            "shrunk": sum(planned.shapes.shrunk for planned in feasible),
+        }
+
+
+def make_plan(study: Study, data: Data, outcomes: Mapping[str, float]) -> Plan:
+    """Plan a study.
+
+    Args:
+        study: what to train.
+        data: what it is trained on.
+        outcomes: validation UA in per cent under the study's objective of each trial that is done, by key.
+    """
+    finite = study.model_copy(update={"spaces": tuple(space for space in study.spaces if space.finite)})
+    agenda = Agenda(finite, data.digest, outcomes)
+    spaces = tuple(_plan_space(space, agenda) for space in study.spaces)
+    return Plan(study, data, spaces, tuple(_plan_trials(agenda, data, outcomes)), tuple(tasks(agenda)))
+
+
+def tasks(agenda: Agenda) -> list[Task]:
+    """What an agenda has left, those that are running included, in the order in which it hands them out."""
+    left = {trial.key for trial in agenda.left}
+    names: dict[str, list[str]] = {}
+    for name, trials in agenda.spaces.items():
+        for trial in trials:
+            names.setdefault(trial.key, []).append(name)
+    settled = [Task(t.configuration, tuple(names[k]), key=k) for k, t in agenda.trials.items() if k in left]
+    waiting = [space for space in agenda.study.spaces if space.name in agenda.unsettled]
+    return settled + [task for space in waiting for task in _stand_ins(space, agenda.study)]
+
+
+def _stand_ins(space: Space, study: Study) -> Iterator[Task]:
+    """Candidates in place of the trials of a space that isn't settled, evenly spread over their cost."""
+    assert space.top
+    found = sorted(feasible(space, study), key=lambda c: _forward(multiply_adds(c, 1)))
+    count = _product(top_counts(space, study))
+    for index in range(count):
+        for _ in range(study.seeds):
+            configuration = found[(2 * index + 1) * len(found) // (2 * count)]
+            yield Task(configuration, (space.name,), (space.top.h, space.top.w))
+
+
+def feasible(space: Space, study: Study) -> list[Configuration]:
+    """The configurations of a finite space that can be built."""
+    return [c for c in space.enumerate(study.settings) if shapes(c).feasible]
+
+
+def top_counts(space: Space, study: Study) -> tuple[int, int]:
+    """How many (h1, h2) and (w1, w2) a space combines: k each, or as many as its sources and it share."""
+    assert space.top
+    by_name = {other.name: other for other in study.spaces}
+    counts = []
+    for source, names in ((space.top.h, ("h1", "h2")), (space.top.w, ("w1", "w2"))):
+        sizes = [
+            {tuple(getattr(c, name) for name in names) for c in feasible(each, study)}
+            for each in (space, by_name[source])
+            if each.finite
+        ]
+        counts.append(min(space.top.k, len(set.intersection(*sizes))))
+    return counts[0], counts[1]
+
+
+def _plan_space(space: Space, agenda: Agenda) -> PlannedSpace:
+    if not space.finite:
+        named = ", ".join(name for name, found in space.ranges.items() if not found.finite)
+        return PlannedSpace(space, None, False, 0, f"as many trials as its sampler draws: {named} from an interval")
+    candidates = feasible(space, agenda.study)
+    seeds = f", {agenda.study.seeds} seeds" if agenda.study.seeds > 1 else ""
+    if space.top is None:
+        trials = len(agenda.spaces[space.name])
+        return PlannedSpace(space, len(candidates), True, trials, f"{_counted(trials)}{seeds}")
+    n_h, n_w = top_counts(space, agenda.study)
+    settled = space.name in agenda.spaces
+    trials = len(agenda.spaces[space.name]) if settled else n_h * n_w * agenda.study.seeds
+    why = f"{_counted(trials)} (k = {space.top.k}: {n_h} x {n_w} of {len(candidates)}{seeds})"
+    until = "" if settled else f", once {space.top.h} and {space.top.w} are done"
+    return PlannedSpace(space, len(candidates), settled, trials, why + until)
+
+
+def _counted(trials: int) -> str:
+    return f"{trials} trial{'s' * (trials != 1)}"
+
+
+def _plan_trials(agenda: Agenda, data: Data, done: Collection[str]) -> Iterator[PlannedTrial]:
+    names: dict[Trial, list[str]] = {}
+    for space in agenda.study.spaces:
+        for trial in _trials(space, agenda):
+            names.setdefault(trial, []).append(space.name)
+    for trial, spaces in names.items():
+        configuration, found = trial.configuration, shapes(trial.configuration)
+        if found.feasible:
+            counted, work = parameters(configuration, data.emotions), multiply_adds(configuration, data.emotions)
+            memory = minibatch_bytes(configuration, data.emotions, data.utterance_frames)
+            yield PlannedTrial(trial, tuple(spaces), found, counted, work, memory, trial.key in done)
+        else:
+            yield PlannedTrial(trial, tuple(spaces), found, None, None, None, False)
+
+
+def _trials(space: Space, agenda: Agenda) -> list[Trial]:
+    """The trials of a space that is settled, in their order; configurations that can't be built once, not a seed."""
+    settled = {trial.configuration for trial in agenda.spaces.get(space.name, ())}
+    made: list[Trial] = []
+    for configuration in space.enumerate(agenda.study.settings):
+        if not shapes(configuration).feasible:
+            made.append(Trial(configuration, 0, agenda.data))
+        elif configuration in settled:
+            made += [Trial(configuration, seed, agenda.data) for seed in range(agenda.study.seeds)]
+    return made
+
+
+def minibatch_bytes(configuration: Configuration, emotions: int, frames: int) -> int:
+    """About what training holds at its peak for one minibatch of utterances of `frames` frames, in float32.
+
+    4 bytes x (6 P + B T (3 F + sum over layers of (2 convolved + 3 pooled) + 4 V + 36 cells)): weights, gradients, two
+    moments of Adam, the best weights and a copy; for each of B T frames the input F three times, each layer's column
+    of convolved maps (with their gradient) and of pooled maps (with their indices), the last layer's column V on its
+    way into the BLSTM, and the gates, cells and states of both directions. What torch itself takes is not in it.
+    """
+    columns = [
+        configuration.maps * (2 * layer.convolved[0] + 3 * layer.pooled[0]) for layer in shapes(configuration).layers
+    ]
+    f = configuration.channels * configuration.rows
+    frame = 3 * f + sum(columns) + 4 * _column(configuration) + 36 * configuration.cells
+    held = 6 * parameters(configuration, emotions).total + configuration.minibatch * frames * frame
+    return FLOAT_BYTES * held
+
+
+def _column(configuration: Configuration) -> int:
+    """Length of one column of the maps that enter the BLSTM."""
+    layers = shapes(configuration).layers
+    if not layers:
+        return configuration.channels * configuration.rows
+    return configuration.maps * layers[-1].pooled[0]
+
+
+def _forward(work: Modules) -> int:
+    return work.cnn + work.blstm
+
+
+def _product(counts: Sequence[int]) -> int:
+    first, second = counts
+    return first * second
+
+
+def epoch_limits(configuration: Configuration) -> tuple[int, int]:
+    """The fewest and the most epochs that a trial can take: early stopping needs `patience` more than one."""
+    return min(configuration.epochs, configuration.patience + 1), configuration.epochs
+
+
+def epochs_assumed(configuration: Configuration) -> int:
+    """Epochs of a typical trial: the best one is the geometric mean of `BEST_EPOCH`, and `patience` more follow."""
+    low, high = BEST_EPOCH
+    return min(configuration.epochs, round(math.sqrt(low * high)) + configuration.patience)
+
+
+def plan_facts(plan: Plan) -> dict[str, Any]:
+    """The plan as plain JSON."""
+    return {
+        "study": plan.study.name,
+        "bound": bool(plan.data.digest),
+        "data": {name: value for name, value in vars(plan.data).items() if name != "digest"},
+        "spaces": [
+            {
+                "name": planned.space.name,
+                "candidates": planned.candidates,
+                "settled": planned.settled,
+                "trials": planned.trials,
+                "statement": planned.statement,
+            }
+            for planned in plan.spaces
+        ],
+        "trials": [_trial_facts(planned) for planned in plan.trials],
+        "totals": plan.totals(),
+    }
+
+
+def _trial_facts(planned: PlannedTrial) -> dict[str, Any]:
+    configuration, counted, work = planned.trial.configuration, planned.parameters, planned.multiply_adds
+    fewest, most = epoch_limits(configuration)
+    return {
+        "key": planned.trial.key,
+        "space": planned.spaces[0],
+        "spaces": list(planned.spaces),
+        "model": configuration.model,
+        "features": configuration.features,
+        "config": {name: getattr(configuration, name) for name in KERNELS},
+        "settings": {k: v for k, v in configuration.canonical().items() if k not in ("model", "features", *KERNELS)},
+        "seed": planned.trial.seed,
+        "parameters": counted.total if counted else None,
+        "modules": vars(counted) if counted else None,
+        "shapes": layer_shapes(planned),
+        "feasible": planned.shapes.feasible,
+        "reason": planned.shapes.reason,
+        "shrunk": planned.shapes.shrunk,
+        "multiply_adds_a_second": {m: FRAMES_A_SECOND * getattr(work, m) for m in ("cnn", "blstm")} if work else None,
+        "minibatch_bytes": planned.memory_bytes,
+        "epochs": {"fewest": fewest, "most": most, "assumed": epochs_assumed(configuration)},
+        "done": planned.done,
+    }
+
+
+def layer_shapes(planned: PlannedTrial) -> list[dict[str, Any]]:
+    """Name and output size of each layer for one splice; up to the layer that fails where the model can't be built."""
+    configuration, found = planned.trial.configuration, planned.shapes
+    rows: list[tuple[str, list[int]]] = [("input", [configuration.channels, configuration.rows, configuration.columns])]
+    for number, layer in enumerate(found.layers, start=1):
+        rows.append((f"convolution {number}", [configuration.maps, *layer.convolved]))
+        if any(pools(configuration.model)):
+            rows.append((f"pooling {number}", [configuration.maps, *layer.pooled]))
+    if found.feasible:
+        rows += [("vector", [found.vector]), ("blstm", [2 * configuration.cells])]
+        rows += [(f"dense {number}", [width]) for number, width in enumerate(configuration.dense, start=1)]
+    return [{"layer": name, "shape": size} for name, size in rows]

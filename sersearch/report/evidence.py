@@ -1,0 +1,175 @@
+"""What a winner's test predictions show: UA with its interval, and where it comes from and where it is lost.
+
+Shapes: N utterance (copies, of every seed), S speaker, E emotion (true, then predicted).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sersearch.statistics import (
+    Counts,
+    Interval,
+    SeedSpread,
+    mean_recall,
+    recalls,
+    seed_spread,
+    speaker_confusions,
+    speaker_interval,
+)
+
+SNR_BAND_DB = 5
+
+
+@dataclass(frozen=True)
+class Slice:
+    """UA in per cent on some of the test utterances.
+
+    Attributes:
+        name: which ones.
+        utterances: how many, each copy counted; with seeds, each once.
+        ua: in per cent, over the emotions that occur.
+        interval: over speakers; None where there is none to give.
+    """
+
+    name: str
+    utterances: int
+    ua: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A winner's test under one condition; UA in per cent, means over the seeds.
+
+    Attributes:
+        overall: everything.
+        recalls: of each emotion; None for one that the test partition lacks.
+        confusion: [E][E] counts, all seeds added up.
+        speakers: each test speaker.
+        snr_bands: clean copies, then noisy ones by SNR, lowest first.
+        noise_kinds: noisy copies by kind of noise, worst first.
+        seeds: spread over training seeds.
+    """
+
+    overall: Slice
+    recalls: dict[str, float | None]
+    confusion: list[list[int]]
+    speakers: tuple[Slice, ...]
+    snr_bands: tuple[Slice, ...]
+    noise_kinds: tuple[Slice, ...]
+    seeds: SeedSpread
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A winner's predictions of the test partition, those of all seeds one after the other.
+
+    Adding up the seeds' counts gives the mean of their UAs, because each seed predicts the same utterances.
+
+    Attributes:
+        emotions: names of the E classes.
+        seeds: how many there are.
+        emotion_N: true classes.
+        predicted_N: predicted classes.
+        speaker_N: names.
+        noise_N: name of the clip in each noisy copy, "" in a clean one.
+        snr_db_N: of each noisy copy; NaN of a clean one.
+    """
+
+    emotions: tuple[str, ...]
+    seeds: int
+    emotion_N: NDArray[np.int64]
+    predicted_N: NDArray[np.int64]
+    speaker_N: NDArray[np.str_]
+    noise_N: NDArray[np.str_]
+    snr_db_N: NDArray[np.float64]
+
+    @classmethod
+    def read(cls, files: Sequence[Path], emotions: tuple[str, ...]) -> Self:
+        """Read the prediction files of a winner, one a seed."""
+        table = pa.concat_tables([pq.read_table(file) for file in files])
+        index = {name: number for number, name in enumerate(emotions)}
+
+        def classes(column: str) -> NDArray[np.int64]:
+            return np.array([index[name] for name in table[column].to_pylist()], np.int64)
+
+        return cls(
+            emotions=emotions,
+            seeds=len(files),
+            emotion_N=classes("emotion"),
+            predicted_N=classes("predicted"),
+            speaker_N=np.array(table["speaker"].to_pylist(), np.str_),
+            noise_N=np.array([noise or "" for noise in table["noise"].to_pylist()], np.str_),
+            snr_db_N=np.array(table["snr_db"].to_pylist(), np.float64),
+        )
+
+    @property
+    def clean_N(self) -> NDArray[np.bool_]:
+        """Which copies are clean."""
+        return self.noise_N == ""
+
+    def counts(self, chosen_N: NDArray[np.bool_] | None = None) -> Counts:
+        """Confusions [S, E, E] of some copies, or all, by the speakers that they are of."""
+        at = np.flatnonzero(np.ones(len(self.emotion_N), np.bool_) if chosen_N is None else chosen_N)
+        return speaker_confusions(self.emotion_N[at], self.predicted_N[at], self.speaker_N[at], len(self.emotions))
+
+    def evidence(self) -> Evidence:
+        """Everything that the predictions show."""
+        counts_SEE = self.counts()
+        recall_E = recalls(counts_SEE.sum(0)).tolist()
+        return Evidence(
+            overall=self._slice("all"),
+            recalls={
+                name: None if np.isnan(value) else value for name, value in zip(self.emotions, recall_E, strict=True)
+            },
+            confusion=counts_SEE.sum(0).tolist(),
+            speakers=tuple(self._slice(str(name), self.speaker_N == name) for name in np.unique(self.speaker_N)),
+            snr_bands=self._snr_bands(),
+            noise_kinds=self._noise_kinds(),
+            seeds=seed_spread([float(mean_recall(self._of_seed(n))) for n in range(self.seeds)]),
+        )
+
+    def _slice(self, name: str, chosen_N: NDArray[np.bool_] | None = None) -> Slice:
+        counts_SEE = self.counts(chosen_N)
+        utterances = int(counts_SEE.sum()) // self.seeds
+        return Slice(name, utterances, float(mean_recall(counts_SEE.sum(0))), speaker_interval(counts_SEE))
+
+    def _of_seed(self, number: int) -> Counts:
+        at = np.arange(len(self.emotion_N)) // (len(self.emotion_N) // self.seeds)
+        counts: Counts = self.counts(at == number).sum(0)
+        return counts
+
+    def _snr_bands(self) -> tuple[Slice, ...]:
+        clean = (self._slice("clean", self.clean_N),) if self.clean_N.any() else ()
+        low_N = np.floor(self.snr_db_N / SNR_BAND_DB) * SNR_BAND_DB
+        return clean + tuple(
+            self._slice(f"{low:.0f} to {low + SNR_BAND_DB:.0f} dB", low_N == low)
+            for low in np.unique(low_N[~np.isnan(low_N)]).tolist()
+        )
+
+    def _noise_kinds(self) -> tuple[Slice, ...]:
+        kind_N = np.array([noise_kind(noise) if noise else "" for noise in self.noise_N.tolist()], np.str_)
+        slices = [self._slice(str(kind), kind_N == kind) for kind in np.unique(kind_N[~self.clean_N])]
+        return tuple(sorted(slices, key=lambda found: found.ua))
+
+
+def noise_kind(noise: str) -> str:
+    """What kind of noise a clip is, from its path in the library: the folder it is in, or its name without numbers.
+
+    Example:
+        >>> noise_kind("001 - Dog bark/1-100032-A.flac"), noise_kind("babble-12.wav"), noise_kind("7.wav")
+        ('Dog bark', 'babble', '7')
+    """
+    path = PurePosixPath(noise)
+    name = path.parent.name or path.stem
+    return re.sub(r"^[\d\W_]+|[\d\W_]+$", "", name) or name

@@ -1,0 +1,271 @@
+"""All that a report says of a run, as plain data; the formats only lay it out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from sersearch.architecture import Configuration
+from sersearch.leaderboard import Group, Leaderboard, Row
+from sersearch.paper import SWEEP
+from sersearch.report.comparison import Pair, Ranking, Robustness, rank, robustness
+from sersearch.report.evidence import Evidence, Predictions
+from sersearch.run import Run
+from sersearch.statistics import Selection, median_filter, select_best
+from sersearch.study import CONDITIONS, Condition
+
+MEDIAN_WINDOW = 5
+SHORTEST_SWEEP = 3
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the leaderboard with its evidence.
+
+    Attributes:
+        row: the winner.
+        selection: its validation UA, and how much of that is the luck of having been the best.
+        test: what its test shows; None while the search is not complete.
+        opened: when the test partition was opened for it, one time a seed.
+    """
+
+    row: Row
+    selection: Selection
+    test: Evidence | None
+    opened: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Validation UA in per cent along a sweep under one condition, and the test UA of its winner."""
+
+    ua: tuple[float, ...]
+    filtered: tuple[float, ...]
+    peak_h1: int
+    test_ua: float | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A space in which the height of the first kernel alone varies, as Figure 2's.
+
+    Attributes:
+        group: the configurations.
+        h1: the heights, ascending.
+        curves: by condition.
+        is_papers: whether it is Figure 2's own sweep.
+    """
+
+    group: Group
+    h1: tuple[int, ...]
+    curves: dict[Condition, Curve]
+    is_papers: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run as its report shows it.
+
+    Attributes:
+        run: which one.
+        board: its leaderboard.
+        entries: the leaderboard's rows with their evidence, in the same order.
+        rankings: by condition; none while the search is not complete.
+        robustness: one entry for each kind of features; likewise.
+        sweeps: the spaces that vary h1 alone.
+    """
+
+    run: Run
+    board: Leaderboard
+    entries: tuple[Entry, ...]
+    rankings: dict[Condition, Ranking]
+    robustness: tuple[Robustness, ...]
+    sweeps: tuple[Sweep, ...]
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Those that the store has."""
+        present = {entry.row.condition for entry in self.entries}
+        return tuple(condition for condition in CONDITIONS if condition in present)
+
+    @property
+    def unfinished(self) -> str | None:
+        """What every page of an unfinished run says; None where it is complete."""
+        if self.board.complete:
+            return None
+        return (
+            f"Unfinished: {self.board.done} of {self.board.total} trials are done. "
+            "The test partition stays sealed until all are."
+        )
+
+    def ranked(self, condition: Condition) -> list[Entry]:
+        """A condition's entries, best first: by test UA, or by validation UA while the test is sealed."""
+        found = [entry for entry in self.entries if entry.row.condition == condition]
+        return sorted(found, key=lambda e: -(e.test.overall.ua if e.test else e.row.validation_ua))
+
+    @cached_property
+    def _numbers(self) -> dict[int, int]:
+        return {id(entry): number for number, entry in enumerate(self.entries)}
+
+    def standing(self, entry: Entry) -> tuple[int, str, Pair | None] | None:
+        """Place from 1, letter shared with those it can't be told from, and the test against the next row."""
+        ranking = self.rankings.get(entry.row.condition)
+        if ranking is None:
+            return None
+        place = ranking.order.index(self._numbers[id(entry)])
+        following = ranking.neighbours[place] if place < len(ranking.neighbours) else None
+        return place + 1, ranking.ties[place], following
+
+    def values(self, entry: Entry) -> dict[str, Any]:
+        """An entry's figures as one flat line; the same results give the same line, wherever and whenever."""
+        row, selection, test = entry.row, entry.selection, entry.test
+        interval = test.overall.interval if test else None
+        place, tie, following = self.standing(entry) or (None, None, None)
+        return {
+            "space": row.group.space,
+            "model": row.group.model,
+            "features": row.group.features,
+            "condition": row.condition,
+            **{name: getattr(row.configuration, name) for name in ("h1", "w1", "h2", "w2")},
+            "parameters": row.parameters,
+            "seeds": len(row.results),
+            "candidates": len(row.group.candidates),
+            "validation_ua": _rounded(row.validation_ua),
+            "validation_corrected_ua": _rounded(selection.corrected_ua),
+            "test_ua": _rounded(test.overall.ua if test else None),
+            "test_low": _rounded(interval.low if interval else None),
+            "test_high": _rounded(interval.high if interval else None),
+            "paper_ua": row.paper_ua,
+            "place": place,
+            "tie": tie,
+            "next_difference": _rounded(following.comparison.difference if following else None),
+            "next_p": _rounded(following.adjusted_p if following else None),
+            "key": row.key,
+        }
+
+    def record(self) -> dict[str, Any]:
+        """All of it as plain JSON."""
+        run, board = self.run, self.board
+        return {
+            "run": run.path.name,
+            "study": run.study.name,
+            "complete": board.complete,
+            "done": board.done,
+            "total": board.total,
+            "fingerprint": run.fingerprint,
+            "partition": run.partition.model_dump(mode="json"),
+            "emotions": list(run.store.emotions),
+            "rows": [self.values(entry) | self._details(entry) for entry in self.entries],
+            "comparisons": {condition: asdict(ranking) for condition, ranking in self.rankings.items()},
+            "robustness": [asdict(each) | {"verdict": each.verdict} for each in self.robustness],
+            "sweeps": [
+                {"space": sweep.group.space, "h1": sweep.h1, "is_papers": sweep.is_papers}
+                | {condition: asdict(curve) for condition, curve in sweep.curves.items()}
+                for sweep in self.sweeps
+            ],
+        }
+
+    def _details(self, entry: Entry) -> dict[str, Any]:
+        return {
+            "configuration": entry.row.configuration.canonical(),
+            "keys": [result.trial.key for result in entry.row.results],
+            "environments": [result.environment for result in entry.row.results],
+            "opened": list(entry.opened),
+            "test": asdict(entry.test) if entry.test else None,
+        }
+
+
+def gather(run: Run, board: Leaderboard, generator: np.random.Generator) -> Facts:
+    """Work out what a run shows.
+
+    Args:
+        run: an opened run.
+        board: its leaderboard.
+        generator: of the tests' random flips and shuffles; with the same seed the report is the same.
+    """
+    predictions = {
+        number: Predictions.read(row.predictions, run.store.emotions)
+        for number, row in enumerate(board.rows)
+        if row.predictions
+    }
+    opened = _openings(run)
+    entries = tuple(
+        Entry(
+            row,
+            select_best(row.group.counts(row.condition)),
+            predictions[number].evidence() if number in predictions else None,
+            tuple(opened[result.trial.key, row.condition] for result in row.results) if row.predictions else (),
+        )
+        for number, row in enumerate(board.rows)
+    )
+    rankings = {
+        condition: rank({number: predictions[number].counts() for number in numbers}, generator)
+        for condition in CONDITIONS
+        if (numbers := [n for n in predictions if board.rows[n].condition == condition])
+    }
+    return Facts(
+        run,
+        board,
+        entries,
+        rankings,
+        tuple(_robustness(board.rows, predictions, generator)),
+        tuple(_sweeps(board.groups, entries)),
+    )
+
+
+def _robustness(
+    rows: Sequence[Row], predictions: Mapping[int, Predictions], generator: np.random.Generator
+) -> Iterable[Robustness]:
+    """Of several spaces of one model the best on validation speaks for it."""
+    best: dict[tuple[str, str], int] = {}
+    for number in predictions:
+        row = rows[number]
+        if row.condition == "noisy":
+            kind = (row.group.features, row.group.model)
+            if kind not in best or row.validation_ua > rows[best[kind]].validation_ua:
+                best[kind] = number
+    for features in dict.fromkeys(rows[number].group.features for number in best.values()):
+        numbers = [number for number in best.values() if rows[number].group.features == features]
+        models = [(rows[n].group.space, rows[n].group.model, predictions[n]) for n in numbers]
+        yield robustness(features, models, generator)
+
+
+def _sweeps(groups: Iterable[Group], entries: Sequence[Entry]) -> Iterable[Sweep]:
+    for group in groups:
+        if len(group.candidates) < SHORTEST_SWEEP or varying(group) != ["h1"]:
+            continue
+        ordered = sorted(group.candidates, key=lambda c: c.h1 or 0)
+        h1 = tuple(c.h1 for c in ordered if c.h1 is not None)
+        curves: dict[Condition, Curve] = {}
+        for entry in entries:
+            if entry.row.group is group:
+                ua = [group.ua(c, entry.row.condition) for c in ordered]
+                filtered = median_filter(ua, MEDIAN_WINDOW).tolist()
+                assert entry.row.configuration.h1
+                test_ua = entry.test.overall.ua if entry.test else None
+                curves[entry.row.condition] = Curve(tuple(ua), tuple(filtered), entry.row.configuration.h1, test_ua)
+        papers = h1 == tuple(SWEEP) and (group.model, group.features, ordered[0].h2) == ("S-CLDNN", "log-mels", 3)
+        yield Sweep(group, h1, curves, papers)
+
+
+def varying(group: Group) -> list[str]:
+    """Names of the parameters in which a group's configurations differ."""
+    return [
+        name for name in Configuration.model_fields if len({getattr(c, name) for c in group.candidates}) > 1
+    ]
+
+
+def _openings(run: Run) -> dict[tuple[str, str], str]:
+    file = run.path / "test" / "openings.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    openings = [json.loads(line) for line in lines]
+    return {(opening["key"], opening["condition"]): opening["opened"] for opening in openings}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

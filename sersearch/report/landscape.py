@@ -1,0 +1,71 @@
+"""Validation UA over a space's kernel sizes, as the rows and columns of a map."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from sersearch.architecture import Configuration
+from sersearch.leaderboard import Group
+from sersearch.study import Condition
+
+Size = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """A group's validation UA under one condition, laid out over h and w.
+
+    The sizes that the space varies span it: the heights (h1, h2) go down and the widths (w1, w2) across; where but
+    one of the two kinds varies, the first layer's go down and the second layer's across. Of several configurations
+    with the same kernels the best is shown.
+
+    Attributes:
+        group: the configurations.
+        condition: of the UA.
+        rows: names of the sizes that go down, as ("h1", "h2").
+        columns: of those that go across.
+        row_sizes: their values, one entry a row.
+        column_sizes: one a column.
+        ua: [rows][columns] in per cent; None where nothing was tried.
+        best: row and column of the winner.
+    """
+
+    group: Group
+    condition: Condition
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    row_sizes: tuple[Size, ...]
+    column_sizes: tuple[Size, ...]
+    ua: tuple[tuple[float | None, ...], ...]
+    best: tuple[int, int]
+
+
+def landscape(group: Group, condition: Condition) -> Landscape | None:
+    """Lay a group out; None where its kernels don't vary."""
+    rows, columns = _axes(group)
+    if not rows and not columns:
+        return None
+    cells: dict[tuple[Size, Size], list[float]] = defaultdict(list)
+    for configuration in group.candidates:
+        at = _sizes(configuration, rows), _sizes(configuration, columns)
+        cells[at].append(group.ua(configuration, condition))
+    row_sizes = tuple(sorted({row for row, _ in cells}))
+    column_sizes = tuple(sorted({column for _, column in cells}))
+    ua = tuple(tuple(max(cells[r, c]) if (r, c) in cells else None for c in column_sizes) for r in row_sizes)
+    winner = group.best(condition)
+    best = row_sizes.index(_sizes(winner, rows)), column_sizes.index(_sizes(winner, columns))
+    return Landscape(group, condition, rows, columns, row_sizes, column_sizes, ua, best)
+
+
+def _axes(group: Group) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    names = [n for n in ("h1", "h2", "w1", "w2") if len({getattr(c, n) for c in group.candidates}) > 1]
+    heights = tuple(name for name in names if name.startswith("h"))
+    widths = tuple(name for name in names if name.startswith("w"))
+    if heights and widths:
+        return heights, widths
+    return tuple(name for name in names if name.endswith("1")), tuple(name for name in names if name.endswith("2"))
+
+
+def _sizes(configuration: Configuration, names: tuple[str, ...]) -> Size:
+    return tuple(getattr(configuration, name) for name in names)
