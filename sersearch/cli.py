@@ -41,6 +41,7 @@ _Address = Annotated[
     str | None,
     typer.Option(help="A running Ray cluster, or 'auto'; without it Ray is started on this machine."),
 ]
+_RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try trials that failed for good again.")]
 _Store = Annotated[Path | None, typer.Option(help="The store; the one that is on record unless given.")]
 
 
@@ -51,6 +52,11 @@ def main() -> None:
     except InputError as error:
         print(f"sersearch: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        print(f"sersearch: {error.filename or ''}: {error.strerror}; what is done is kept", file=sys.stderr)
+        sys.exit(1)
 
 
 def _emit(facts: Any) -> None:
@@ -126,26 +132,44 @@ def plan(
     store: _Store = None,
     run: Annotated[Path | None, typer.Option(metavar="RUN", help="Mark what this run has done.")] = None,
     format: _Format = Format.text,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Train a few steps here and forecast how long it takes.")
+    ] = False,
+    parallel: Annotated[
+        int | None, typer.Option(min=1, help="Trials at a time; as many as fit on this machine unless given.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs that a trial is assumed to take; early stopping's unless given.")
+    ] = None,
 ) -> None:
     """Say what a study would train: every trial, its shapes and size, what can't be built, what is done.
 
     Example: [bold]sersearch plan search_spaces/paper.toml[/bold]
     """
+    from sersearch.agenda import Agenda
     from sersearch.plan import PAPERS_DATA, make_plan, plan_facts
-    from sersearch.preview import print_plan
+    from sersearch.preview import print_forecast, print_plan
     from sersearch.study import load_study
 
-    loaded, bound = load_study(study), None
+    loaded, bound, forecast = load_study(study), None, None
     if store or run or loaded.store:
         from sersearch.calibration import bind
 
         bound = bind(loaded, store, run)
-    outcomes = {key: result.ua(loaded.search.objective) for key, result in bound.results.items()} if bound else {}
-    planned = make_plan(loaded, bound.data if bound else PAPERS_DATA, outcomes)
-    if format is Format.json:
-        _emit(plan_facts(planned))
+    if bound:
+        planned = make_plan(bound.agenda, bound.data, bound.results, epochs)
     else:
-        print_plan(planned, Console())
+        planned = make_plan(Agenda(loaded, PAPERS_DATA.digest, {}), PAPERS_DATA, epochs=epochs)
+    if calibrate:
+        from sersearch.calibration import forecast_plan
+
+        forecast = forecast_plan(planned, bound, parallel, epochs)
+    if format is Format.json:
+        _emit(plan_facts(planned) | ({"forecast": forecast.facts()} if forecast else {}))
+        return
+    print_plan(planned, console := Console(width=None if sys.stdout.isatty() else 100))
+    if forecast:
+        print_forecast(forecast, console)
 
 
 @app.command()
@@ -154,6 +178,7 @@ def search(
     run: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder; an existing run goes on.")],
     store: _Store = None,
     address: _Address = None,
+    retry_failed: _RetryFailed = False,
 ) -> None:
     """Train every trial of a study that the run does not hold yet: start, or go on.
 
@@ -162,69 +187,141 @@ def search(
     from sersearch.run import start_run
     from sersearch.study import load_study
 
-    _search(start_run(run, load_study(study), store), address)
+    _search(start_run(run, load_study(study), store), address, retry_failed)
 
 
 @app.command()
-def resume(run: _Run, store: _Store = None, address: _Address = None) -> None:
+def resume(run: _Run, store: _Store = None, address: _Address = None, retry_failed: _RetryFailed = False) -> None:
     """Go on with a run, with nothing but its folder.
 
     Example: [bold]sersearch resume runs/smoke[/bold]
     """
     from sersearch.run import open_run
 
-    _search(open_run(run, store), address)
+    _search(open_run(run, store), address, retry_failed)
 
 
-def _search(run: Any, address: str | None) -> None:
+def _search(run: Any, address: str | None, retry_failed: bool) -> None:
     from sersearch.progress import SearchProgress
     from sersearch.search import search as train
 
-    agenda, results = run.agenda(), run.ledger.results()
+    agenda, results = run.agenda(retry_failed), run.ledger.results()
     with SearchProgress(agenda, results.values()) as progress:
-        failed = train(run, agenda, progress, address)
-    if failed:
+        outcome = train(run, agenda, progress, address)
+    for key in agenda.failed:
         print(
-            f"{run.path}: {len(failed)} trials failed; `sersearch resume {run.path}` tries them again",
-            file=sys.stderr,
+            f"{run.path}: trial {key} failed: {run.ledger.failure(key)}; see {run.ledger.folder(key)}", file=sys.stderr
         )
+    if outcome.stopped:
+        print(f"{run.path}: {outcome.stopped}; `sersearch resume {run.path}` goes on", file=sys.stderr)
+    elif agenda.failed:
+        print(f"{run.path}: --retry-failed tries what failed again", file=sys.stderr)
+    if outcome.stopped or agenda.failed:
         raise typer.Exit(1)
     print(f"{run.path}: all {len(agenda.trials)} trials are done; see them with `sersearch report {run.path}`")
 
 
 @app.command()
-def status(run: _Run, format: _Format = Format.text) -> None:
+def status(
+    run: _Run,
+    verify: Annotated[bool, typer.Option("--verify", help="Check every trial of the plan against the ledger.")] = False,
+    format: _Format = Format.text,
+) -> None:
     """Say what is done, running and left, the best so far and the time left.
 
     Example: [bold]sersearch status runs/smoke[/bold]
     """
-    from sersearch.report.tables import print_status, status_facts
+    from sersearch.report.tables import print_status, status_facts, verified_facts
     from sersearch.run import open_run
 
-    facts = status_facts(open_run(run))
+    opened = open_run(run)
+    facts = status_facts(opened) | (verified_facts(opened) if verify else {})
     if format is Format.json:
         _emit(facts)
     else:
         print_status(facts, Console())
+    if verify and facts["faults"]:
+        raise typer.Exit(1)
 
 
 @app.command()
 def report(run: _Run, store: _Store = None, format: _Format = Format.text) -> None:
-    """Write the leaderboard to RUN/report and show it.
+    """Write tables, figures and a page to RUN/report, and show the leaderboard.
 
     Example: [bold]sersearch report runs/smoke[/bold]
     """
-    from sersearch.leaderboard import make_leaderboard
-    from sersearch.report import leaderboard_facts, markdown, write_report
+    from sersearch.report.folder import make_report, write_report
+    from sersearch.report.text import summary
     from sersearch.run import open_run
 
-    board = make_leaderboard(open_run(run, store))
-    folder = write_report(run / "report", board)
+    facts = make_report(open_run(run, store))
+    write_report(run / "report", facts)
     if format is Format.json:
-        _emit(leaderboard_facts(board))
+        _emit(facts.record())
     else:
-        print(markdown(board))
-        print(f"written to {folder}", file=sys.stderr)
+        print(summary(facts))
+        print(f"written to {run / 'report'}: open report.html there", file=sys.stderr)
+
+
+@app.command()
+def rerun(
+    run: _Run,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The trial's key, or its first characters.")],
+    store: _Store = None,
+) -> None:
+    """Train a trial again as it is on record, without Ray, and say whether the numbers are the same.
+
+    Example: [bold]sersearch rerun runs/smoke 190c615aedf03d54[/bold]
+    """
+    from sersearch.rerun import rerun as train_again
+    from sersearch.run import open_run
+
+    made = train_again(open_run(run, store), key, lambda epoch: print(f"epoch {epoch.epoch}", file=sys.stderr))
+    print(made.verdict)
+    if not made.same:
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="One run's folder.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another's.")],
+    format: _Format = Format.text,
+) -> None:
+    """Hold two runs' leaderboards side by side, with paired tests where they test on the same utterances.
+
+    Example: [bold]sersearch compare runs/smoke runs/smoke-2[/bold]
+    """
+    import numpy as np
+
+    from sersearch.report.folder import SEED, make_report
+    from sersearch.report.text import table
+    from sersearch.report.versus import compare as match
+    from sersearch.report.versus import side_by_side, versus_facts
+    from sersearch.run import open_run
+
+    a, b = make_report(open_run(run_a)), make_report(open_run(run_b))
+    rows = match(a, b, np.random.default_rng(SEED))
+    if format is Format.json:
+        _emit(versus_facts(a, b, rows))
+    else:
+        print(table(side_by_side(a, b, rows)))
+
+
+@app.command()
+def export_optuna(
+    run: _Run,
+    storage: Annotated[str, typer.Argument(metavar="STORAGE", help="URL of a data base; again adds what is new.")],
+) -> None:
+    """Write a run's trials to an Optuna storage, one study a space, for optuna-dashboard.
+
+    Example: [bold]sersearch export-optuna runs/smoke sqlite:///studies.db[/bold]
+    """
+    from sersearch.run import open_run
+    from sersearch.search.export import export_optuna as export
+
+    for name, added in export(open_run(run), storage).items():
+        print(f"{name}: {added} trials added")
 
 
 @app.command()

@@ -6,16 +6,20 @@ Without torch. `sersearch.calibration` measures; here measurements become second
 from __future__ import annotations
 
 import heapq
+import math
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from sersearch.architecture import Configuration, multiply_adds
-from sersearch.plan import BEST_EPOCH, Data, Plan, Task, epoch_limits
+from sersearch.architecture import Configuration, multiply_adds, shapes
+from sersearch.plan import BEST_EPOCH, Data, Plan, epoch_limits
+from sersearch.tasks import Task
 
 # Seconds that are not training: Ray's start, a worker's first import and data, and a trial on a reused worker.
 START_S = 4.0
@@ -27,9 +31,9 @@ TRIAL_S = 0.1
 EPOCH_SPREAD = 0.5
 PACE_SPREAD = 0.1
 
-SIMULATIONS = 400
-# A frame's cost beyond its multiply-adds, in multiply-adds: what the fit on a CPU gives, for want of a fit.
-FRAME_OVERHEAD = 600_000
+SIMULATIONS = 200
+# The entries of `work` in comparison with each other, as fits on a CPU give them: what `seconds_left` goes by.
+RELATIVE = np.array([1, 400, 1, 5e6])
 
 
 class Measurement(NamedTuple):
@@ -48,11 +52,18 @@ class Rates:
         training: seconds for each entry of `work` in training.
         evaluation: likewise in evaluation.
         spread: standard deviation of the logarithm of measured over fitted training seconds.
+        measured: how many configurations were measured.
     """
 
     training: NDArray[np.float64]
     evaluation: NDArray[np.float64]
     spread: float
+    measured: int
+
+    @property
+    def pace_spread(self) -> float:
+        """Standard deviation of the logarithm of all trials' pace together over that of the calibration."""
+        return math.hypot(PACE_SPREAD, self.spread / math.sqrt(self.measured))
 
     def epoch_s(self, configuration: Configuration, data: Data) -> float:
         """Seconds of one epoch: every training frame learnt, every validation frame evaluated."""
@@ -61,29 +72,37 @@ class Rates:
 
 
 def work(configuration: Configuration) -> NDArray[np.float64]:
-    """What a frame costs, [3]: multiply-adds of the CNN, of the BLSTM, and its share of a minibatch's fixed cost."""
+    """What a frame costs, [4].
+
+    Multiply-adds of the CNN; values of its maps before pooling, since a small kernel costs memory traffic rather than
+    arithmetic; multiply-adds of the BLSTM; and the frame's share of what a minibatch costs however small it is.
+    """
     counted = multiply_adds(configuration, 1)
-    return np.array([counted.cnn, counted.blstm, 1 / configuration.minibatch], float)
+    values = sum(configuration.maps * layer.convolved[0] for layer in shapes(configuration).layers)
+    return np.array([counted.cnn, values, counted.blstm, 1 / configuration.minibatch], np.float64)
 
 
 def fit(measurements: Sequence[Measurement]) -> Rates:
     """Fit the least relative squares with non-negative coefficients.
 
     Args:
-        measurements: at least one.
+        measurements: at least one; several of a configuration count as their mean.
     """
-    works = np.array([work(m.configuration) for m in measurements])
-    training_s = np.array([m.training_s for m in measurements])
-    evaluation_s = np.array([m.evaluation_s for m in measurements])
+    found: dict[Configuration, list[tuple[float, float]]] = {}
+    for measurement in measurements:
+        found.setdefault(measurement.configuration, []).append((measurement.training_s, measurement.evaluation_s))
+    works = np.array([work(configuration) for configuration in found])
+    training_s, evaluation_s = np.array([np.mean(seconds, axis=0) for seconds in found.values()]).T
     training = _fit(works, training_s)
     errors = np.log(training_s / (works @ training))
-    freedom = max(1, len(measurements) - int(np.count_nonzero(training)))
-    return Rates(training, _fit(works, evaluation_s), float(np.sqrt(np.sum(errors**2) / freedom)))
+    freedom = max(1, len(found) - int(np.count_nonzero(training)))
+    spread = float(np.sqrt(np.sum(errors**2) / freedom))
+    return Rates(training, _fit(works, evaluation_s), spread, len(found))
 
 
 def _fit(works: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
     relative = works / seconds[:, np.newaxis]
-    scale = relative.max(0)
+    scale = np.maximum(relative.max(0), np.finfo(np.float64).tiny)
     solution, _ = nnls(relative / scale, np.ones(len(seconds)))
     return np.asarray(solution / scale, np.float64)
 
@@ -104,21 +123,26 @@ def makespan(jobs: Sequence[Job], parallel: int, ready_s: float = 0.0) -> float:
         parallel: slots.
         ready_s: when the slots become free.
     """
-    open_jobs: dict[str, int] = {}
-    for name in (name for job in jobs for name in job.spaces):
-        open_jobs[name] = open_jobs.get(name, 0) + 1
-    waiting, running, now = list(jobs), list[tuple[float, int, Job]](), ready_s
-    while waiting or running:
-        free = parallel - len(running)
-        taken = [i for i, job in enumerate(waiting) if not any(open_jobs.get(name) for name in job.after)][:free]
-        assert taken or running, "jobs wait for each other"
-        for i in taken:
-            heapq.heappush(running, (now + waiting[i].seconds, id(waiting[i]), waiting[i]))
-        waiting = [job for i, job in enumerate(waiting) if i not in set(taken)]
-        now, _, finished = heapq.heappop(running)
-        for name in finished.spaces:
-            open_jobs[name] -= 1
-    return now if jobs else 0.0
+    unfinished = Counter(name for job in jobs for name in job.spaces)
+    queues: dict[tuple[str, ...], deque[int]] = {}
+    for index, job in enumerate(jobs):
+        queues.setdefault(job.after, deque()).append(index)
+    running: list[tuple[float, int]] = []
+    now = ready_s if jobs else 0.0
+    while any(queues.values()) or running:
+        while len(running) < parallel and (queue := _first(queues, unfinished)):
+            index = queue.popleft()
+            heapq.heappush(running, (now + jobs[index].seconds, index))
+        assert running, "jobs wait for each other"
+        now, index = heapq.heappop(running)
+        unfinished.subtract(jobs[index].spaces)
+    return now
+
+
+def _first(queues: Mapping[tuple[str, ...], deque[int]], unfinished: Mapping[str, int]) -> deque[int] | None:
+    """The queue whose head comes first among those that wait for nothing."""
+    ready = [queue for after, queue in queues.items() if queue and not any(unfinished.get(name) for name in after)]
+    return min(ready, key=lambda queue: queue[0], default=None)
 
 
 class Interval(NamedTuple):
@@ -145,6 +169,15 @@ class Forecast:
     device: Interval
     assumptions: tuple[str, ...]
 
+    def facts(self) -> dict[str, Any]:
+        """The forecast as plain JSON, in seconds."""
+        return {
+            "parallel": self.parallel,
+            "wall_s": self.wall._asdict(),
+            "device_s": self.device._asdict(),
+            "assumptions": list(self.assumptions),
+        }
+
 
 def make_forecast(
     plan: Plan,
@@ -168,13 +201,14 @@ def make_forecast(
     epoch_s = np.array([rates.epoch_s(c, plan.data) for c in configurations])
     wall, device = [], []
     for _ in range(SIMULATIONS if configurations else 1):
-        pace = generator.normal(0, PACE_SPREAD) + generator.normal(0, rates.spread, len(epoch_s))
+        pace = generator.normal(0, rates.pace_spread) + generator.normal(0, rates.spread, len(epoch_s))
         drawn = draw_epochs(configurations, generator, epochs, observed)
         seconds = epoch_s * np.exp(pace) * drawn + TRIAL_S
         jobs = [Job(s, task.spaces, task.after) for s, task in zip(seconds, plan.tasks, strict=True)]
         wall.append(makespan(jobs, parallel, START_S + WORKER_S))
         device.append(float(seconds.sum()))
-    return Forecast(parallel, _interval(wall), _interval(device), _assumptions(rates, epochs, observed))
+    assumptions = (_stopping(configurations, epochs, observed), *_pace(rates))
+    return Forecast(parallel, _interval(wall), _interval(device), assumptions)
 
 
 def draw_epochs(
@@ -188,11 +222,11 @@ def draw_epochs(
     Where nothing is known, the typical best epoch of a study is log-uniform between 2 and 20, a trial's own is
     log-normal around it, and `patience` more follow. No draw lies outside what a trial's limit and patience allow.
     """
-    limits = np.array([epoch_limits(c) for c in configurations]).reshape(-1, 2)
+    limits: NDArray[np.int64] = np.array([epoch_limits(c) for c in configurations], np.int64).reshape(-1, 2)
     if epochs is not None:
-        return np.minimum(float(epochs), limits[:, 1])
+        return np.asarray(np.minimum(limits[:, 1], epochs), np.float64)
     if len(observed) >= 3:
-        drawn = generator.choice(generator.choice(observed, len(observed)), len(limits)).astype(float)
+        drawn = generator.choice(generator.choice(observed, len(observed)), len(limits)).astype(np.float64)
     else:
         typical = np.exp(generator.uniform(*np.log(BEST_EPOCH)))
         best = np.rint(typical * np.exp(generator.normal(0, EPOCH_SPREAD, len(limits))))
@@ -205,20 +239,23 @@ def _interval(seconds: Sequence[float]) -> Interval:
     return Interval(float(low), float(middle), float(high))
 
 
-def _assumptions(rates: Rates, epochs: int | None, observed: Sequence[int]) -> tuple[str, ...]:
+def _stopping(configurations: Sequence[Configuration], epochs: int | None, observed: Sequence[int]) -> str:
     if epochs is not None:
-        stopping = f"every trial takes {epochs} epochs, or its limit"
-    elif len(observed) >= 3:
-        stopping = f"epochs as the {len(observed)} finished trials took them"
-    else:
-        low, high = BEST_EPOCH
-        stopping = (
-            f"the study's typical best epoch is log-uniform from {low} to {high}, a trial's own log-normal around it "
-            f"({EPOCH_SPREAD:.0%}), patience follows; exact where the limit is at most patience + 1"
-        )
+        return f"every trial takes {epochs} epochs, or its limit"
+    if all(fewest == most for fewest, most in map(epoch_limits, configurations)):
+        return "every trial takes its limit of epochs, which patience can't cut short"
+    if len(observed) >= 3:
+        return f"epochs as the {len(observed)} finished trials took them"
+    low, high = BEST_EPOCH
     return (
-        stopping,
-        f"pace: {rates.spread:.0%} a trial for the fit's residuals, {PACE_SPREAD:.0%} for the machine's other load",
+        f"the study's typical best epoch is log-uniform from {low} to {high}, a trial's own log-normal around it "
+        f"({EPOCH_SPREAD:.0%}), patience follows; exact where the limit is at most patience + 1"
+    )
+
+
+def _pace(rates: Rates) -> tuple[str, ...]:
+    return (
+        f"pace: {rates.spread:.0%} a trial for the fit's residuals, {rates.pace_spread:.0%} for all together",
         f"{START_S:.0f} s for Ray to start, {WORKER_S:.0f} s for the workers, {TRIAL_S} s a trial",
     )
 
@@ -264,27 +301,13 @@ def seconds_left(
     return makespan(jobs, parallel)
 
 
+@cache
 def relative_cost(configuration: Configuration) -> float:
-    """What an epoch costs in comparison with other configurations, in multiply-adds a frame."""
-    counted = multiply_adds(configuration, 1)
-    return (
-        counted.cnn
-        + counted.blstm
-        + FRAME_OVERHEAD * Configuration.model_fields["minibatch"].default / (configuration.minibatch)
-    )
+    """What a frame costs in comparison with other configurations, in multiply-adds of the BLSTM."""
+    return float(work(configuration) @ RELATIVE)
 
 
 def _epochs_left(task: Task, running: Mapping[str, Spent], mean: float) -> float:
     fewest, most = epoch_limits(task.configuration)
     spent = running[task.key].epochs if task.key in running else 0
     return max(min(max(mean, fewest, spent + 1), most) - spent, 0)
-
-
-def forecast_facts(forecast: Forecast) -> dict[str, Any]:
-    """A forecast as plain JSON, in seconds."""
-    return {
-        "parallel": forecast.parallel,
-        "wall_s": forecast.wall._asdict(),
-        "device_s": forecast.device._asdict(),
-        "assumptions": list(forecast.assumptions),
-    }

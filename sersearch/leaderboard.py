@@ -37,7 +37,7 @@ from sersearch.trial import predict
 
 @dataclass(frozen=True)
 class Group:
-    """The configurations of one model and features in one space, as far as all their seeds have a result.
+    """The configurations of one model and features in one space, as far as all their seeds were trained to the end.
 
     Attributes:
         space: name of the space.
@@ -142,17 +142,21 @@ class Leaderboard:
     complete: bool
 
 
-def make_leaderboard(run: Run) -> Leaderboard:
-    """Select the winners of a run; if it is complete, test those that were not tested before."""
+def select_winners(run: Run) -> Leaderboard:
+    """Select the winners of a run by validation; the test partition stays sealed."""
     results = run.ledger.results()
     agenda = run.agenda()
     conditions: tuple[Condition, ...] = CONDITIONS if run.store.recipe.noises > 0 else ("clean",)
     groups = sorted(_groups(agenda, results), key=_paper_order)
     rows = [Row(group, group.best(condition), condition) for group in groups for condition in conditions]
-    if agenda.complete:
-        rows = _tested(run, rows)
     done = sum(key in results for key in agenda.trials)
     return Leaderboard(tuple(rows), tuple(groups), done, agenda.upper_bound(), agenda.complete)
+
+
+def make_leaderboard(run: Run) -> Leaderboard:
+    """Select the winners of a run; if it is complete, test those that were not tested before."""
+    board = select_winners(run)
+    return replace(board, rows=tuple(_tested(run, board.rows))) if board.complete else board
 
 
 def _groups(agenda: Agenda, results: Mapping[str, Result]) -> list[Group]:
@@ -160,7 +164,7 @@ def _groups(agenda: Agenda, results: Mapping[str, Result]) -> list[Group]:
     found = defaultdict(lambda: defaultdict(list))
     for space, trials in agenda.spaces.items():
         for trial in trials:
-            if result := results.get(trial.key):
+            if (result := results.get(trial.key)) and result.stopped != "pruned":
                 c = trial.configuration
                 found[space, c.model, c.features][c].append(result)
     seeds = agenda.study.seeds

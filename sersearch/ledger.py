@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Result:
         trial: which one.
         epochs: all epochs, in order.
         best: index of the epoch of the lowest validation loss, whose weights are kept.
-        stopped: "early", or "epochs" where the limit came first.
+        stopped: "early", "epochs" where the limit came first, "pruned" where it lagged behind other trials.
         parameters: trained parameters of the model.
         confusion: of the best epoch, by condition and validation speaker: counts [emotion, predicted emotion].
         weights: file of the best epoch's weights, relative to the trial's folder.
@@ -153,7 +153,7 @@ class Ledger:
     """The trials of a run's folder."""
 
     def __init__(self, run: Path) -> None:
-        """Look at a run; nothing is written or created."""
+        """Look at a run; nothing is written or made."""
         self.run = run
 
     def folder(self, key: str) -> Path:
@@ -163,7 +163,10 @@ class Ledger:
     def begin(self, trial: Trial) -> Attempt:
         """Open a new attempt; of several callers each gets a number of its own."""
         folder = self.folder(trial.key)
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            durable.sync_folder(folder.parent)
+            durable.sync_folder(self.run)
         durable.write_once(folder / "trial.json", json.dumps(trial.record(), indent=1).encode())
         number = 1 + max((_number(path) for path in folder.glob("attempt-*")), default=0)
         while True:
@@ -175,6 +178,13 @@ class Ledger:
             else:
                 durable.sync_folder(folder)
                 return Attempt(trial, attempt)
+
+    def fail(self, trial: Trial, reason: str) -> str:
+        """Record for a trial that could not do so itself that its last attempt failed; returns the reason."""
+        attempts = sorted(self.folder(trial.key).glob("attempt-*"))
+        folder = attempts[-1] if attempts else self.begin(trial).folder
+        durable.write(folder / FAILURE, json.dumps({"error": reason, "traceback": ""}, indent=1).encode())
+        return reason
 
     def result(self, key: str) -> Result | None:
         """A trial's result; None while it has none.
@@ -214,6 +224,68 @@ class Ledger:
             return None
         error: str = json.loads((attempts[-1] / FAILURE).read_bytes())["error"]
         return error
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that the ledger and the plan don't agree on.
+
+    Attributes:
+        kind: "missing" (planned, no result), "damaged" (a file that can't be what was written), "extra" (a result that
+            the study does not name), or "repeated" (more than one attempt: a worker, node or search was lost).
+        key: the trial's.
+        text: what was found.
+    """
+
+    kind: str
+    key: str
+    text: str
+
+
+def verify(ledger: Ledger, planned: Collection[str]) -> list[Finding]:
+    """Check every trial of a run against the plan, reading every byte.
+
+    Only what is missing or damaged is a fault; an extra result is kept but not ranked, and repeated attempts are how a
+    run outlives losses.
+    """
+    there = list(ledger.keys())
+    findings = [Finding("missing", key, "never begun") for key in planned if key not in there]
+    for key in there:
+        folder = ledger.folder(key)
+        count = len(list(folder.glob("attempt-*")))
+        try:
+            result = ledger.result(key)
+        except InputError as error:
+            findings.append(Finding("damaged", key, str(error)))
+            continue
+        if result is None:
+            if key in planned:
+                findings.append(Finding("missing", key, ledger.failure(key) or "begun, not finished"))
+        elif fault := _fault(ledger, key, result):
+            findings.append(Finding("damaged", key, fault))
+        elif key not in planned:
+            findings.append(Finding("extra", key, "not in the study as it stands: kept, not ranked"))
+        if count > 1:
+            findings.append(
+                Finding("repeated", key, f"{count} attempts, one result" if result else f"{count} attempts")
+            )
+    return findings
+
+
+def _fault(ledger: Ledger, key: str, result: Result) -> str:
+    if result.trial.key != key:
+        return f"its result is of trial {result.trial.key}"
+    weights = ledger.weights(result)
+    if not weights.is_file():
+        return f"{weights} is missing"
+    content = weights.read_bytes()
+    header = int.from_bytes(content[:8], "little")
+    try:
+        tensors = json.loads(content[8 : 8 + header])
+        ends = [entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"]
+    except (ValueError, KeyError, TypeError):
+        return f"{weights} is no safetensors file"
+    return "" if 8 + header + max(ends, default=0) == len(content) else f"{weights} is cut short"
 
 
 def _number(attempt: Path) -> int:

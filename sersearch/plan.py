@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from sersearch.agenda import Agenda
 from sersearch.architecture import Configuration, Modules, Shapes, multiply_adds, parameters, pools, shapes
 from sersearch.space import KERNELS, Space
-from sersearch.study import Study, Trial
+from sersearch.study import Study, Trial, wanted
+from sersearch.tasks import Task, feasible, tasks, top_counts
 
 FRAMES_A_SECOND = 100
 FLOAT_BYTES = 4
@@ -88,9 +89,9 @@ class PlannedSpace:
 
     Attributes:
         space: the space.
-        candidates: how many configurations it spans; None where an interval makes them countless.
+        candidates: how many configurations it spans that can be built; None where a sampler draws from it.
         settled: its trials are known; else they follow from other spaces, or from a sampler.
-        trials: how many there are or, until they are settled, can be at most; 0 where a sampler decides.
+        trials: how many there are or, until they are settled, can be at most.
         statement: how many trials, and why, in words.
     """
 
@@ -99,23 +100,6 @@ class PlannedSpace:
     settled: bool
     trials: int
     statement: str
-
-
-@dataclass(frozen=True)
-class Task:
-    """Something to train, as a schedule sees it.
-
-    Attributes:
-        configuration: what is trained; of a space that isn't settled, one of its candidates in place of the winners.
-        spaces: names of the spaces that wait for it.
-        after: names of the spaces that it waits for.
-        key: the trial's; empty where that isn't settled.
-    """
-
-    configuration: Configuration
-    spaces: tuple[str, ...]
-    after: tuple[str, ...] = ()
-    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,6 +112,7 @@ class Plan:
         spaces: in the study's order.
         trials: every trial that is settled once, and every configuration that can't be built, in the study's order.
         tasks: what is left to train, in the order in which it is handed out.
+        epochs: that a trial is assumed to take; None for those of early stopping.
     """
 
     study: Study
@@ -135,94 +120,53 @@ class Plan:
     spaces: tuple[PlannedSpace, ...]
     trials: tuple[PlannedTrial, ...]
     tasks: tuple[Task, ...]
+    epochs: int | None
 
     def totals(self) -> dict[str, int]:
         """Counts of trials; `trials` holds those of spaces that aren't settled, `infeasible` configurations."""
-        feasible = [planned for planned in self.trials if planned.shapes.feasible]
-        waiting = sum(space.trials for space in self.spaces if not space.settled)
-        done = sum(planned.done for planned in feasible)
+        settled = [planned for planned in self.trials if planned.shapes.feasible]
+        waiting = sum(not task.key for task in self.tasks)
         return {
-            "trials": len(feasible) + waiting,
+            "trials": len(settled) + waiting,
             "waiting": waiting,
-            "done": done,
-            "left": len(feasible) + waiting - done,
-            "infeasible": len(self.trials) - len(feasible),
-            "shrunk": sum(planned.shapes.shrunk for planned in feasible),
+            "done": sum(planned.done for planned in settled),
+            "left": len(self.tasks),
+            "infeasible": len(self.trials) - len(settled),
+            "shrunk": sum(planned.shapes.shrunk for planned in settled),
         }
 
 
-def make_plan(study: Study, data: Data, outcomes: Mapping[str, float]) -> Plan:
+def make_plan(agenda: Agenda, data: Data, done: Collection[str] = (), epochs: int | None = None) -> Plan:
     """Plan a study.
 
     Args:
-        study: what to train.
-        data: what it is trained on.
-        outcomes: validation UA in per cent under the study's objective of each trial that is done, by key.
+        agenda: the study's trials against what is done.
+        data: what they are trained on.
+        done: keys of trials that have a result.
+        epochs: that a trial is assumed to take, at most its limit; those of early stopping unless given.
     """
-    finite = study.model_copy(update={"spaces": tuple(space for space in study.spaces if space.finite)})
-    agenda = Agenda(finite, data.digest, outcomes)
-    spaces = tuple(_plan_space(space, agenda) for space in study.spaces)
-    return Plan(study, data, spaces, tuple(_plan_trials(agenda, data, outcomes)), tuple(tasks(agenda)))
-
-
-def tasks(agenda: Agenda) -> list[Task]:
-    """What an agenda has left, those that are running included, in the order in which it hands them out."""
-    left = {trial.key for trial in agenda.left}
-    names: dict[str, list[str]] = {}
-    for name, trials in agenda.spaces.items():
-        for trial in trials:
-            names.setdefault(trial.key, []).append(name)
-    settled = [Task(t.configuration, tuple(names[k]), key=k) for k, t in agenda.trials.items() if k in left]
-    waiting = [space for space in agenda.study.spaces if space.name in agenda.unsettled]
-    return settled + [task for space in waiting for task in _stand_ins(space, agenda.study)]
-
-
-def _stand_ins(space: Space, study: Study) -> Iterator[Task]:
-    """Candidates in place of the trials of a space that isn't settled, evenly spread over their cost."""
-    assert space.top
-    found = sorted(feasible(space, study), key=lambda c: _forward(multiply_adds(c, 1)))
-    count = _product(top_counts(space, study))
-    for index in range(count):
-        for _ in range(study.seeds):
-            configuration = found[(2 * index + 1) * len(found) // (2 * count)]
-            yield Task(configuration, (space.name,), (space.top.h, space.top.w))
-
-
-def feasible(space: Space, study: Study) -> list[Configuration]:
-    """The configurations of a finite space that can be built."""
-    return [c for c in space.enumerate(study.settings) if shapes(c).feasible]
-
-
-def top_counts(space: Space, study: Study) -> tuple[int, int]:
-    """How many (h1, h2) and (w1, w2) a space combines: k each, or as many as its sources and it share."""
-    assert space.top
-    by_name = {other.name: other for other in study.spaces}
-    counts = []
-    for source, names in ((space.top.h, ("h1", "h2")), (space.top.w, ("w1", "w2"))):
-        sizes = [
-            {tuple(getattr(c, name) for name in names) for c in feasible(each, study)}
-            for each in (space, by_name[source])
-            if each.finite
-        ]
-        counts.append(min(space.top.k, len(set.intersection(*sizes))))
-    return counts[0], counts[1]
+    spaces = tuple(_plan_space(space, agenda) for space in agenda.study.spaces)
+    trials = tuple(_plan_trials(agenda, data, done))
+    return Plan(agenda.study, data, spaces, trials, tuple(tasks(agenda)), epochs)
 
 
 def _plan_space(space: Space, agenda: Agenda) -> PlannedSpace:
-    if not space.finite:
-        named = ", ".join(name for name, found in space.ranges.items() if not found.finite)
-        return PlannedSpace(space, None, False, 0, f"as many trials as its sampler draws: {named} from an interval")
-    candidates = feasible(space, agenda.study)
-    seeds = f", {agenda.study.seeds} seeds" if agenda.study.seeds > 1 else ""
+    study, known = agenda.study, len(agenda.spaces.get(space.name, ()))
+    seeds = f", {study.seeds} seeds" if study.seeds > 1 else ""
+    if study.samples(space):
+        trials = wanted(space, study) * study.seeds
+        drawn = "" if known == trials else f", {known} of them so far"
+        statement = f"{_counted(trials)} that the sampler {study.search.sampler} draws{drawn}{seeds}"
+        return PlannedSpace(space, None, known == trials, trials, statement)
+    candidates = len(feasible(space, study))
     if space.top is None:
-        trials = len(agenda.spaces[space.name])
-        return PlannedSpace(space, len(candidates), True, trials, f"{_counted(trials)}{seeds}")
-    n_h, n_w = top_counts(space, agenda.study)
+        return PlannedSpace(space, candidates, True, known, f"{_counted(known)}{seeds}")
+    n_h, n_w = top_counts(space, study)
     settled = space.name in agenda.spaces
-    trials = len(agenda.spaces[space.name]) if settled else n_h * n_w * agenda.study.seeds
-    why = f"{_counted(trials)} (k = {space.top.k}: {n_h} x {n_w} of {len(candidates)}{seeds})"
+    trials = known if settled else n_h * n_w * study.seeds
+    why = f"{_counted(trials)} (k = {space.top.k}: {n_h} x {n_w} of {candidates}{seeds})"
     until = "" if settled else f", once {space.top.h} and {space.top.w} are done"
-    return PlannedSpace(space, len(candidates), settled, trials, why + until)
+    return PlannedSpace(space, candidates, settled, trials, why + until)
 
 
 def _counted(trials: int) -> str:
@@ -246,6 +190,10 @@ def _plan_trials(agenda: Agenda, data: Data, done: Collection[str]) -> Iterator[
 
 def _trials(space: Space, agenda: Agenda) -> list[Trial]:
     """The trials of a space that is settled, in their order; configurations that can't be built once, not a seed."""
+    if agenda.study.samples(space):
+        return agenda.spaces[space.name]
+    if agenda.study.samples(space):
+        return agenda.spaces[space.name]
     settled = {trial.configuration for trial in agenda.spaces.get(space.name, ())}
     made: list[Trial] = []
     for configuration in space.enumerate(agenda.study.settings):
@@ -281,24 +229,15 @@ def _column(configuration: Configuration) -> int:
     return configuration.maps * layers[-1].pooled[0]
 
 
-def _forward(work: Modules) -> int:
-    return work.cnn + work.blstm
-
-
-def _product(counts: Sequence[int]) -> int:
-    first, second = counts
-    return first * second
-
-
 def epoch_limits(configuration: Configuration) -> tuple[int, int]:
     """The fewest and the most epochs that a trial can take: early stopping needs `patience` more than one."""
     return min(configuration.epochs, configuration.patience + 1), configuration.epochs
 
 
-def epochs_assumed(configuration: Configuration) -> int:
-    """Epochs of a typical trial: the best one is the geometric mean of `BEST_EPOCH`, and `patience` more follow."""
+def epochs_assumed(configuration: Configuration, epochs: int | None = None) -> int:
+    """Epochs of a typical trial: the geometric mean of `BEST_EPOCH` and `patience` more, unless given."""
     low, high = BEST_EPOCH
-    return min(configuration.epochs, round(math.sqrt(low * high)) + configuration.patience)
+    return min(configuration.epochs, epochs or round(math.sqrt(low * high)) + configuration.patience)
 
 
 def plan_facts(plan: Plan) -> dict[str, Any]:
@@ -317,12 +256,12 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
             }
             for planned in plan.spaces
         ],
-        "trials": [_trial_facts(planned) for planned in plan.trials],
+        "trials": [_trial_facts(planned, plan.data.emotions, plan.epochs) for planned in plan.trials],
         "totals": plan.totals(),
     }
 
 
-def _trial_facts(planned: PlannedTrial) -> dict[str, Any]:
+def _trial_facts(planned: PlannedTrial, emotions: int, epochs: int | None) -> dict[str, Any]:
     configuration, counted, work = planned.trial.configuration, planned.parameters, planned.multiply_adds
     fewest, most = epoch_limits(configuration)
     return {
@@ -336,18 +275,18 @@ def _trial_facts(planned: PlannedTrial) -> dict[str, Any]:
         "seed": planned.trial.seed,
         "parameters": counted.total if counted else None,
         "modules": vars(counted) if counted else None,
-        "shapes": layer_shapes(planned),
+        "shapes": layer_shapes(planned, emotions),
         "feasible": planned.shapes.feasible,
         "reason": planned.shapes.reason,
         "shrunk": planned.shapes.shrunk,
         "multiply_adds_a_second": {m: FRAMES_A_SECOND * getattr(work, m) for m in ("cnn", "blstm")} if work else None,
         "minibatch_bytes": planned.memory_bytes,
-        "epochs": {"fewest": fewest, "most": most, "assumed": epochs_assumed(configuration)},
+        "epochs": {"fewest": fewest, "most": most, "assumed": epochs_assumed(configuration, epochs)},
         "done": planned.done,
     }
 
 
-def layer_shapes(planned: PlannedTrial) -> list[dict[str, Any]]:
+def layer_shapes(planned: PlannedTrial, emotions: int) -> list[dict[str, Any]]:
     """Name and output size of each layer for one splice; up to the layer that fails where the model can't be built."""
     configuration, found = planned.trial.configuration, planned.shapes
     rows: list[tuple[str, list[int]]] = [("input", [configuration.channels, configuration.rows, configuration.columns])]
@@ -358,4 +297,5 @@ def layer_shapes(planned: PlannedTrial) -> list[dict[str, Any]]:
     if found.feasible:
         rows += [("vector", [found.vector]), ("blstm", [2 * configuration.cells])]
         rows += [(f"dense {number}", [width]) for number, width in enumerate(configuration.dense, start=1)]
+        rows.append(("output", [emotions]))
     return [{"layer": name, "shape": size} for name, size in rows]

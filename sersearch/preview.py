@@ -8,8 +8,9 @@ from itertools import groupby
 from rich.console import Console
 from rich.table import Table
 
-from sersearch.plan import FRAMES_A_SECOND, Plan, PlannedSpace, PlannedTrial
-from sersearch.progress import describe
+from sersearch.forecast import Forecast
+from sersearch.plan import FRAMES_A_SECOND, Plan, PlannedSpace, PlannedTrial, epoch_limits, epochs_assumed
+from sersearch.progress import clock, describe
 from sersearch.space import KERNELS
 
 
@@ -25,7 +26,14 @@ def print_plan(plan: Plan, console: Console) -> None:
             console.print(f"{elsewhere} more trials of it are listed above", highlight=False)
     totals = plan.totals()
     assumed = "" if plan.data.digest else " (no store is named, so keys are not settled)"
-    console.print(f"\ndata: {plan.data.source}{assumed}", highlight=False, soft_wrap=True)
+    console.print(
+        "\nCNN, BLSTM, MLP: trained parameters; MMAC/s: million multiply-adds a second of speech, forward; "
+        "MB: memory of a minibatch in training",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"epochs assumed: {_epochs(plan)}", highlight=False, soft_wrap=True)
+    console.print(f"data: {plan.data.source}{assumed}", highlight=False, soft_wrap=True)
     waiting = f", {totals['waiting']} of them at most once others are done" if totals["waiting"] else ""
     console.print(
         f"{totals['trials']} trials{waiting}; {totals['done']} done, {totals['left']} left; "
@@ -35,8 +43,43 @@ def print_plan(plan: Plan, console: Console) -> None:
     )
 
 
+def _epochs(plan: Plan) -> str:
+    """Most studies have one limit and one patience; where they vary, their ends."""
+    configurations = [planned.trial.configuration for planned in plan.trials]
+    if not configurations:
+        return "none"
+    limits = [epoch_limits(configuration) for configuration in configurations]
+    assumed = sorted({epochs_assumed(configuration, plan.epochs) for configuration in configurations})
+    words = " to ".join(map(str, dict.fromkeys((assumed[0], assumed[-1]))))
+    return f"{words} a trial (at least {min(low for low, _ in limits)}, at most {max(high for _, high in limits)})"
+
+
+def print_forecast(forecast: Forecast, console: Console) -> None:
+    """When all is done, as an interval, and what that rests on."""
+    for name, found in (("wall time", forecast.wall), ("device time", forecast.device)):
+        console.print(
+            f"{name} with {forecast.parallel} at a time: {clock(found.middle)}, "
+            f"90 % between {clock(found.low)} and {clock(found.high)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(f"assumed: {'; '.join(forecast.assumptions)}", highlight=False, soft_wrap=True)
+
+
 def _table(planned: PlannedSpace, trials: Sequence[PlannedTrial]) -> Table:
-    table = Table("configuration", "maps after layers", "vector", "CNN", "BLSTM", "MLP", "M/s", "MB", "", box=None)
+    table = Table(
+        "configuration",
+        "maps after layers",
+        "vector",
+        "CNN",
+        "BLSTM",
+        "MLP",
+        "MMAC/s",
+        "MB",
+        "",
+        box=None,
+        pad_edge=False,
+    )
     for column in table.columns[2:8]:
         column.justify = "right"
     for column in table.columns[:8]:

@@ -14,8 +14,10 @@ from rich.table import Table
 
 from sersearch.agenda import Agenda
 from sersearch.architecture import Configuration
+from sersearch.forecast import Spent, seconds_left
 from sersearch.ledger import Epoch, Result
 from sersearch.study import Trial
+from sersearch.tasks import tasks
 
 
 class SearchProgress:
@@ -82,17 +84,29 @@ class SearchProgress:
             soft_wrap=True,
         )
 
+    def dropped(self, key: str, reason: str) -> None:
+        """A trial stands where its last checkpoint is."""
+        name = describe(self.running.pop(key).configuration)
+        line = f"put back {key} {name}: {reason}"
+        self.console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+    def lost(self, reason: str) -> None:
+        """The search can't go on."""
+        if self.console.is_terminal:
+            self._live.stop()
+        line = f"sersearch: {reason}; what is done is kept: `sersearch resume RUN` goes on"
+        self.console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
+
     def left(self) -> int:
         """Trials that are running or still to come, at most."""
         return self._agenda.upper_bound() - len(self._done) - len(self.failed)
 
     def seconds_left(self) -> float | None:
-        """About how long the rest takes, from the trials that are done; None before there is one."""
-        if not self._done:
-            return None
-        mean = sum(e.seconds for epochs in self._done.values() for e in epochs) / len(self._done)
-        spent = sum(min(mean, sum(e.seconds for e in self._epochs[key])) for key in self.running)
-        return max(0.0, self.left() * mean - spent) / self._parallel
+        """About how long the rest takes, from what its trials took so far; None where nothing tells yet."""
+        named = self._agenda.trials.items()
+        done = [spent(trial.configuration, self._done[key]) for key, trial in named if key in self._done]
+        running = {key: spent(trial.configuration, self._epochs[key]) for key, trial in self.running.items()}
+        return seconds_left(done, running, tasks(self._agenda), self._parallel)
 
     def _render(self) -> RenderableType:
         total = self._agenda.upper_bound()
@@ -110,6 +124,11 @@ class SearchProgress:
             newest = self._epochs[key][-1] if self._epochs[key] else None
             table.add_row(key, describe(trial.configuration), *_figures(newest))
         return Group(ProgressBar(total=max(total, 1), completed=len(self._done)), counts, table)
+
+
+def spent(configuration: Configuration, epochs: Sequence[Epoch]) -> Spent:
+    """What a trial took so far."""
+    return Spent(configuration, len(epochs), sum(epoch.seconds for epoch in epochs))
 
 
 def describe(configuration: Configuration) -> str:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sersearch import durable
-from sersearch.agenda import Agenda
+from sersearch.agenda import FAILED, Agenda, Outcome
 from sersearch.dataset import Dataset, open_dataset
 from sersearch.errors import InputError
-from sersearch.ledger import Ledger
+from sersearch.ledger import Ledger, Result
 from sersearch.partition import Partition, make_partition
 from sersearch.store import Store, open_store
 from sersearch.study import Study, data_digest, parse_study
+from sersearch.suggestions import Suggestions
 
 RUN = "run.json"
+SUGGESTIONS = "suggestions.jsonl"
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,31 @@ class Run:
         """Training and validation; the test partition stays closed."""
         return open_dataset(self.store, self.partition)
 
-    def agenda(self) -> Agenda:
-        """The study's trials against the ledger."""
-        objective = self.study.search.objective
-        outcomes = {key: result.ua(objective) for key, result in self.ledger.results().items()}
-        return Agenda(self.study, self.data, outcomes)
+    def agenda(self, retry_failed: bool = False) -> Agenda:
+        """The study's trials against the ledger.
+
+        Args:
+            retry_failed: whether trials that failed for good are to be trained again.
+        """
+        outcomes: dict[str, Outcome] = {}
+        for key in self.ledger.keys():  # noqa: SIM118
+            if result := self.ledger.result(key):
+                outcomes[key] = self.outcome(result)
+            elif not retry_failed and self.ledger.failure(key):
+                outcomes[key] = FAILED
+        return Agenda(self.study, self.data, outcomes, self.suggestions().drawn)
+
+    def outcome(self, result: Result) -> Outcome:
+        """A result as the study's search sees it."""
+        pruned = result.stopped == "pruned"
+        epochs = len(result.epochs)
+        counts = replace(result, best=epochs - 1) if pruned else result
+        ua = counts.ua(self.study.search.objective)
+        return Outcome("pruned" if pruned else "complete", ua, epochs, result.parameters)
+
+    def suggestions(self) -> Suggestions:
+        """What samplers have drawn."""
+        return Suggestions(self.path / SUGGESTIONS, self.study)
 
     def record(self) -> dict[str, Any]:
         """The run as plain JSON."""

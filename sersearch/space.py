@@ -32,6 +32,8 @@ Value = int | float | str | tuple[int, ...]
 
 PARAMETERS = tuple(Configuration.model_fields)
 KERNELS = ("h1", "w1", "h2", "w2")
+WHOLE = (*KERNELS, *(name for name, field in Configuration.model_fields.items() if isinstance(field.default, int)))
+REAL = tuple(name for name, field in Configuration.model_fields.items() if isinstance(field.default, float))
 
 
 class Range(BaseModel):
@@ -71,6 +73,10 @@ class Range(BaseModel):
     def finite(self) -> bool:
         """Whether the range is a list of choices."""
         return bool(self.choices)
+
+    def whole(self) -> range:
+        """The whole numbers of an interval."""
+        return range(math.ceil(self.low), math.floor(self.high) + 1)
 
 
 def _interval(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,9 +134,11 @@ class Space(BaseModel):
 
     @model_validator(mode="after")
     def _applies(self) -> Self:
-        for name in ("model", "features"):
-            if name in self.ranges and not self.ranges[name].finite:
-                raise ValueError(f"{name} is a list of names, not an interval")
+        for name, found in self.ranges.items():
+            if not found.finite and name not in (*WHOLE, *REAL):
+                raise ValueError(f"{name} is no number, so no interval: list its values")
+            if not found.finite and name in WHOLE and not found.whole():
+                raise ValueError(f"{name} is a whole number, and there is none from {found.low} to {found.high}")
         models = [str(model) for model in self.ranges["model"].choices]
         for name in set(self.ranges) & set(KERNELS):
             if not any(_applicable(name, self.ranges[name], model) for model in models):
@@ -139,8 +147,13 @@ class Space(BaseModel):
 
     @property
     def finite(self) -> bool:
-        """Whether the space can be enumerated."""
+        """Whether every range is a list, so that a grid can exhaust the space."""
         return all(found.finite for found in self.ranges.values())
+
+    @property
+    def countable(self) -> bool:
+        """Whether the space can be enumerated: its ranges are lists, or intervals of whole numbers."""
+        return all(found.finite or name in WHOLE for name, found in self.ranges.items())
 
     def conditions(self, settings: Mapping[str, Value]) -> Iterator[tuple[dict[str, Value], dict[str, Range]]]:
         """For each model and features: the fixed values, and the ranges that are dimensions there."""
@@ -156,6 +169,17 @@ class Space(BaseModel):
             }
             yield fixed, free
 
+    def leaves(self, settings: Mapping[str, Value]) -> Iterator[dict[str, Value]]:
+        """Every combination of a countable space's values under each of its conditions; the last range varies fastest.
+
+        Args:
+            settings: values of the parameters that the space does not name.
+        """
+        for fixed, free in self.conditions(settings):
+            values = (found.choices or found.whole() for found in free.values())
+            for chosen in itertools.product(*values):
+                yield {**fixed, **dict(zip(free, chosen, strict=True))}
+
     def enumerate(self, settings: Mapping[str, Value]) -> Iterator[Configuration]:
         """Every configuration of a finite space exactly once, feasible or not; the last range varies fastest.
 
@@ -167,12 +191,11 @@ class Space(BaseModel):
         """
         assert self.finite
         seen = set()
-        for fixed, free in self.conditions(settings):
-            for values in itertools.product(*(found.choices for found in free.values())):
-                made = configure(self.name, {**fixed, **dict(zip(free, values, strict=True))})
-                if made not in seen:
-                    seen.add(made)
-                    yield made
+        for leaf in self.leaves(settings):
+            made = configure(self.name, leaf)
+            if made not in seen:
+                seen.add(made)
+                yield made
 
 
 def configure(space: str, values: Mapping[str, Value]) -> Configuration:

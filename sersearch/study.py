@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,10 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sersearch.architecture import Configuration, shapes
 from sersearch.errors import InputError
 from sersearch.partition import Partition, Shares
-from sersearch.space import KERNELS, PARAMETERS, Space, Value, explain, unknown
+from sersearch.space import KERNELS, PARAMETERS, WHOLE, Range, Space, Value, configure, explain, unknown
 
 Condition = Literal["noisy", "clean"]
 CONDITIONS: tuple[Condition, ...] = ("noisy", "clean")
+
+Sampler = Literal["grid", "random", "tpe", "gp", "cma-es", "qmc", "nsga-ii"]
 
 FEATURE_SETTINGS = ("bands", "cepstra", "deltas", "left", "right", "normalisation")
 TRAINING_SETTINGS = tuple(p for p in PARAMETERS if p not in ("model", "features", *KERNELS, *FEATURE_SETTINGS))
@@ -29,17 +31,47 @@ class _Table(BaseModel):
 
 
 class Search(_Table):
-    """How trials are chosen and ranked."""
+    """How trials are chosen and ranked.
 
-    sampler: Literal["grid"] = "grid"
+    Attributes:
+        sampler: "grid" exhausts each space; the others are Optuna's. NSGA-II seeks a high UA from few parameters.
+            Spaces that combine the best of others (`top`) are exhausted whatever the sampler.
+        trials: how many distinct configurations the sampler draws of each space; all of them where there are fewer.
+        seed: of the sampler.
+        batch: configurations are drawn so many at a time, each batch knowing the outcomes of all before it, so that
+            the sequence is the same however many are trained at once.
+        objective: the condition of the validation UA that is maximised, and that `top` ranks by.
+        pruner: what stops a trial that lags behind the others.
+    """
+
+    sampler: Sampler = "grid"
+    trials: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0, lt=2**32)
+    batch: int = Field(1, ge=1)
     objective: Condition = "noisy"
+    pruner: Literal["none", "asha", "median"] = "none"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.sampler == "grid":
+            if self.trials is not None:
+                raise ValueError(f"trials = {self.trials} was given, but a grid is trained whole: leave trials out")
+        elif self.trials is None:
+            raise ValueError(f"the sampler {self.sampler} needs trials, the configurations of a space: trials = 50")
+        if self.sampler == "nsga-ii" and self.pruner != "none":
+            raise ValueError(f"pruner = {self.pruner} was given, but nsga-ii has two objectives: leave pruner out")
+        return self
 
 
 class Resources(_Table):
-    """What one trial takes of the cluster; several trials share a GPU by fractions."""
+    """What one trial takes of the cluster, and how often a failed one is tried again.
+
+    Several trials share a GPU by fractions; one that finds too little memory there is tried again with twice its share.
+    """
 
     cpus: float = Field(1, gt=0)
     gpus: float = Field(0, ge=0)
+    retries: int = Field(1, ge=0)
 
 
 class Study(_Table):
@@ -68,9 +100,13 @@ class Study(_Table):
             for source in (space.top.h, space.top.w) if space.top else ():
                 if source not in names:
                     raise ValueError(f"space {space.name} takes its top k from {source}: add that space to the study")
-            if not space.finite and self.search.sampler == "grid":
+            if not space.finite and not self.samples(space):
                 raise ValueError(f"space {space.name} holds an interval, which a grid can't exhaust: list its values")
         return self
+
+    def samples(self, space: Space) -> bool:
+        """Whether a sampler draws from a space, rather than a grid exhausting it."""
+        return self.search.sampler != "grid" and space.top is None
 
     @property
     def settings(self) -> dict[str, Value]:
@@ -114,11 +150,31 @@ def parse_study(table: Mapping[str, Any], source: str) -> Study:
 
 
 def _check_feasible(space: Space, study: Study) -> None:
-    if not space.finite:
+    sampled = study.samples(space)
+    made = _one_by_one(space, study) if sampled else space.enumerate(study.settings)
+    found = [shapes(configuration) for configuration in made]
+    if any(each.feasible for each in found) or (sampled and (not space.countable or wanted(space, study))):
         return
-    found = [shapes(configuration) for configuration in space.enumerate(study.settings)]
-    if not any(each.feasible for each in found):
-        raise InputError(f"space {space.name}: no configuration can be built; {found[0].reason}: choose smaller kernels")
+    raise InputError(f"space {space.name}: no configuration can be built; {found[0].reason}: choose smaller kernels")
+
+
+def _one_by_one(space: Space, study: Study) -> Iterator[Configuration]:
+    """Configurations that between them take every value, and both ends of every interval: a space may be too large.
+
+    Raises:
+        InputError: a value that its parameter can't take.
+    """
+    for fixed, free in space.conditions(study.settings):
+        ends = {name: found.choices or _ends(name, found) for name, found in free.items()}
+        first = {name: values[0] for name, values in ends.items()}
+        yield configure(space.name, {**fixed, **first})
+        for name, values in ends.items():
+            for value in values[1:]:
+                yield configure(space.name, {**fixed, **first, name: value})
+
+
+def _ends(name: str, found: Range) -> tuple[Value, Value]:
+    return (found.whole()[0], found.whole()[-1]) if name in WHOLE else (found.low, found.high)
 
 
 def _with_names(message: str, table: Mapping[str, Any]) -> str:
@@ -222,6 +278,30 @@ def configurations(space: Space, study: Study, scores: Mapping[str, Scores]) -> 
     best_h = _best(scores[space.top.h], ("h1", "h2"), space.top.k)
     best_w = _best(scores[space.top.w], ("w1", "w2"), space.top.k)
     return [c for c in found if (c.h1, c.h2) in best_h and (c.w1, c.w2) in best_w]
+
+
+def build(space: Space, values: Mapping[str, Value]) -> Configuration | None:
+    """The configuration of a space's values; None where they don't go together or can't be built."""
+    try:
+        made = configure(space.name, values)
+    except InputError:
+        return None
+    return made if shapes(made).feasible else None
+
+
+def wanted(space: Space, study: Study) -> int:
+    """How many distinct configurations a sampler is to draw of a space: `trials`, or all where there are fewer."""
+    trials = study.search.trials
+    assert trials is not None
+    if not space.countable:
+        return trials
+    seen: set[Configuration] = set()
+    for leaf in space.leaves(study.settings):
+        if len(seen) == trials:
+            break
+        if made := build(space, leaf):
+            seen.add(made)
+    return len(seen)
 
 
 Scores = Sequence[tuple[Configuration, float]]

@@ -195,15 +195,16 @@ class Training:
         content: bytes = safetensors.torch.save(self._best)
         return content
 
-    def result(self, attempt: Attempt | None = None) -> Result:
-        """The result of finished training."""
-        assert self.stopped
+    def result(self, attempt: Attempt | None = None, stopped: str | None = None) -> Result:
+        """The result of training that is finished, or that was stopped from outside for a reason."""
+        stopped = stopped or self.stopped
+        assert stopped
         counted = parameters(self.trial.configuration, len(self.data.emotions))
         return Result(
             trial=self.trial,
             epochs=tuple(self.epochs),
             best=self.best,
-            stopped=self.stopped,
+            stopped=stopped,
             parameters=counted.total,
             confusion=self.confusion,
             weights=f"{attempt.folder.name}/best.safetensors" if attempt else "",

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sersearch.agenda import Agenda
+from sersearch.agenda import FAILED, Agenda, Outcome
 from sersearch.study import Study, parse_study
 
 S = {"name": "s", "model": "S-CLDNN", "h1": "4:9", "h2": "3:4"}
@@ -30,11 +30,15 @@ def score(key: str) -> float:
     return int(key[:6], 16) % 10_000 / 100
 
 
+def outcome(key: str) -> Outcome:
+    return Outcome("complete", score(key))
+
+
 def drain(agenda: Agenda) -> list[str]:
     order = []
     while trial := agenda.take():
         order.append(trial.key)
-        agenda.finish(trial.key, score(trial.key))
+        agenda.finish(trial.key, outcome(trial.key))
     return order
 
 
@@ -45,7 +49,7 @@ def test_any_order_of_completion_any_crash_any_workers_gives_each_trial_once(dat
     expected = set(drain(plain))
     assert plain.complete
 
-    done: dict[str, float | None] = {}
+    done: dict[str, Outcome] = {}
     trained: list[str] = []
     for _ in range(data.draw(st.integers(1, 4))):
         agenda = Agenda(the_study, "d", done)
@@ -59,7 +63,7 @@ def test_any_order_of_completion_any_crash_any_workers_gives_each_trial_once(dat
                 break
             key = running.pop(data.draw(st.integers(0, len(running) - 1)))
             trained.append(key)
-            done[key] = score(key)
+            done[key] = outcome(key)
             agenda.finish(key, done[key])
             crash_after -= 1
     last = Agenda(the_study, "d", done)
@@ -91,7 +95,7 @@ def test_st_starts_while_the_rest_goes_on() -> None:
     fst = {"name": "fst", "model": "FST-CLDNN", "w1": "3:8", "w2": "2:3"}
     agenda = Agenda(study(S, T, ST, fst), "d", {})
     for trial in agenda.spaces["s"] + agenda.spaces["t"]:
-        agenda.finish(trial.key, score(trial.key))
+        agenda.finish(trial.key, outcome(trial.key))
     assert len(agenda.spaces["st"]) == 9
     assert len(agenda.left) == 9 + 12
 
@@ -100,9 +104,35 @@ def test_a_failed_trial_is_an_outcome_and_no_candidate() -> None:
     agenda = Agenda(study(S, T, ST), "d", {})
     failing = agenda.spaces["s"][0]
     for trial in agenda.spaces["s"] + agenda.spaces["t"]:
-        agenda.finish(trial.key, None if trial == failing else score(trial.key))
+        agenda.finish(trial.key, FAILED if trial == failing else outcome(trial.key))
     kernels = {(t.configuration.h1, t.configuration.h2) for t in agenda.spaces["st"]}
     assert (failing.configuration.h1, failing.configuration.h2) not in kernels
+    assert agenda.failed == [failing.key]
+
+
+def test_a_space_listed_before_those_that_it_builds_on_goes_on_after_a_crash() -> None:
+    before = Agenda(study(ST, S, T), "d", {})
+    done = {trial.key: outcome(trial.key) for trial in before.spaces["s"] + before.spaces["t"]}
+    agenda = Agenda(study(ST, S, T), "d", done)
+    assert len(drain(agenda)) == 9
+    assert agenda.complete
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (["complete", "complete"], Outcome("complete", 50, 6, 9)),
+        (["complete", "pruned"], Outcome("pruned", 50, 6, 9)),
+        (["pruned", "failed"], FAILED),
+        (["complete"], None),
+    ],
+)
+def test_the_outcome_of_a_configuration_is_that_of_its_seeds(states: list[Any], expected: Outcome | None) -> None:
+    agenda = Agenda(study(S, seeds=2), "d", {})
+    trials = agenda.spaces["s"][:2]
+    for trial, state, ua, epochs in zip(trials, states, (40.0, 60.0), (6, 3), strict=False):
+        agenda.finish(trial.key, FAILED if state == "failed" else Outcome(state, ua, epochs, 9))
+    assert agenda.outcome(trials[0].configuration) == expected
 
 
 def test_a_configuration_of_two_spaces_is_trained_once() -> None:
@@ -120,6 +150,6 @@ def test_infeasible_configurations_are_left_out() -> None:
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_extending_trains_only_what_is_new(seeds: int) -> None:
     first = Agenda(study({**T, "w1": "3:5"}, seeds=1), "d", {})
-    done = {key: score(key) for key in drain(first)}
+    done = {key: outcome(key) for key in drain(first)}
     wider = Agenda(study(T, seeds=seeds), "d", done)
     assert len(drain(wider)) == 12 * seeds - len(done)

@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sersearch.architecture import Configuration, parameters, shapes
-from sersearch.models import CLDNN
-from sersearch.models.blstm import BLSTM, reverse_within
+from sersearch.models import CLDNN, filtering, recurrence
+from sersearch.models.blstm import BLSTM
+from sersearch.models.cldnn import cross_entropy
+from sersearch.models.filtering import correlate
+from sersearch.models.recurrence import reverse_within
 from tests import literal
 
 LENGTHS = (3, 21, 1)
@@ -169,3 +172,83 @@ def test_dropout_keeps_the_mean_and_the_rate() -> None:
     assert set(dropped.unique().tolist()) == {0.0, 1.25}
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.01)
     assert torch.equal(model._drop(ones, None), ones)
+
+
+@given(
+    taps=st.sampled_from((1, 2, 3, 4, 5, 16, 33)),
+    dilation=st.integers(1, 4),
+    frames=st.integers(1, 130),
+    rows=st.integers(1, 3),
+    inputs=st.sampled_from((3, 70)),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=60)
+def test_correlation_is_the_plain_sum(taps: int, dilation: int, frames: int, rows: int, inputs: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    span = (taps - 1) * dilation
+    x = torch.randn(frames + span, rows, inputs, generator=generator, dtype=torch.float64, requires_grad=True)
+    kernel = torch.randn(4, inputs, taps, generator=generator, dtype=torch.float64, requires_grad=True)
+    plain = sum(x[j * dilation :][:frames] @ kernel[:, :, j].T for j in range(taps))
+    assert isinstance(plain, Tensor)
+    weight = torch.randn(plain.shape, generator=generator, dtype=torch.float64)
+    found = correlate(x, kernel, dilation)
+    torch.testing.assert_close(found, plain, rtol=1e-11, atol=1e-11)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, (x, kernel), weight), torch.autograd.grad(plain, (x, kernel), weight), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(("taps", "inputs"), [(2, 1280), (16, 224), (16, 40)])
+def test_correlation_in_float32_is_as_exact_as_float32(taps: int, inputs: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 2, inputs, generator=generator).relu()
+    kernel = 0.05 * torch.randn(64, inputs, taps, generator=generator)
+    exact = correlate(x.double(), kernel.double())
+    assert (correlate(x, kernel) - exact).norm() / exact.norm() < 1e-6
+
+
+def test_blocks_of_outputs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(70, 2, 30, generator=generator, dtype=torch.float64, requires_grad=True)
+    kernel = torch.randn(7, 30, 16, generator=generator, dtype=torch.float64, requires_grad=True)
+    whole = correlate(x, kernel)
+    whole_gradients = torch.autograd.grad(whole.square().sum(), (x, kernel))
+    monkeypatch.setattr(filtering, "BLOCK", 95 * 30 * 2)
+    parts = correlate(x, kernel)
+    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-12)
+    for ours, theirs in zip(torch.autograd.grad(parts.square().sum(), (x, kernel)), whole_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(0, 2**31))
+@settings(max_examples=20)
+def test_recurrence_and_gradients_equal_the_fused_lstm(lengths: list[int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    counts = torch.tensor(lengths)
+
+    def made(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+    inputs = made(max(lengths), len(lengths), 24), made(2, 12, 3), made(2, 12)
+    real = (torch.arange(max(lengths)).unsqueeze(1) < counts).unsqueeze(2)
+    weight = torch.randn(*real.shape[:2], 6, generator=generator, dtype=torch.float64) * real
+    stepped = recurrence.recur(*inputs, counts)
+    fused = recurrence.recur_fused(*inputs, counts)
+    torch.testing.assert_close(stepped * real, fused * real, rtol=1e-12, atol=1e-12)
+    for ours, theirs in zip(
+        torch.autograd.grad(stepped, inputs, weight), torch.autograd.grad(fused, inputs, weight), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+def test_float32_gradients_are_as_exact_as_float32() -> None:
+    configuration = Configuration(model="S-CLDNN", h1=4, h2=3)
+    model = CLDNN(configuration, 6, torch.Generator().manual_seed(1))
+    x = torch.randn(3, 120, 40, generator=torch.Generator().manual_seed(2))
+    lengths, emotion = torch.tensor([120, 119, 80]), torch.tensor([0, 4, 2])
+    single = torch.autograd.grad(cross_entropy(model(x, lengths), emotion), list(model.parameters()))
+    model.double()
+    double = torch.autograd.grad(cross_entropy(model(x.double(), lengths), emotion), list(model.parameters()))
+    for ours, exact in zip(single, double, strict=True):
+        assert (ours - exact).norm() <= 1e-5 * exact.norm()

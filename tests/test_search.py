@@ -19,7 +19,7 @@ name = "tiny"
 spaces = [
     {{ name = "s", model = "S-CLDNN", h1 = [5, 22], h2 = 3 }},
     {{ name = "t", model = "T-CLDNN", w1 = [3, 6], w2 = 2 }},
-    {{ name = "st", model = "ST-CLDNN", h1 = [5, 22], h2 = 3, w1 = [3, 6], w2 = 2, top = {{ k = 1, h = "s", w = "t" }} }},
+{{ name = "st", model = "ST-CLDNN", h1 = [5, 22], h2 = 3, w1 = [3, 6], w2 = 2, top = {{ k = 1, h = "s", w = "t" }} }},
     {{ name = "fst", model = "FST-CLDNN", features = ["log-mels", "mfccs"], w1 = {w1}, w2 = 2 }},
 ]
 [training]
@@ -102,7 +102,9 @@ def test_killed_half_way_and_started_again(
 ) -> None:
     run = tmp_path / "run"
     words = command("search", study(), "--store", tiny_store.path, "--run", run)
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as driver:
+    with subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as driver:
         deadline = time.monotonic() + 120
         while len(results(run)) < after or not attempts(run):
             assert driver.poll() is None, "ended before it could be killed"

@@ -4,9 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sersearch.models.filtering import correlate
-from sersearch.models.recurrence import recur, reverse_within
-
-__all__ = ["BLSTM", "reverse_within"]
+from sersearch.models.recurrence import recur
 
 
 class BLSTM(nn.Module):

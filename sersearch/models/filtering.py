@@ -19,6 +19,10 @@ from torch.nn import functional
 
 # Frames of a tile when the points lie on the unit circle: fewer mean more products, more mean larger transforms.
 CIRCLE = 64
+# Windows of no more numbers than this are gathered after all: the products are too small for transforms to pay.
+GATHERED = 128
+# Numbers in a block of transformed kernels: 16 MiB in float32.
+BLOCK = 2**22
 
 
 def correlate(x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int = 1) -> Tensor:
@@ -34,8 +38,9 @@ def correlate(x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int = 1) -> Tensor:
     """
     frames, rows, _ = x_QRV.shape
     taps = kernel_GVJ.shape[2]
-    if taps == 1:
-        return functional.linear(x_QRV, kernel_GVJ[:, :, 0])
+    if taps == 1 or taps * x_QRV.shape[2] <= GATHERED:
+        windows_QRVJ = x_QRV.unfold(0, (taps - 1) * dilation + 1, 1)[..., ::dilation]
+        return functional.linear(windows_QRVJ.flatten(2), kernel_GVJ.flatten(1))
     # Every dilation-th frame is a sequence of its own, beside the others.
     x_QRV = functional.pad(x_QRV, (0, 0, 0, 0, 0, -frames % dilation))
     y_QRG: Tensor = _Correlation.apply(x_QRV.reshape(-1, dilation * rows, x_QRV.shape[2]), kernel_GVJ)  # type: ignore[no-untyped-call]
@@ -81,47 +86,62 @@ def _on_the_circle(taps: int, size: int) -> Algorithm:
 
 
 class _Correlation(torch.autograd.Function):
+    """A block of outputs after the other, so that a block's transformed kernels stay in the cache."""
+
     @staticmethod
     def forward(ctx: Any, x_QRV: Tensor, kernel_GVJ: Tensor) -> Tensor:
-        taps = kernel_GVJ.shape[2]
-        frames = len(x_QRV) - taps + 1
-        input_MN, kernel_MJ, output_mM = (matrix.to(x_QRV) for matrix in algorithm(taps))
-        tiles = -(-frames // len(output_mM))
-        products_MRV = _tiles_to_products(input_MN, x_QRV, len(output_mM), tiles)
-        kernel_MGV = _combine(kernel_MJ, kernel_GVJ)
-        products_MRG = products_MRV @ kernel_MGV.transpose(1, 2)
+        rows, gates = x_QRV.shape[1], len(kernel_GVJ)
+        input_MN, kernel_MJ, output_mM = (matrix.to(x_QRV) for matrix in algorithm(kernel_GVJ.shape[2]))
+        hop = len(output_mM)
+        frames = len(x_QRV) - kernel_GVJ.shape[2] + 1
+        tiles = -(-frames // hop)
+        products_MRV = _to_products(input_MN, x_QRV, hop, tiles)
+        y_QRG = x_QRV.new_empty(tiles * hop, rows, gates)
+        block = _block(products_MRV)
+        for kernel_gVJ, y_QRg in zip(torch.split(kernel_GVJ, block), torch.split(y_QRG, block, 2), strict=True):
+            products_MRg = products_MRV @ _transformed(kernel_MJ, kernel_gVJ).transpose(1, 2)
+            y_QRg.copy_(_to_tiles(output_mM, products_MRg, tiles).view(y_QRg.shape))
         ctx.save_for_backward(products_MRV, kernel_GVJ)
-        y_QRG = _products_to_tiles(output_mM, products_MRG, tiles).reshape(-1, x_QRV.shape[1], len(kernel_GVJ))
         return y_QRG[:frames]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor]:
         products_MRV, kernel_GVJ = ctx.saved_tensors
         d_y_QRG = gradients[0]
-        taps = kernel_GVJ.shape[2]
-        input_MN, kernel_MJ, output_mM = (matrix.to(d_y_QRG) for matrix in algorithm(taps))
-        hop = len(output_mM)
         frames, rows, _ = d_y_QRG.shape
+        input_MN, kernel_MJ, output_mM = (matrix.to(d_y_QRG) for matrix in algorithm(kernel_GVJ.shape[2]))
+        hop, overlap = len(output_mM), kernel_GVJ.shape[2] - 1
         tiles = -(-frames // hop)
-        d_products_MRG = _tiles_to_products(output_mM.T, d_y_QRG, hop, tiles)
-        d_kernel_MGV = d_products_MRG.transpose(1, 2) @ products_MRV
-        d_kernel_GVJ = (d_kernel_MGV.flatten(1).T @ kernel_MJ).view_as(kernel_GVJ)
-        if not ctx.needs_input_grad[0]:
+        d_kernel_GVJ = torch.empty_like(kernel_GVJ)
+        d_products_MRV = torch.zeros_like(products_MRV) if ctx.needs_input_grad[0] else None
+        block = _block(products_MRV)
+        blocks = torch.split(kernel_GVJ, block), torch.split(d_kernel_GVJ, block), torch.split(d_y_QRG, block, 2)
+        for kernel_gVJ, d_kernel_gVJ, d_y_QRg in zip(*blocks, strict=True):
+            d_products_MRg = _to_products(output_mM.T, d_y_QRg, hop, tiles)
+            d_kernel_MgV = d_products_MRg.transpose(1, 2) @ products_MRV
+            torch.mm(d_kernel_MgV.flatten(1).T, kernel_MJ, out=d_kernel_gVJ.view(-1, overlap + 1))
+            if d_products_MRV is not None:
+                d_products_MRV.baddbmm_(d_products_MRg, _transformed(kernel_MJ, kernel_gVJ))
+        if d_products_MRV is None:
             return None, d_kernel_GVJ
-        d_products_MRV = d_products_MRG @ _combine(kernel_MJ, kernel_GVJ)
-        d_tiles_nNS = _products_to_tiles(input_MN.T, d_products_MRV, tiles)
-        # A tile's last taps - 1 frames are the next one's first.
+        d_tiles_nNS = _to_tiles(input_MN.T, d_products_MRV, tiles)
+        # A tile's last frames are the next one's first.
         d_x_nmS = functional.pad(d_tiles_nNS[:, :hop], (0, 0, 0, 0, 0, 1))
-        d_x_nmS[1:, : taps - 1] += d_tiles_nNS[:, hop:]
-        return d_x_nmS.view(-1, rows, kernel_GVJ.shape[1])[: frames + taps - 1], d_kernel_GVJ
+        d_x_nmS[1:, :overlap] += d_tiles_nNS[:, hop:]
+        return d_x_nmS.view(-1, rows, kernel_GVJ.shape[1])[: frames + overlap], d_kernel_GVJ
 
 
-def _combine(kernel_MJ: Tensor, kernel_GVJ: Tensor) -> Tensor:
+def _block(products_MRV: Tensor) -> int:
+    return max(1, BLOCK // (len(products_MRV) * products_MRV.shape[2]))
+
+
+def _transformed(kernel_MJ: Tensor, kernel_GVJ: Tensor) -> Tensor:
+    """[G, V, J] to [M, G, V]."""
     gates, inputs, taps = kernel_GVJ.shape
     return (kernel_MJ @ kernel_GVJ.view(-1, taps).T).view(-1, gates, inputs)
 
 
-def _tiles_to_products(matrix_MN: Tensor, x_QRV: Tensor, hop: int, tiles: int) -> Tensor:
+def _to_products(matrix_MN: Tensor, x_QRV: Tensor, hop: int, tiles: int) -> Tensor:
     """Apply a matrix to each tile of N frames, `hop` apart: [Q, R, V] to [M, tiles * R, V]."""
     products, size = matrix_MN.shape
     x_QS = x_QRV.flatten(1)
@@ -134,6 +154,6 @@ def _tiles_to_products(matrix_MN: Tensor, x_QRV: Tensor, hop: int, tiles: int) -
     return y_MnS.view(products, -1, x_QRV.shape[2])
 
 
-def _products_to_tiles(matrix_NM: Tensor, x_MRV: Tensor, tiles: int) -> Tensor:
+def _to_tiles(matrix_NM: Tensor, x_MRV: Tensor, tiles: int) -> Tensor:
     """Apply a matrix to each tile's products: [M, tiles * R, V] to [tiles, N, R * V]."""
-    return matrix_NM @ x_MRV.reshape(len(x_MRV), tiles, -1).transpose(0, 1)
+    return matrix_NM @ x_MRV.view(len(x_MRV), tiles, -1).transpose(0, 1)

@@ -22,7 +22,7 @@ def recur(gates_TBG: Tensor, recurrent_2GH: Tensor, bias_2G: Tensor, lengths_B: 
         [T, B, 2 * H]; what lies behind an utterance's last frame means nothing.
     """
     if gates_TBG.is_cuda:
-        return _recur_fused(gates_TBG + bias_2G.flatten(), recurrent_2GH, lengths_B)
+        return recur_fused(gates_TBG, recurrent_2GH, bias_2G, lengths_B)
     hidden_TBH: Tensor = _Recurrence.apply(gates_TBG, recurrent_2GH, bias_2G, lengths_B)  # type: ignore[no-untyped-call]
     return hidden_TBH
 
@@ -35,9 +35,9 @@ def reverse_within(x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
     return x_BTF.gather(1, index_BT.unsqueeze(2).expand(-1, -1, x_BTF.shape[2]))
 
 
-def _recur_fused(gates_TBG: Tensor, recurrent_2GH: Tensor, lengths_B: Tensor) -> Tensor:
-    """The vendor's LSTM, fed with gates through an identity: a product with it changes no number."""
-    ahead, back = gates_TBG.transpose(0, 1).chunk(2, dim=2)
+def recur_fused(gates_TBG: Tensor, recurrent_2GH: Tensor, bias_2G: Tensor, lengths_B: Tensor) -> Tensor:
+    """The same by the vendor's LSTM, which takes inputs, not gates: its kernel is the identity, exact but wasteful."""
+    ahead, back = (gates_TBG + bias_2G.flatten()).transpose(0, 1).chunk(2, dim=2)
     y_BTH = _one_way(ahead, recurrent_2GH[0])
     z_BTH = reverse_within(_one_way(reverse_within(back, lengths_B), recurrent_2GH[1]), lengths_B)
     return torch.cat((y_BTH, z_BTH), dim=2).transpose(0, 1)
@@ -136,14 +136,14 @@ class _Recurrence(torch.autograd.Function):
             d_x_ahead.copy_(d_ahead)
             d_x_back.copy_(d_back)
             torch.bmm(d_gate_2BG, recurrent_2GH, out=d_hidden)
-        d_recurrent_2GH = torch.stack(
+        d_recurrent_2HG = torch.stack(
             (
-                d_gates_TBG[1:, :, :gates].flatten(0, 1).T @ hidden_TBH[:-1, :, :cells].flatten(0, 1),
-                d_gates_TBG[:-1, :, gates:].flatten(0, 1).T @ hidden_TBH[1:, :, cells:].flatten(0, 1),
+                hidden_TBH[:-1, :, :cells].flatten(0, 1).T @ d_gates_TBG[1:, :, :gates].flatten(0, 1),
+                hidden_TBH[1:, :, cells:].flatten(0, 1).T @ d_gates_TBG[:-1, :, gates:].flatten(0, 1),
             )
         )
         d_bias_2G = d_gates_TBG.sum((0, 1)).view(2, gates)
-        return d_gates_TBG, d_recurrent_2GH, d_bias_2G, None
+        return d_gates_TBG, d_recurrent_2HG.transpose(1, 2), d_bias_2G, None
 
 
 def _directions(x_TBF: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

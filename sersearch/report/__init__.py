@@ -1,5 +1,5 @@
 """What a person reads of a run: tables, figures and a page, all made from the same facts.
 
-`facts.gather` collects what a run shows; each of the other modules turns that into one kind of file, and `folder` writes
-them all. Nothing here is imported on the package's behalf, so that a command pays for what it uses.
+`facts.gather` collects what a run shows; each of the other modules turns that into one kind of file, and `folder`
+writes them all. Nothing is imported here, so that a command pays for what it uses alone.
 """

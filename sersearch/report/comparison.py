@@ -137,18 +137,17 @@ class Robustness:
 
     @property
     def verdict(self) -> str:
-        """The claim and what the data say of it, in a sentence."""
-        named = [loss for loss in self.losses if loss.model in BY_NOISE_LOSS]
+        """The claim and what the data say of it, in a sentence; nothing where they can't say anything."""
         if self.trend is None:
-            return "The claimed order needs two or more of the types S, T, ST and FST."
+            return ""
+        named = [loss for loss in self.losses if loss.model in BY_NOISE_LOSS]
         order = " > ".join(loss.model.removesuffix("-CLDNN") for loss in named)
-        values = [loss.loss.value for loss in named]
-        falls = all(a > b for a, b in pairwise(values))
-        seen = "The losses stand in" if falls else "The losses do not stand in"
-        shown = "shown" if self.trend.p_value <= LEVEL else "not shown"
+        falls = all(a > b for a, b in pairwise(loss.loss.value for loss in named))
+        shown = "is shown" if self.trend.p_value <= LEVEL else "is not shown"
         return (
-            f"{seen} the claimed order {order}. That loss falls along it is {shown}: {self.trend.fall_per_step:.2f} "
-            f"points a step, one-sided p: {format_p(self.trend.p_value)}."
+            f"The paper's claim is that noise costs {order}. The losses here {'' if falls else 'do not '}stand in this "
+            f"order. That they fall along it {shown}: {self.trend.fall_per_step:.2f} points a step, "
+            f"one-sided p: {format_p(self.trend.p_value)}."
         )
 
 

@@ -116,7 +116,8 @@ class Predictions:
     @property
     def clean_N(self) -> NDArray[np.bool_]:
         """Which copies are clean."""
-        return self.noise_N == ""
+        clean_N: NDArray[np.bool_] = self.noise_N == ""
+        return clean_N
 
     def counts(self, chosen_N: NDArray[np.bool_] | None = None) -> Counts:
         """Confusions [S, E, E] of some copies, or all, by the speakers that they are of."""

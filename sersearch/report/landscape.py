@@ -17,8 +17,8 @@ class Landscape:
     """A group's validation UA under one condition, laid out over h and w.
 
     The sizes that the space varies span it: the heights (h1, h2) go down and the widths (w1, w2) across; where but
-    one of the two kinds varies, the first layer's go down and the second layer's across. Of several configurations
-    with the same kernels the best is shown.
+    one of the two kinds varies, the first layer's go down and the second layer's across; a single size goes across.
+    Of several configurations with the same kernels the best is shown.
 
     Attributes:
         group: the configurations.
@@ -64,6 +64,8 @@ def _axes(group: Group) -> tuple[tuple[str, ...], tuple[str, ...]]:
     widths = tuple(name for name in names if name.startswith("w"))
     if heights and widths:
         return heights, widths
+    if len(names) == 1:
+        return (), (names[0],)
     return tuple(name for name in names if name.endswith("1")), tuple(name for name in names if name.endswith("2"))
 
 

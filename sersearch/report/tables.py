@@ -10,10 +10,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from sersearch.corpora import Survey
-from sersearch.ledger import Result
-from sersearch.progress import clock, describe
+from sersearch.forecast import seconds_left
+from sersearch.ledger import Result, verify
+from sersearch.progress import clock, describe, spent
 from sersearch.run import Run
 from sersearch.study import CONDITIONS, Condition
+from sersearch.tasks import tasks
 
 
 def print_survey(survey: Survey, console: Console) -> None:
@@ -85,7 +87,7 @@ def status_facts(run: Run) -> dict[str, Any]:
     done = [results[key] for key in agenda.trials if key in results]
     begun = {key for key in ledger.keys() if key in agenda.trials and key not in results}  # noqa: SIM118
     failed = {key: error for key in sorted(begun) if (error := ledger.failure(key))}
-    seconds = [sum(epoch.seconds for epoch in result.epochs) for result in done]
+    took = [spent(result.trial.configuration, result.epochs) for result in done]
     left = agenda.upper_bound() - len(done)
     return {
         "run": str(run.path),
@@ -97,7 +99,7 @@ def status_facts(run: Run) -> dict[str, Any]:
         "left": left,
         "complete": agenda.complete,
         "best": {condition: _best(done, condition) for condition in CONDITIONS},
-        "device_seconds_left": left * sum(seconds) / len(seconds) if seconds else None,
+        "device_seconds_left": seconds_left(took, {}, tasks(agenda)),
     }
 
 
@@ -128,3 +130,14 @@ def print_status(facts: dict[str, Any], console: Console) -> None:
         console.print(f"about {clock(facts['device_seconds_left'])} of device time left", highlight=False)
     for key, error in facts["failed"].items():
         console.print(f"failed: {key}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+    if "findings" in facts:
+        for finding in facts["findings"]:
+            console.print("{kind}: {key}: {text}".format_map(finding), highlight=False, markup=False, soft_wrap=True)
+        console.print(f"verified: {facts['faults']} of {facts['total']} trials missing or damaged", highlight=False)
+
+
+def verified_facts(run: Run) -> dict[str, Any]:
+    """What a check of every trial found; faults are what is missing or damaged."""
+    findings = verify(run.ledger, run.agenda().trials)
+    faults = sum(finding.kind in ("missing", "damaged") for finding in findings)
+    return {"findings": [vars(finding) for finding in findings], "faults": faults}

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import sys
 import tempfile
-from functools import lru_cache
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 # Read when Ray Tune is imported or starts: no result files beside the ledger, no reports home, and Ctrl-C is ours.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -22,13 +29,19 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 import ray
 from ray import tune
 from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
 
-from sersearch.agenda import Agenda
-from sersearch.dataset import Dataset
-from sersearch.ledger import Epoch, Ledger, Result
-from sersearch.run import Run, open_run
+from sersearch.agenda import FAILED, Agenda
+from sersearch.ledger import Epoch, Result
+from sersearch.run import Run
+from sersearch.search.pruning import Pruner
+from sersearch.search.suggest import sources
+from sersearch.search.watchdog import Watchdog
+from sersearch.search.worker import Worker, commit_pruned
 from sersearch.study import Trial
-from sersearch.trial import Training, run_epochs
+
+LOST_WORKERS = 3
+"""How often a trial goes on elsewhere after its worker or node was lost."""
 
 
 class Watcher(Protocol):
@@ -43,21 +56,42 @@ class Watcher(Protocol):
     def finished(self, key: str, result: Result | None, error: str) -> None:
         """A trial has a result, or failed with an error."""
 
+    def dropped(self, key: str, reason: str) -> None:
+        """A trial stands where its last checkpoint is; it goes on later."""
 
-def search(run: Run, agenda: Agenda, watcher: Watcher, address: str | None = None) -> dict[str, str]:
+    def lost(self, reason: str) -> None:
+        """The search can't go on; the process ends after this."""
+
+
+@dataclass
+class Outcome:
+    """How a search ended.
+
+    Attributes:
+        failed: errors of the trials that failed, by key.
+        stopped: why it ended before its time; empty if it did not.
+    """
+
+    failed: dict[str, str] = field(default_factory=dict)
+    stopped: str = ""
+
+
+def search(run: Run, agenda: Agenda, watcher: Watcher, address: str | None = None) -> Outcome:
     """Train every trial that an agenda still holds.
+
+    Ctrl-C (or SIGTERM) once ends it when the running trials have finished their epochs; twice at once. Either way the
+    run can go on from there.
 
     Args:
         run: study, store and folder.
         agenda: the run's; its trials are entered as they finish.
         watcher: told of each event, in the driver's process.
         address: of a running Ray cluster; without it one is started here and stopped at the end.
-
-    Returns:
-        The trials that failed: their errors by key.
     """
+    if not agenda.complete:
+        agenda.draw_from(sources(run))
     if agenda.complete:
-        return {}
+        return Outcome()
     ray.init(
         address=address or "local",
         include_dashboard=False if address is None else None,
@@ -65,12 +99,21 @@ def search(run: Run, agenda: Agenda, watcher: Watcher, address: str | None = Non
         logging_level=logging.ERROR,
     )
     _log_to(run.path / "ray.log")
+    watchdog = Watchdog(lambda name: _end(watcher, f"Ray's {name} on this machine has died")) if not address else None
     try:
-        searcher = _AgendaSearcher(agenda, run, watcher)
-        _fit(run, searcher)
-        return searcher.failed
+        searcher = AgendaSearcher(agenda, run, watcher)
+        with _interruptible(searcher):
+            _fit(run, searcher)
+        return searcher.outcome
     finally:
+        if watchdog:
+            watchdog.stop()
         ray.shutdown()
+
+
+def _end(watcher: Watcher, reason: str) -> None:
+    watcher.lost(reason)
+    os._exit(1)
 
 
 def _log_to(file: Path) -> None:
@@ -80,10 +123,32 @@ def _log_to(file: Path) -> None:
     logger.propagate = False
 
 
-def _fit(run: Run, searcher: _AgendaSearcher) -> None:
-    resources = run.study.resources
-    trainable = tune.with_resources(_Trainable, {"cpu": resources.cpus, "gpu": resources.gpus})
-    with tempfile.TemporaryDirectory(prefix="sersearch-ray-") as scratch:
+@contextmanager
+def _interruptible(searcher: AgendaSearcher) -> Iterator[None]:
+    """Stop gracefully at the first signal; the second finds the usual handlers, and ends the process."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        searcher.stop(f"stopped by {signal.Signals(number).name}")
+        print("stopping when the running epochs are done; once more to stop at once", file=sys.stderr)
+        restore()
+
+    def restore() -> None:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+    before = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        restore()
+
+
+def _fit(run: Run, searcher: AgendaSearcher) -> None:
+    cpus = run.study.resources.cpus
+    trainable = tune.with_resources(
+        Worker, lambda config: tune.PlacementGroupFactory([{"CPU": cpus, "GPU": config["gpus"]}])
+    )
+    with tempfile.TemporaryDirectory(prefix="sersearch-ray-", ignore_cleanup_errors=True) as scratch:
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -97,41 +162,97 @@ def _fit(run: Run, searcher: _AgendaSearcher) -> None:
                 name="tune",
                 storage_path=scratch,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=3),
+                stop=_Stop(searcher),
+                failure_config=tune.FailureConfig(max_failures=LOST_WORKERS),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 callbacks=[_Relay(searcher)],
             ),
         ).fit()
 
 
-class _AgendaSearcher(Searcher):
+class AgendaSearcher(Searcher):
     """Hands the agenda's trials to Ray Tune, each once, and ends the run when there are none left."""
 
     def __init__(self, agenda: Agenda, run: Run, watcher: Watcher) -> None:
+        """Begin with what the agenda holds."""
         super().__init__()
         self.agenda = agenda
         self.run = run
         self.watcher = watcher
-        self.failed: dict[str, str] = {}
-        self._keys: dict[str, str] = {}
+        self.outcome = Outcome()
+        self._running: dict[str, Trial] = {}
+        self._again: deque[Trial] = deque()
+        self._failures: Counter[str] = Counter()
+        self._gpus: dict[str, float] = {}
+        self._lagging: set[str] = set()
+        named = run.ledger.results() if run.study.search.pruner != "none" else {}
+        self.pruner = Pruner(run.study.search, named.values())
+
+    @property
+    def stopping(self) -> bool:
+        """Whether no further trial is handed out."""
+        return bool(self.outcome.stopped)
+
+    def stop(self, reason: str) -> None:
+        """Hand out nothing more; running trials end with their epoch."""
+        self.outcome.stopped = self.outcome.stopped or reason
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        trial = self.agenda.take()
+        """The next trial, None while there is none, or the end."""
+        if self.stopping:
+            return str(Searcher.FINISHED)
+        trial = self._again.popleft() if self._again else self.agenda.take()
         if trial is None:
-            return Searcher.FINISHED if self.agenda.complete else None
-        self._keys[trial_id] = trial.key
+            return str(Searcher.FINISHED) if self.agenda.complete else None
+        self._running[trial_id] = trial
         self.watcher.started(trial)
-        return {"key": trial.key, "run": str(self.run.path.resolve()), "trial": trial.record()}
+        return {
+            "key": trial.key,
+            "run": str(self.run.path.resolve()),
+            "trial": trial.record(),
+            "gpus": self._gpus.get(trial.key, self.run.study.resources.gpus),
+        }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        key = self._keys.pop(trial_id)
-        committed = self.run.ledger.result(key)
-        failure = ""
-        if committed is None:
-            failure = self.run.ledger.failure(key) or "the worker died without a word"
-            self.failed[key] = failure
-        self.agenda.finish(key, committed.ua(self.run.study.search.objective) if committed else None)
-        self.watcher.finished(key, committed, failure)
+        """Enter how a trial ended: what the ledger says, not what Ray does."""
+        trial = self._running.pop(trial_id)
+        if fatal := (result or {}).get("fatal"):
+            self.stop(fatal)
+        if trial.key in self._lagging:
+            commit_pruned(self.run, trial)
+        committed = self.run.ledger.result(trial.key)
+        if committed:
+            self.pruner.ended(committed)
+            self.agenda.finish(trial.key, self.run.outcome(committed))
+            self.watcher.finished(trial.key, committed, "")
+        elif self.stopping:
+            self.watcher.dropped(trial.key, self.outcome.stopped)
+        else:
+            self._failed(trial)
+
+    def ends(self, result: dict[str, Any]) -> bool:
+        """Whether a trial is to end with the epoch that it reports: the search stops, or the trial lags behind."""
+        epoch = None if result["done"] or self.run.study.search.pruner == "none" else result.get("epoch")
+        if epoch and self.pruner.lags(result["key"], Epoch(**epoch)):
+            self._lagging.add(result["key"])
+            return True
+        return self.stopping
+
+    def _failed(self, trial: Trial) -> None:
+        """Try a trial again as often as the study says, after a lack of GPU memory with twice the share."""
+        ledger, resources = self.run.ledger, self.run.study.resources
+        reason = ledger.failure(trial.key) or ledger.fail(trial, f"its worker was lost {LOST_WORKERS + 1} times")
+        self._failures[trial.key] += 1
+        if self._failures[trial.key] <= resources.retries and not reason.startswith("FloatingPointError"):
+            share = self._gpus.get(trial.key, resources.gpus)
+            if reason.startswith("OutOfMemoryError") and share:
+                self._gpus[trial.key] = 1.0 if share > 0.5 else share * 2
+            self._again.append(trial)
+            self.watcher.dropped(trial.key, reason)
+            return
+        self.outcome.failed[trial.key] = reason
+        self.agenda.finish(trial.key, FAILED)
+        self.watcher.finished(trial.key, None, reason)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger remembers."""
@@ -147,7 +268,7 @@ class _AgendaSearcher(Searcher):
 class _Relay(tune.Callback):
     """Tells the watcher of each epoch."""
 
-    def __init__(self, searcher: _AgendaSearcher) -> None:
+    def __init__(self, searcher: AgendaSearcher) -> None:
         self._searcher = searcher
 
     def on_trial_result(
@@ -161,46 +282,18 @@ class _Relay(tune.Callback):
         return {}
 
 
-class _Trainable(tune.Trainable):
-    """One trial on a worker; a step is an epoch. The worker is reused for the next trial."""
+class _Stop(Stopper):
+    """Ends a trial at the end of an epoch, its checkpoint safe."""
 
-    def setup(self, config: dict[str, Any]) -> None:
-        self._config = config
-        self._training: Training | None = None
+    def __init__(self, searcher: AgendaSearcher) -> None:
+        self._searcher = searcher
 
-    def step(self) -> dict[str, Any]:
-        trial = Trial.from_record(self._config["trial"])
-        ledger = Ledger(Path(self._config["run"]))
-        if self._training is None:
-            if ledger.result(trial.key):
-                return {"key": trial.key, "done": True}
-            self._attempt = ledger.begin(trial)
-        try:
-            epoch = self._advance(trial)
-        except Exception as error:  # any failure of a trial is recorded, and the search goes on
-            self._attempt.fail(error)
-            return {"key": trial.key, "done": True}
-        assert self._training
-        return {"key": trial.key, "epoch": vars(epoch) if epoch else None, "done": self._training.finished}
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return self._searcher.ends(result)
 
-    def _advance(self, trial: Trial) -> Epoch | None:
-        if self._training is None:
-            run, data = _open(Path(self._config["run"]))
-            self._training = Training(trial, data, "cuda" if run.study.resources.gpus else "cpu")
-            self._epochs = run_epochs(self._training, self._attempt)
-        epoch = next(self._epochs, None)
-        if self._training.finished:
-            # The generator commits the result behind its last epoch: before Ray is told.
-            next(self._epochs, None)
-        return epoch
+    def stop_all(self) -> bool:
+        return False
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.setup(new_config)
-        return True
-
-
-@lru_cache(maxsize=1)
-def _open(path: Path) -> tuple[Run, Dataset]:
-    """The run and its frames, kept from trial to trial in the same worker."""
-    run = open_run(path)
-    return run, run.dataset()
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as the searcher."""
+        return {}

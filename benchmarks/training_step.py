@@ -1,0 +1,252 @@
+"""Time a training step of this package beside what one would write in PyTorch and in Keras.
+
+    python benchmarks/training_step.py --ravdess DIR               the table of docs/performance.md
+    python benchmarks/training_step.py --ravdess DIR --only T3 --rivals pytorch
+
+A step is forward, backward and Adam on one minibatch of 10 utterances of RAVDESS' real lengths, on one core. All sides
+have the same weights and data, and their losses and gradients are compared. Each side runs in a process of its own,
+in turns; time is the process's CPU time, which other work on the machine doesn't stretch as it does the clock's.
+Keras takes part if it can be imported (`pip install keras jax`); KERAS_BACKEND chooses its backend, JAX without it.
+"""
+
+import argparse
+import importlib.util
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sersearch.architecture import Configuration, multiply_adds
+from sersearch.dataset import shuffled
+from sersearch.models import CLDNN
+from sersearch.models.cldnn import cross_entropy
+
+EMOTIONS = 6
+RATE_HZ, SHIFT, WINDOW = 16_000, 160, 400
+
+CASES: dict[str, dict[str, Any]] = {
+    "LDNN": {"model": "LDNN"},
+    "S 4, 3": {"model": "S-CLDNN", "h1": 4, "h2": 3},
+    "S 9, 4": {"model": "S-CLDNN", "h1": 9, "h2": 4},
+    "S 22, 3": {"model": "S-CLDNN", "h1": 22, "h2": 3},
+    "T 3, 2": {"model": "T-CLDNN", "w1": 3, "w2": 2},
+    "T 8, 3": {"model": "T-CLDNN", "w1": 8, "w2": 3},
+    "ST 4x3, 3x2": {"model": "ST-CLDNN", "h1": 4, "w1": 3, "h2": 3, "w2": 2},
+    "ST 9x8, 4x3": {"model": "ST-CLDNN", "h1": 9, "w1": 8, "h2": 4, "w2": 3},
+    "FST 3, 2": {"model": "FST-CLDNN", "w1": 3, "w2": 2},
+    "FST 8, 3": {"model": "FST-CLDNN", "w1": 8, "w2": 3},
+    "T 3, 2 MFCCs": {"model": "T-CLDNN", "features": "mfccs", "w1": 3, "w2": 2},
+    "T 8, 3 MFCCs": {"model": "T-CLDNN", "features": "mfccs", "w1": 8, "w2": 3},
+    "FST 3, 2 MFCCs": {"model": "FST-CLDNN", "features": "mfccs", "w1": 3, "w2": 2},
+    "FST 8, 3 MFCCs": {"model": "FST-CLDNN", "features": "mfccs", "w1": 8, "w2": 3},
+}
+
+Step = Callable[[], float]
+Gradients = dict[str, np.ndarray]
+
+
+def lengths_of(ravdess: Path) -> list[int]:
+    """Frames of the minibatch of median length among those that training would draw."""
+    import soundfile
+
+    infos = [soundfile.info(path) for path in sorted(ravdess.rglob("*.flac")) + sorted(ravdess.rglob("*.wav"))]
+    frames = np.array([1 + (round(info.duration * RATE_HZ) - WINDOW) // SHIFT for info in infos])
+    batches = shuffled(frames, 10, np.random.default_rng(0))
+    full = sorted((batch for batch in batches if len(batch) == 10), key=lambda batch: int(frames[batch].sum()))
+    return [int(n) for n in frames[full[len(full) // 2]]]
+
+
+def minibatch(configuration: Configuration, lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Frames [B, T, F], lengths and emotions."""
+    size = len(lengths), max(lengths), configuration.rows * configuration.channels
+    frames = torch.randn(size, generator=torch.Generator().manual_seed(1))
+    return frames, torch.tensor(lengths), torch.arange(len(lengths)) % EMOTIONS
+
+
+def start(configuration: Configuration) -> CLDNN:
+    """The weights that all sides begin with."""
+    return CLDNN(configuration, EMOTIONS, torch.Generator().manual_seed(0))
+
+
+def torch_side(model: torch.nn.Module, configuration: Configuration, lengths: list[int]) -> tuple[Step, Gradients]:
+    """A step of a PyTorch model, and its gradients before the first."""
+    frames, counts, emotion = minibatch(configuration, lengths)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.001, eps=1e-7, foreach=True)
+
+    def step() -> float:
+        optimiser.zero_grad()
+        loss = cross_entropy(model(frames, counts), emotion)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        return float(loss.detach())
+
+    cross_entropy(model(frames, counts), emotion).backward()  # type: ignore[no-untyped-call]
+    gradients = {name: p.grad.numpy().copy() for name, p in model.named_parameters() if p.grad is not None}
+    return step, gradients
+
+
+def side(name: str, configuration: Configuration, lengths: list[int]) -> tuple[Step, Gradients]:
+    """One side's step and its first gradients, under this package's names and shapes."""
+    if name == "ours":
+        return torch_side(start(configuration), configuration, lengths)
+    sys.path.insert(0, str(Path(__file__).parent))
+    if name == "pytorch":
+        from rivals import plain_pytorch
+
+        step, gradients = torch_side(plain_pytorch.Plain(start(configuration)), configuration, lengths)
+        return step, plain_pytorch.renamed(gradients)
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    from rivals import plain_keras
+
+    return plain_keras.side(start(configuration), *minibatch(configuration, lengths))
+
+
+def run_side(name: str, case: str, lengths: list[int], repeats: int, gradients_file: Path) -> dict[str, float]:
+    """Measure one side in this process, which is pinned to one core."""
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
+    torch.set_num_threads(1)
+    configuration = Configuration(**CASES[case])
+    # What only importing and building takes is no part of a step.
+    minibatch(configuration, lengths)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step, gradients = side(name, configuration, lengths)
+    np.savez(gradients_file, **gradients)  # type: ignore[arg-type]
+    loss = step()
+    times = []
+    for _ in range(repeats):
+        begin = time.process_time()
+        step()
+        times.append(time.process_time() - begin)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {"seconds": min(times), "mib": peak / 1024, "loss": loss}
+
+
+def matrix_rate() -> float:
+    """Multiply-adds a second of a float32 matrix product on one thread."""
+    torch.set_num_threads(1)
+    a, b, out = torch.randn(1024, 1024), torch.randn(1024, 1024), torch.empty(1024, 1024)
+    best = math.inf
+    for _ in range(30):
+        begin = time.process_time()
+        torch.mm(a, b, out=out)
+        best = min(best, time.process_time() - begin)
+    return 1024**3 / best
+
+
+def measure(name: str, case: str, lengths: list[int], given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Run a side in a process of its own; what went wrong is in `failed`."""
+    arguments = ["--side", name, "--only", case, "--lengths", json.dumps(lengths), "--repeats", str(given.repeats)]
+    command = [sys.executable, __file__, *arguments, "--gradients", str(folder / f"{name}.npz")]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=given.limit_s)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"over {given.limit_s:g} s"}
+    if done.returncode:
+        return {"failed": done.stderr.strip().splitlines()[-1]}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def largest_difference(folder: Path, rival: str) -> float:
+    """Largest difference of a parameter's gradient, relative to its norm."""
+    with np.load(folder / "ours.npz") as ours, np.load(folder / f"{rival}.npz") as theirs:
+        return max(float(np.linalg.norm(ours[k] - theirs[k]) / np.linalg.norm(ours[k])) for k in theirs.files)
+
+
+def compare(case: str, lengths: list[int], rivals: list[str], given: argparse.Namespace) -> dict[str, Any]:
+    """All sides in turns; of each the fastest step of all rounds and the least peak."""
+    row: dict[str, Any] = {"case": case}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(given.rounds):
+            for name in ("ours", *rivals):
+                if "failed" in row.get(name, {}):
+                    continue
+                found = measure(name, case, lengths, given, Path(folder))
+                earlier = row.get(name, {})
+                row[name] = found | {
+                    k: min(found[k], earlier[k]) for k in ("seconds", "mib") if k in earlier and k in found
+                }
+        assert "failed" not in row["ours"], row["ours"]
+        for name in rivals:
+            if "failed" not in row[name]:
+                row[name]["times"] = row[name]["seconds"] / row["ours"]["seconds"]
+                row[name]["memory"] = row["ours"]["mib"] / row[name]["mib"]
+                row[name]["loss_difference"] = abs(row[name]["loss"] - row["ours"]["loss"])
+                row[name]["gradient_difference"] = largest_difference(Path(folder), name)
+    counted = multiply_adds(Configuration(**CASES[case]), EMOTIONS)
+    row["multiply_adds"] = 3 * ((counted.cnn + counted.blstm) * sum(lengths) + counted.mlp * len(lengths))
+    return row
+
+
+def show(row: dict[str, Any], rivals: list[str], rate: float) -> None:
+    """Print a row of the table."""
+    ours = row["ours"]
+    share = row["multiply_adds"] / rate / ours["seconds"]
+    cells = [row["case"], f"{1000 * ours['seconds']:.0f} ms", f"{ours['mib']:.0f} MiB"]
+    cells += [f"{row['multiply_adds'] / 1e9:.1f}", f"{100 * share:.0f} %"]
+    for name in rivals:
+        r = row[name]
+        if "failed" in r:
+            cells.append(r["failed"])
+            continue
+        cells.append(
+            f"{1000 * r['seconds']:.0f} ms, {r['mib']:.0f} MiB: {r['times']:.1f} x, memory {r['memory']:.2f}, "
+            f"gradients {r['gradient_difference']:.0e}"
+        )
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description="A training step beside plain PyTorch and Keras.")
+    parser.add_argument("--ravdess", type=Path, help="RAVDESS' folder")
+    parser.add_argument("--only", action="append", choices=CASES, help="a case; repeat for more (all)")
+    parser.add_argument("--rivals", nargs="*", default=["pytorch", "keras"], choices=["pytorch", "keras"])
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each side (3)")
+    parser.add_argument("--repeats", type=int, default=5, help="steps of each process (5)")
+    parser.add_argument("--limit-s", type=float, default=300, help="time limit of a process in seconds (300)")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "training_step.json")
+    for hidden in ("--side", "--lengths", "--gradients"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.side:
+        print(
+            json.dumps(
+                run_side(given.side, given.only[0], json.loads(given.lengths), given.repeats, Path(given.gradients))
+            )
+        )
+        return
+    if given.ravdess is None:
+        parser.error("--ravdess DIR is needed: the folder that holds RAVDESS")
+    rivals = [r for r in given.rivals if r != "keras" or importlib.util.find_spec("keras")]
+    if len(rivals) < len(given.rivals):
+        print("keras can't be imported and is left out")
+    lengths, rate = lengths_of(given.ravdess), matrix_rate()
+    print(f"lengths {lengths}; {rate / 1e9:.0f} G multiply-adds a second on one thread")
+    print("| case | ours | peak | G multiply-adds | of the limit | " + " | ".join(rivals) + " |")
+    print("|" + " --- |" * (5 + len(rivals)))
+    rows = []
+    for case in given.only or CASES:
+        rows.append(compare(case, lengths, rivals, given))
+        show(rows[-1], rivals, rate)
+    for name in rivals:
+        ratios = [row[name]["times"] for row in rows if "times" in row[name]]
+        if ratios:
+            mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+            print(f"{name}: {mean:.1f} times in the geometric mean, {min(ratios):.1f} the least")
+    given.out.parent.mkdir(exist_ok=True)
+    given.out.write_text(json.dumps({"lengths": lengths, "multiply_adds_per_s": rate, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""The report's figures through matplotlib, as PDF, PNG and SVG."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sersearch.paper import PEAK_H1
+from sersearch.report.evidence import Slice
+from sersearch.report.facts import Entry, Facts, Sweep
+from sersearch.report.landscape import Landscape, Size, landscape
+from sersearch.report.sheets import name
+from sersearch.study import Condition
+
+FORMATS = ("pdf", "png", "svg")
+
+# Okabe & Ito 2008, "Color Universal Design": told apart with any colour vision, and by marker without colour.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sersearch",
+    "pdf.fonttype": 42,
+    "image.cmap": "cividis",
+}
+
+Draw = Callable[[Figure], object]
+
+
+def figures(facts: Facts) -> Iterator[tuple[str, bytes]]:
+    """Draw everything; an unfinished run's figures say so.
+
+    Yields:
+        A file's name, with its ending, and its content.
+    """
+    for title, size, draw in _drawings(facts):
+        file = re.sub(r"[^\w.-]+", "-", title)
+        with rc_context(_STYLE):
+            figure = Figure(figsize=size, layout="constrained")
+            draw(figure)
+            if facts.unfinished:
+                figure.supxlabel(facts.unfinished, fontsize=7, color="#a00000")
+            # Laid out once for all formats, because that takes longest.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+            for form in FORMATS:
+                sink = io.BytesIO()
+                undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)
+                figure.savefig(sink, format=form, dpi=160, metadata=undated)
+                yield f"{file}.{form}", sink.getvalue()
+
+
+def _drawings(facts: Facts) -> Iterator[tuple[str, tuple[float, float], Draw]]:
+    tested = [entry for entry in facts.entries if entry.test]
+    for condition in facts.conditions:
+        ranked = [entry for entry in facts.ranked(condition) if entry.test]
+        if ranked:
+            height = 1.2 + 0.35 * len(ranked)
+            yield f"leaderboard-{condition}", (6.5, height), _bound(_draw_leaderboard, ranked, condition)
+            size = (2.6 * min(3, len(ranked)) + 0.4, 2.6 * -(-len(ranked) // 3) + 0.2)
+            yield f"confusion-{condition}", size, _bound(_draw_confusions, facts, ranked)
+    noisy = [entry for entry in tested if entry.row.condition == "noisy"]
+    if noisy:
+        yield "snr", (6.5, 3.6), _bound(_draw_snr, noisy)
+    for group in facts.board.groups:
+        found = [made for condition in facts.conditions if (made := landscape(group, condition))]
+        if found:
+            yield f"landscape-{group.space}-{group.model}-{group.features}", _map_size(found), _bound(_draw_maps, found)
+    for sweep in facts.sweeps:
+        yield f"sweep-{sweep.group.space}", (6.5, 2.8 * len(sweep.curves)), _bound(_draw_sweep, sweep)
+
+
+def _bound(draw: Callable[..., object], *given: object) -> Draw:
+    return lambda figure: draw(figure, *given)
+
+
+def _draw_leaderboard(figure: Figure, entries: Sequence[Entry], condition: Condition) -> None:
+    axes = figure.subplots()
+    places = np.arange(len(entries))
+    for place, entry in zip(places.tolist(), entries, strict=True):
+        assert entry.test
+        _interval(axes, entry.test.overall, place)
+        axes.plot(entry.row.validation_ua, place, "|", color="#555555", markersize=9)
+        if entry.row.paper_ua is not None:
+            axes.plot(entry.row.paper_ua, place, "D", color=COLOURS[1], markerfacecolor="none")
+    axes.set_yticks(places, [f"{name(entry)}, {entry.row.group.space}" for entry in entries])
+    axes.margins(y=0.2)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"UA (%), {condition} condition: test with 95 % interval, | validation")
+    if any(entry.row.paper_ua is not None for entry in entries):
+        axes.set_xlabel(f"{axes.get_xlabel()}, ◇ the paper's (eNTERFACE'05)")
+    axes.grid(axis="x", linewidth=0.3)
+
+
+def _interval(axes: Axes, found: Slice, place: float) -> None:
+    if found.interval:
+        axes.plot([found.interval.low, found.interval.high], [place, place], color=COLOURS[0], linewidth=1.5)
+    axes.plot(found.ua, place, "o", color=COLOURS[0])
+
+
+def _draw_confusions(figure: Figure, facts: Facts, entries: Sequence[Entry]) -> None:
+    emotions = facts.run.store.emotions
+    grid = figure.subplots(-(-len(entries) // 3), min(3, len(entries)), squeeze=False)
+    for axes in grid.flat[len(entries) :]:
+        axes.set_axis_off()
+    for axes, entry in zip(grid.flat, entries, strict=False):
+        assert entry.test
+        counts = np.array(entry.test.confusion, np.float64)
+        share = 100 * counts / np.maximum(1, counts.sum(1, keepdims=True))
+        axes.imshow(share, vmin=0, vmax=100)
+        for (row, column), value in np.ndenumerate(share):
+            axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=6, color=_ink(value / 100))
+        axes.set_xticks(range(len(emotions)), emotions, rotation=60, ha="right", fontsize=6)
+        axes.set_yticks(range(len(emotions)), emotions, fontsize=6)
+        axes.set_title(name(entry))
+
+
+def _draw_snr(figure: Figure, entries: Sequence[Entry]) -> None:
+    axes = figure.subplots()
+    bands = list(dict.fromkeys(band.name for entry in entries if entry.test for band in entry.test.snr_bands[1:]))
+    bands.append("clean")
+    for number, entry in enumerate(entries):
+        assert entry.test
+        found = {band.name: band.ua for band in entry.test.snr_bands}
+        axes.plot(
+            [found.get(band, np.nan) for band in bands],
+            linewidth=1,
+            markersize=4,
+            color=COLOURS[number % len(COLOURS)],
+            marker=MARKERS[number % len(MARKERS)],
+            label=f"{name(entry)}, {entry.row.group.space}",
+        )
+    axes.set_xticks(range(len(bands)), bands)
+    axes.set_ylabel("test UA (%)")
+    axes.set_xlabel("SNR")
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _map_size(maps: Sequence[Landscape]) -> tuple[float, float]:
+    width = max(2.2, 0.9 + 0.5 * len(maps[0].column_sizes))
+    return len(maps) * width + 0.8, max(2.0, 1.1 + 0.3 * len(maps[0].row_sizes))
+
+
+def _draw_maps(figure: Figure, maps: Sequence[Landscape]) -> None:
+    grid = figure.subplots(1, len(maps), squeeze=False)
+    for axes, found in zip(grid.flat, maps, strict=True):
+        ua = np.array([[np.nan if cell is None else cell for cell in row] for row in found.ua], np.float64)
+        low, high = float(np.nanmin(ua)), float(np.nanmax(ua))
+        axes.imshow(ua, aspect="auto", vmin=low, vmax=high)
+        for (row, column), value in np.ndenumerate(ua):
+            if np.isnan(value):
+                continue
+            best = (row, column) == found.best
+            ink = _ink((value - low) / max(high - low, 1e-9))
+            words = f"{value:.1f}{' *' if best else ''}"
+            axes.text(
+                column, row, words, ha="center", va="center", fontsize=6, color=ink, weight="bold" if best else "normal"
+            )
+        _ticks(axes, found)
+        axes.set_title(f"validation UA (%), {found.condition}")
+    group = maps[0].group
+    figure.suptitle(f"{group.model} ({group.features}), {group.space}; * the best", fontsize=9)
+
+
+def _ticks(axes: Axes, found: Landscape) -> None:
+    axes.set_xticks(range(len(found.column_sizes)), [_size(size) for size in found.column_sizes])
+    axes.set_yticks(range(len(found.row_sizes)), [_size(size) for size in found.row_sizes])
+    axes.set_xlabel(", ".join(found.columns))
+    axes.set_ylabel(", ".join(found.rows))
+
+
+def _draw_sweep(figure: Figure, sweep: Sweep) -> None:
+    """Figure 2: validation UA over h1, and its running median."""
+    grid = figure.subplots(len(sweep.curves), 1, sharex=True, squeeze=False)
+    for axes, (condition, curve) in zip(grid.flat, sweep.curves.items(), strict=True):
+        axes.plot(sweep.h1, curve.ua, "o-", color=COLOURS[0], linewidth=0.8, markersize=3, label="validation UA")
+        axes.plot(sweep.h1, curve.filtered, color=COLOURS[1], linewidth=2, label="median-filtered")
+        peak = f"peak, h1 = {curve.peak_h1}"
+        tested = "" if curve.test_ua is None else f": test UA {curve.test_ua:.2f} %"
+        axes.plot(curve.peak_h1, max(curve.ua), "o", markersize=9, markerfacecolor="none", color="#000000")
+        axes.axvline(curve.peak_h1, color="#000000", linewidth=0.5, label=peak + tested)
+        if sweep.is_papers:
+            axes.axvline(PEAK_H1, color="#888888", linestyle=":", label=f"the paper's peak, h1 = {PEAK_H1}")
+        axes.set_ylabel(f"UA (%), {condition}")
+        axes.legend(fontsize=7, loc="lower right")
+    grid[-1, 0].set_xlabel("h1")
+
+
+def _size(size: Size) -> str:
+    return ", ".join(map(str, size))
+
+
+def _ink(share: float) -> str:
+    """Letters that can be read on cividis."""
+    return "white" if share < 0.55 else "black"

@@ -1,0 +1,152 @@
+"""The report as one HTML page that opens from disk: no network, no other file, nothing to install."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib import colormaps
+
+from sersearch.leaderboard import Group
+from sersearch.ledger import Epoch, Result
+from sersearch.report import sheets
+from sersearch.report.facts import Entry, Facts, varying
+from sersearch.report.landscape import Landscape, landscape
+
+# Beyond so many cells a map shows colours alone; its figures show where the pointer is.
+LEGIBLE_CELLS = 400
+
+
+@dataclass(frozen=True)
+class Shade:
+    """One coloured cell: what it says, its colour, and a colour to write on it."""
+
+    text: str
+    background: str
+    ink: str
+
+
+def page(facts: Facts) -> str:
+    """The whole page."""
+    environment = Environment(
+        loader=PackageLoader("sersearch.report", "web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    entries = [entry for condition in facts.conditions for entry in facts.ranked(condition)]
+    return environment.get_template("page.html").render(
+        facts=facts,
+        entries=entries,
+        leaderboards=sheets.leaderboards(facts),
+        evidence=sheets.evidence(facts),
+        maps=_maps(facts),
+        chance=100 / len(facts.run.store.emotions),
+        command=_command,
+        commit=_commit,
+        confusion=_confusion,
+        shades=_shades,
+        plural=_plural,
+        percent=sheets.percent,
+        bounds=sheets.bounds,
+        kernels=sheets.kernels,
+        against_next=sheets.against_next,
+        legible_cells=LEGIBLE_CELLS,
+        data=_data(facts, entries),
+    )
+
+
+def _maps(facts: Facts) -> list[tuple[Group, list[Landscape]]]:
+    found = (
+        (group, [made for condition in facts.conditions if (made := landscape(group, condition))])
+        for group in facts.board.groups
+    )
+    return [(group, maps) for group, maps in found if maps]
+
+
+def _command(facts: Facts, result: Result) -> str:
+    return f"sersearch rerun {shlex.quote(str(facts.run.path))} {result.trial.key}"
+
+
+def _commit(result: Result) -> str:
+    return result.environment.get("commit", "not recorded")
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _confusion(entry: Entry) -> list[list[Shade]]:
+    """Rows of the confusion matrix in per cent of the true emotion."""
+    assert entry.test
+    counts = np.array(entry.test.confusion, np.float64)
+    share = counts / np.maximum(1, counts.sum(1, keepdims=True))
+    return [[_shade(value, f"{100 * value:.0f}") for value in row] for row in share.tolist()]
+
+
+def _shades(found: Landscape) -> list[list[Shade | None]]:
+    values = [cell for row in found.ua for cell in row if cell is not None]
+    low, span = min(values), max(max(values) - min(values), 1e-9)
+    return [[None if cell is None else _shade((cell - low) / span, f"{cell:.1f}") for cell in row] for row in found.ua]
+
+
+def _shade(share: float, text: str) -> Shade:
+    red, green, blue, _ = colormaps["cividis"](share, bytes=True)
+    return Shade(text, f"#{red:02x}{green:02x}{blue:02x}", "#fff" if share < 0.55 else "#000")
+
+
+def _data(facts: Facts, entries: Iterable[Entry]) -> dict[str, Any]:
+    """What the page's script draws: as short as 10,000 trials need it."""
+    return {
+        "conditions": list(facts.conditions),
+        "groups": [_group(facts, group) for group in facts.board.groups],
+        "rows": [[_curves(result.epochs) for result in entry.row.results] for entry in entries],
+        "sweeps": [
+            {
+                "title": f"{sweep.group.model} ({sweep.group.features}), {sweep.group.space}",
+                "h1": sweep.h1,
+                "curves": {
+                    condition: {"ua": _short(curve.ua), "filtered": _short(curve.filtered), "peak": curve.peak_h1}
+                    for condition, curve in sweep.curves.items()
+                },
+            }
+            for sweep in facts.sweeps
+        ],
+    }
+
+
+def _group(facts: Facts, group: Group) -> dict[str, Any]:
+    names = varying(group)
+    winners = {e.row.key for e in facts.entries if e.row.group is group}
+    trials = [
+        [
+            [getattr(configuration, name) for name in names],
+            [round(result.ua(condition), 2) for condition in facts.conditions],
+            _short(epoch.validation_loss for epoch in result.epochs),
+            result.parameters,
+            int(results[0].trial.key in winners),
+        ]
+        for configuration, results in group.candidates.items()
+        for result in results
+    ]
+    return {
+        "title": f"{group.model} ({group.features}), {group.space}",
+        "names": names,
+        "trials": trials,
+    }
+
+
+def _curves(epochs: Iterable[Epoch]) -> dict[str, list[float]]:
+    names = ("train_loss", "validation_loss", "ua_noisy", "ua_clean")
+    found = list(epochs)
+    return {name: _short(getattr(epoch, name) for epoch in found) for name in names}
+
+
+def _short(values: Iterable[float]) -> list[float]:
+    return [round(value, 3) for value in values]

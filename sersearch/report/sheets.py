@@ -1,0 +1,305 @@
+"""The report's tables as rows of text, the same for Markdown, LaTeX and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from sersearch.leaderboard import Group
+from sersearch.paper import PEAK_H1, PEAK_TEST_UA
+from sersearch.report.comparison import LEVEL, Ranking, Robustness, format_p
+from sersearch.report.evidence import Evidence, Slice
+from sersearch.report.facts import Entry, Facts, Sweep
+from sersearch.statistics import Interval
+from sersearch.study import Condition
+
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table.
+
+    Attributes:
+        name: of the sort that a file or an anchor can have.
+        title: a line above it.
+        columns: headings.
+        rows: as many cells each.
+        notes: sentences below it.
+    """
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def leaderboards(facts: Facts) -> list[Sheet]:
+    """One leaderboard a condition, as Table 4's columns, best first."""
+    return [_leaderboard(facts, condition) for condition in facts.conditions]
+
+
+def evidence(facts: Facts) -> list[Sheet]:
+    """All other tables: where UA comes from, what noise costs, what was searched."""
+    sheets = [_recalls(facts, condition) for condition in facts.conditions]
+    sheets += [_speakers(facts, condition) for condition in facts.conditions]
+    sheets += _noise(facts)
+    sheets += [_robustness(each) for each in facts.robustness]
+    sheets += [_seeds(facts)] if facts.run.study.seeds > 1 else []
+    sheets += [_spaces(facts), *(_sweep(sweep) for sweep in facts.sweeps)]
+    return [sheet for sheet in sheets if sheet.rows]
+
+
+def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
+    entries = facts.ranked(condition)
+    paper = any(entry.row.paper_ua is not None for entry in entries)
+    columns = {
+        "": lambda e: _place(facts, e),
+        "model": name,
+        "space": lambda e: e.row.group.space,
+        "test UA (%)": lambda e: estimate(e.test.overall) if e.test else NONE,
+        "against the next": lambda e: against_next(facts, e),
+        "paper (%)": lambda e: percent(e.row.paper_ua),
+        "validation UA (%)": lambda e: percent(e.row.validation_ua),
+        "corrected (%)": lambda e: percent(e.selection.corrected_ua),
+        "best of": lambda e: f"{len(e.row.group.candidates):,}",
+        "kernels": lambda e: kernels(e.row.configuration.kernels) or NONE,
+        "parameters": lambda e: f"{e.row.parameters:,}",
+    }
+    if not paper:
+        del columns["paper (%)"]
+    notes = ["Corrected: the validation UA less what being the best of so many is worth by luck."]
+    if condition in facts.rankings:
+        notes = [_ranking_note(facts.rankings[condition]), notes[0] + " The test UA was looked at once and needs none."]
+    notes += ["The paper's figures are eNTERFACE'05's: another corpus is not to be held against them."] if paper else []
+    return _sheet(f"leaderboard-{condition}", f"Leaderboard, {condition} condition", columns, entries, notes)
+
+
+def _ranking_note(ranking: Ranking) -> str:
+    comparisons = len(ranking.neighbours)
+    words = (
+        f"Test UA with its 95 % interval over {ranking.speakers} speakers. Rows with the same letter can't be told "
+        f"apart at {100 * LEVEL:.0f} %: each is tested against the next over speakers, {comparisons} comparisons, "
+        f"Holm-corrected. No p value of {ranking.speakers} speakers can be below {format_p(ranking.smallest_p)}"
+    )
+    if comparisons == 0:
+        return f"Test UA with its 95 % interval over {ranking.speakers} speakers."
+    if not ranking.decidable:
+        return f"{words}, so no difference can be shown here, however large: test on more speakers."
+    return f"{words}."
+
+
+def _recalls(facts: Facts, condition: Condition) -> Sheet:
+    return _by_name(
+        f"recalls-{condition}",
+        f"Recall of each emotion (%), {condition} condition",
+        facts.ranked(condition),
+        lambda test: {emotion: percent(recall) for emotion, recall in test.recalls.items()},
+    )
+
+
+def _speakers(facts: Facts, condition: Condition) -> Sheet:
+    return _by_name(
+        f"speakers-{condition}",
+        f"Test UA of each speaker (%), {condition} condition",
+        facts.ranked(condition),
+        lambda test: {each.name: percent(each.ua) for each in test.speakers},
+    )
+
+
+def _noise(facts: Facts) -> list[Sheet]:
+    if "noisy" not in facts.conditions:
+        return []
+    entries = facts.ranked("noisy")
+    return [
+        _by_name(
+            "snr",
+            "Test UA by SNR (%)",
+            entries,
+            lambda test: {each.name: estimate(each) for each in test.snr_bands},
+        ),
+        _by_name(
+            "noise-kinds",
+            "Test UA by kind of noise (%)",
+            entries,
+            lambda test: {each.name: percent(each.ua) for each in test.noise_kinds},
+        ),
+    ]
+
+
+def _by_name(sheet: str, title: str, entries: Iterable[Entry], figures: Callable[[Evidence], dict[str, str]]) -> Sheet:
+    """A column a name, in the order in which the best row has them."""
+    found = [(name(entry), figures(entry.test)) for entry in entries if entry.test]
+    names = list(dict.fromkeys(column for _, cells in found for column in cells))
+    rows = tuple((first, *(cells.get(column, NONE) for column in names)) for first, cells in found)
+    return Sheet(sheet, title, ("model", *names), rows)
+
+
+def _robustness(found: Robustness) -> Sheet:
+    rows = tuple(
+        (
+            loss.model,
+            loss.space,
+            percent(loss.clean_ua),
+            percent(loss.noisy_ua),
+            f"{loss.loss.value:.2f} {bounds(loss.loss.interval)}".rstrip(),
+        )
+        for loss in found.losses
+    )
+    differ = [
+        f"{found.losses[p.first].model} loses {p.comparison.difference:.2f} points more than "
+        f"{found.losses[p.second].model} (p: {format_p(p.adjusted_p)}, Holm-corrected)."
+        for p in found.pairs
+        if p.apart
+    ]
+    notes = (
+        *([found.verdict] if found.verdict else []),
+        *(differ or ["No two types can be told apart by what noise costs them."] * (len(found.pairs) > 0)),
+        "Each model is the best under the noisy condition, tested on its clean copies and on all of them.",
+    )
+    return Sheet(
+        f"robustness-{found.features}",
+        f"What noise costs, {found.features}",
+        ("model", "space", "clean copies (%)", "noisy condition (%)", "UA lost (points)"),
+        rows,
+        notes,
+    )
+
+
+def _seeds(facts: Facts) -> Sheet:
+    def spread(entry: Entry) -> tuple[str, ...]:
+        assert entry.test
+        seeds = entry.test.seeds
+        usual = seeds.expected_best
+        return (
+            name(entry),
+            entry.row.condition,
+            f"{seeds.mean:.2f} {bounds(seeds.interval)}".rstrip(),
+            percent(seeds.sd),
+            percent(seeds.best),
+            percent(usual),
+        )
+
+    rows = tuple(spread(entry) for entry in facts.entries if entry.test)
+    return Sheet(
+        "seeds",
+        f"Test UA over {facts.run.study.seeds} seeds (%)",
+        ("model", "condition", "mean", "standard deviation", "best seed", "best by luck"),
+        rows,
+        ("A best seed about as high as so many tries give by luck gains on the mean by luck alone.",),
+    )
+
+
+def _spaces(facts: Facts) -> Sheet:
+    """Table 2 as run."""
+    rows = []
+    for group in facts.board.groups:
+        best = {e.row.condition: e.row.configuration for e in facts.entries if e.row.group is group}
+        rows.append(
+            (
+                f"{group.model} ({group.features})",
+                group.space,
+                *(ranges(group, size) for size in ("h1", "w1", "h2", "w2")),
+                f"{len(group.candidates):,}",
+                *(kernels(best[condition].kernels) or NONE for condition in facts.conditions),
+            )
+        )
+    optima = (f"optimum, {condition}" for condition in facts.conditions)
+    return Sheet(
+        "spaces",
+        "Spaces as run (Table 2)",
+        ("model", "space", "h1", "w1", "h2", "w2", "tried", *optima),
+        tuple(rows),
+    )
+
+
+def _sweep(sweep: Sweep) -> Sheet:
+    """Figure 2's peaks."""
+    rows = [
+        (
+            condition,
+            str(curve.peak_h1),
+            percent(max(curve.ua)),
+            str(sweep.h1[max(range(len(sweep.h1)), key=curve.filtered.__getitem__)]),
+            percent(max(curve.filtered)),
+            percent(curve.test_ua),
+            *((str(PEAK_H1), percent(PEAK_TEST_UA[condition])) if sweep.is_papers else ()),
+        )
+        for condition, curve in sweep.curves.items()
+    ]
+    group = sweep.group
+    return Sheet(
+        f"sweep-{group.space}",
+        f"Sweep of h1, {group.model} ({group.features}), {group.space}",
+        (
+            "condition",
+            "peak h1",
+            "validation UA (%)",
+            "peak, median-filtered",
+            "filtered UA (%)",
+            "test UA at the peak (%)",
+            *(("paper's peak", "paper's test UA (%)") if sweep.is_papers else ()),
+        ),
+        tuple(rows),
+    )
+
+
+def _sheet(
+    sheet: str, title: str, columns: dict[str, Callable[[Entry], str]], entries: Iterable[Entry], notes: Sequence[str]
+) -> Sheet:
+    rows = tuple(tuple(cell(entry) for cell in columns.values()) for entry in entries)
+    return Sheet(sheet, title, tuple(columns), rows, tuple(notes))
+
+
+def name(entry: Entry) -> str:
+    """A row's model and features."""
+    return f"{entry.row.group.model} ({entry.row.group.features})"
+
+
+def _place(facts: Facts, entry: Entry) -> str:
+    standing = facts.standing(entry)
+    return f"{standing[0]} {standing[1]}" if standing else ""
+
+
+def against_next(facts: Facts, entry: Entry) -> str:
+    """How far a row is above the next, and the p value of that."""
+    following = (facts.standing(entry) or (0, "", None))[2]
+    if following is None:
+        return NONE
+    # Adding zero makes no difference of minus nothing.
+    difference = round(following.comparison.difference, 2) + 0.0
+    return f"{difference:+.2f}, p: {format_p(following.adjusted_p)}"
+
+
+def estimate(found: Slice) -> str:
+    """UA and its interval."""
+    return f"{found.ua:.2f} {bounds(found.interval)}".rstrip()
+
+
+def bounds(interval: Interval | None) -> str:
+    """An interval in brackets, nothing where there is none."""
+    return f"[{interval.low:.1f}, {interval.high:.1f}]" if interval else ""
+
+
+def percent(value: float | None) -> str:
+    """A figure with two decimals."""
+    return NONE if value is None else f"{value:.2f}"
+
+
+def kernels(sizes: Sequence[tuple[int, int]]) -> str:
+    """Both layers' kernels, height x width."""
+    return ", ".join(f"{h}×{w}" for h, w in sizes)
+
+
+def ranges(group: Group, size: str) -> str:
+    """The values of a size that a group tried, in Table 2's notation."""
+    values = sorted({value for c in group.candidates if (value := getattr(c, size)) is not None})
+    if not values:
+        return NONE
+    if (group.model, size) == ("FST-CLDNN", "h1"):
+        return "M"
+    low, high = values[0], values[-1]
+    if low < high and values == list(range(low, high + 1)):
+        return f"{low}:{high}"
+    return ", ".join(map(str, values))

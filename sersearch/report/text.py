@@ -1,0 +1,89 @@
+"""The report as Markdown, CSV, JSON and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sersearch.report.facts import Facts
+from sersearch.report.sheets import Sheet, evidence, leaderboards
+
+
+def summary(facts: Facts) -> str:
+    """The leaderboards alone, as Markdown."""
+    return _markdown(facts, leaderboards(facts))
+
+
+def markdown(facts: Facts) -> str:
+    """All tables as Markdown."""
+    title = f"# {facts.run.study.name}\n\n"
+    return title + _markdown(facts, [*leaderboards(facts), *evidence(facts)])
+
+
+def comma_separated(facts: Facts) -> str:
+    """The leaderboard as CSV; UA in per cent, rounded to 4 decimals."""
+    rows = [facts.values(entry) for entry in facts.entries]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0] if rows else (), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def as_json(facts: Facts) -> str:
+    """Everything, for machines."""
+    return json.dumps(facts.record(), indent=1, ensure_ascii=False)
+
+
+def parquet(rows: Iterable[dict[str, Any]]) -> bytes:
+    """Flat lines as Parquet."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(list(rows)), sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def trial_lines(facts: Facts) -> Iterable[dict[str, Any]]:
+    """Every trial that has a result, one line each: configuration, figures of its best epoch, environment."""
+    for group in facts.board.groups:
+        for configuration, results in group.candidates.items():
+            for result in results:
+                yield {
+                    "key": result.trial.key,
+                    "space": group.space,
+                    "seed": result.trial.seed,
+                    **configuration.canonical(),
+                    "parameters": result.parameters,
+                    "best_epoch": result.epochs[result.best].epoch,
+                    "trained_epochs": len(result.epochs),
+                    "stopped": result.stopped,
+                    "validation_loss": result.epochs[result.best].validation_loss,
+                    "validation_ua_noisy": result.ua("noisy"),
+                    "validation_ua_clean": result.ua("clean"),
+                    "seconds": sum(epoch.seconds for epoch in result.epochs),
+                    **result.environment,
+                }
+
+
+def _markdown(facts: Facts, sheets: Iterable[Sheet]) -> str:
+    head = [f"**{facts.unfinished}**"] if facts.unfinished else []
+    return "\n\n".join([*head, *(table(sheet) for sheet in sheets)]) + "\n"
+
+
+def table(sheet: Sheet) -> str:
+    """One table as Markdown."""
+    lines = [f"## {sheet.title}", "", _line(sheet.columns), _line(["---"] * len(sheet.columns))]
+    lines += [_line(row) for row in sheet.rows]
+    for note in sheet.notes:
+        lines += ["", note]
+    return "\n".join(lines)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

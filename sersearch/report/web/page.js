@@ -1,0 +1,257 @@
+"use strict";
+const data = JSON.parse(document.getElementById("data").textContent);
+const one = (selector, root = document) => root.querySelector(selector);
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+// The leaderboard: sorted by its headings, filtered by the selects, opened row by row.
+
+const bodies = all(".board > tbody");
+
+function sortBy(header, button) {
+  const numeric = button.dataset.kind === "number";
+  const before = header.getAttribute("aria-sort");
+  const descending = before === "none" ? numeric && button.textContent !== "place" : before === "ascending";
+  for (const other of all(".board th[aria-sort]")) other.setAttribute("aria-sort", "none");
+  header.setAttribute("aria-sort", descending ? "descending" : "ascending");
+  const column = header.cellIndex;
+  const value = (body) => {
+    const cell = body.rows[0].cells[column];
+    return numeric ? cell.dataset.value : cell.textContent.trim();
+  };
+  const compare = (a, b) => {
+    const [x, y] = [value(a), value(b)];
+    if (x === "" || y === "") return (x === "") - (y === "");
+    const order = numeric ? x - y : x.localeCompare(y, "en", { numeric: true });
+    return descending ? -order : order;
+  };
+  one(".board").append(...bodies.sort(compare));
+}
+
+for (const button of all(".board th button")) {
+  button.addEventListener("click", () => sortBy(button.closest("th"), button));
+}
+
+function filter() {
+  const wanted = all(".filters[aria-label] select").filter((select) => select.value);
+  let shown = 0;
+  for (const body of bodies) {
+    body.hidden = !wanted.every((select) => body.dataset[select.name] === select.value);
+    shown += !body.hidden;
+  }
+  one("#count").value = shown === bodies.length ? `${shown} rows` : `${shown} of ${bodies.length} rows`;
+}
+
+for (const select of all(".filters[aria-label] select")) select.addEventListener("change", filter);
+
+function toggle(body) {
+  const button = one(".toggle button", body);
+  const details = one(".details", body);
+  details.hidden = !details.hidden;
+  button.setAttribute("aria-expanded", String(!details.hidden));
+  const curves = one(".row-curves", body);
+  if (!curves.hasChildNodes()) drawRow(curves, data.rows[curves.dataset.row]);
+}
+
+for (const body of bodies) {
+  one(".entry", body).addEventListener("click", (event) => {
+    if (event.target.closest("button") || String(getSelection()) === "") toggle(body);
+  });
+}
+
+for (const button of all(".copy")) {
+  button.addEventListener("click", async () => {
+    const code = one("code", button.parentElement);
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      button.textContent = "copied";
+    } catch {
+      getSelection().selectAllChildren(code);
+    }
+  });
+}
+
+// Charts.
+
+const NS = "http://www.w3.org/2000/svg";
+const DASHES = ["", "6 3", "2 2", "8 3 2 3"];
+const SHADES = 6;
+
+function draw(parent, tag, attributes, text) {
+  const element = document.createElementNS(NS, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  if (text !== undefined) element.textContent = text;
+  parent.append(element);
+  return element;
+}
+
+function extent(values) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const value of values) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return low === high ? [low - 0.5, high + 0.5] : [low, high];
+}
+
+function ticks(low, high, count, whole) {
+  const raw = (high - low) / count;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  let step = [1, 2, 5, 10].map((factor) => factor * power).find((each) => each >= raw);
+  if (whole) step = Math.max(1, Math.round(step));
+  const found = [];
+  for (let at = Math.ceil(low / step) * step; at <= high + 1e-9; at += step) found.push(+at.toPrecision(10));
+  return found;
+}
+
+const scaler = ([low, high], from, to) => (value) => from + ((value - low) / (high - low)) * (to - from);
+const path = (points, x, y) => points.map(([a, b], i) => `${i ? "L" : "M"}${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("");
+
+function lineChart(parent, { title, faint = [], series, xLabel, yLabel, width = 860, height = 320 }) {
+  const svg = draw(parent, "svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
+  const points = [...faint, ...series.map((each) => each.points)].flat();
+  const [xs, ys] = [0, 1].map((axis) => extent(points.map((point) => point[axis])));
+  const [x, y] = [scaler(xs, 48, width - 12), scaler(ys, height - 42, 26)];
+  for (const at of ticks(...ys, 5, false)) {
+    draw(svg, "line", { class: "axis", x1: 48, x2: width - 12, y1: y(at), y2: y(at) });
+    draw(svg, "text", { x: 42, y: y(at) + 4, "text-anchor": "end" }, at);
+  }
+  for (const at of ticks(...xs, width > 500 ? 12 : 6, true)) {
+    draw(svg, "text", { x: x(at), y: height - 24, "text-anchor": "middle" }, at);
+  }
+  draw(svg, "text", { x: width / 2, y: height - 6, "text-anchor": "middle" }, xLabel);
+  draw(svg, "text", { x: 4, y: 10 }, yLabel);
+  if (faint.length) draw(svg, "path", { class: "all", d: faint.map((line) => path(line, x, y)).join("") });
+  series.forEach((each, i) => {
+    const style = `stroke:var(--c${i % 6})`;
+    draw(svg, "path", { class: "series", d: path(each.points, x, y), style, "stroke-dasharray": DASHES[i % 4] });
+    if (each.mark) draw(svg, "circle", { cx: x(each.mark[0]), cy: y(each.mark[1]), r: 5, style: `fill:var(--c${i % 6})` });
+  });
+  keys(parent, series);
+}
+
+function keys(parent, series) {
+  const list = document.createElement("ul");
+  list.className = "keys";
+  series.forEach((each, i) => {
+    const item = document.createElement("li");
+    const svg = draw(item, "svg", { viewBox: "0 0 30 10", "aria-hidden": "true" });
+    const style = `stroke:var(--c${i % 6});stroke-width:2`;
+    draw(svg, "line", { x1: 0, x2: 30, y1: 5, y2: 5, style, "stroke-dasharray": DASHES[i % 4] });
+    item.append(each.label);
+    list.append(item);
+  });
+  parent.append(list);
+}
+
+const numbered = (values) => values.map((value, i) => [i + 1, value]);
+
+function drawRow(parent, seeds) {
+  seeds.forEach((curves, seed) => {
+    const name = seeds.length > 1 ? `seed ${seed}: ` : "";
+    const small = { xLabel: "epoch", width: 420, height: 200 };
+    lineChart(parent, {
+      ...small, title: `${name}losses by epoch`, yLabel: `${name}loss`,
+      series: [["train_loss", "training"], ["validation_loss", "validation"]].map(([key, label]) => ({ label, points: numbered(curves[key]) })),
+    });
+    lineChart(parent, {
+      ...small, title: `${name}validation UA by epoch`, yLabel: `${name}UA (%)`,
+      series: data.conditions.map((condition) => ({ label: `validation, ${condition}`, points: numbered(curves[`ua_${condition}`]) })),
+    });
+  });
+}
+
+function choose(select, entries, changed) {
+  for (const [value, title] of entries) select.add(new Option(title, value));
+  select.addEventListener("change", changed);
+}
+
+function drawCurves() {
+  const group = data.groups[one("#curves-group").value];
+  const chart = one("#curves-chart");
+  chart.replaceChildren();
+  const [LOSSES, WINNER] = [2, 4];
+  const winners = group.trials.filter((trial) => trial[WINNER]);
+  lineChart(chart, {
+    title: `validation losses of ${group.title}`, xLabel: "epoch", yLabel: "validation loss",
+    faint: group.trials.filter((trial) => !trial[WINNER]).map((trial) => numbered(trial[LOSSES])),
+    series: winners.map((trial) => ({
+      label: group.names.map((name, i) => `${name} = ${trial[0][i]}`).join(", ") || "the winner",
+      points: numbered(trial[LOSSES]),
+    })),
+  });
+}
+
+// A setting's axis: to scale where it holds numbers, in order of appearance where it holds names.
+function axis(name, values) {
+  const numeric = values.every((value) => typeof value === "number");
+  const names = [...new Set(values.map(String))];
+  const at = numeric ? (value) => value : (value) => names.indexOf(String(value));
+  const range = extent(values.map(at));
+  const marks = numeric ? (names.length <= 8 ? names.map(Number) : range) : names.map((_, i) => i);
+  return { name, at, range, marks, label: numeric ? (mark) => +mark.toFixed(3) : (mark) => names[mark] };
+}
+
+function drawCoordinates() {
+  const group = data.groups[one("#coordinates-group").value];
+  const condition = +one("#coordinates-condition").value;
+  const share = +one("#coordinates-best").value;
+  one("#coordinates-share").value = `${share} %`;
+  const chart = one("#coordinates-chart");
+  chart.replaceChildren();
+  const [SETTINGS, UA, PARAMETERS] = [0, 1, 3];
+  const columns = [
+    ...group.names.map((name, i) => [name, group.trials.map((trial) => trial[SETTINGS][i])]),
+    ["parameters", group.trials.map((trial) => trial[PARAMETERS])],
+    ["validation UA (%)", group.trials.map((trial) => trial[UA][condition])],
+  ];
+  const [width, height] = [860, 340];
+  const svg = draw(chart, "svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `settings and validation UA of ${group.title}` });
+  const axes = columns.map(([name, values]) => axis(name, values));
+  const x = scaler([0, Math.max(1, axes.length - 1)], 50, width - 70);
+  const ys = axes.map((each) => scaler(each.range, height - 24, 34));
+  const ua = columns.at(-1)[1];
+  const order = [...ua.keys()].sort((a, b) => ua[a] - ua[b]).slice(Math.floor(ua.length * (1 - share / 100)));
+  const [low, high] = axes.at(-1).range;
+  const bins = Array(SHADES).fill("");
+  for (const trial of order) {
+    const bin = Math.min(SHADES - 1, Math.floor(((ua[trial] - low) / (high - low)) * SHADES));
+    bins[bin] += path(columns.map(([, values], i) => [i, ys[i](axes[i].at(values[trial]))]), x, (value) => value);
+  }
+  bins.forEach((d, i) => {
+    if (d) draw(svg, "path", { d, fill: "none", style: `stroke:var(--b${i})`, "stroke-width": 1.5, class: "coordinate" });
+  });
+  axes.forEach((each, i) => {
+    draw(svg, "line", { class: "axis", x1: x(i), x2: x(i), y1: 34, y2: height - 24 });
+    draw(svg, "text", { x: x(i), y: 16, "text-anchor": "middle" }, each.name);
+    for (const mark of each.marks) draw(svg, "text", { x: x(i) + 5, y: ys[i](mark) + 4 }, each.label(mark));
+  });
+}
+
+function drawSweeps() {
+  for (const sweep of data.sweeps) {
+    for (const [condition, curve] of Object.entries(sweep.curves)) {
+      const points = (values) => values.map((value, i) => [sweep.h1[i], value]);
+      const peak = [curve.peak, curve.ua[sweep.h1.indexOf(curve.peak)]];
+      lineChart(one("#sweeps-charts"), {
+        title: `${sweep.title}, ${condition}`, xLabel: "h1", yLabel: `UA (%), ${condition}, ${sweep.title}`,
+        series: [
+          { label: `validation UA, peak at h1 = ${curve.peak}`, points: points(curve.ua), mark: peak },
+          { label: "running median", points: points(curve.filtered) },
+        ],
+      });
+    }
+  }
+}
+
+if (data.groups.length) {
+  const titles = data.groups.map((group, i) => [i, group.title]);
+  const several = titles.filter(([i]) => data.groups[i].names.length);
+  choose(one("#curves-group"), titles, drawCurves);
+  choose(one("#coordinates-group"), several.length ? several : titles, drawCoordinates);
+  choose(one("#coordinates-condition"), data.conditions.entries(), drawCoordinates);
+  one("#coordinates-best").addEventListener("input", drawCoordinates);
+  drawCurves();
+  drawCoordinates();
+}
+if (data.sweeps.length) drawSweeps();

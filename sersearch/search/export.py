@@ -1,0 +1,96 @@
+"""A run's trials as Optuna studies, for optuna-dashboard and whatever else reads a storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from sersearch.errors import InputError
+from sersearch.ledger import RESULT, Result
+from sersearch.run import Run
+from sersearch.search.dimensions import parameters
+from sersearch.search.suggest import new_study, values
+from sersearch.space import Space
+from sersearch.study import CONDITIONS, Trial
+
+STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
+
+
+def export_optuna(run: Run, storage: str) -> dict[str, int]:
+    """Add what a run's ledger holds to an Optuna storage, one study a space; what is there already is not doubled.
+
+    Args:
+        run: any.
+        storage: URL of a data base, as in "sqlite:///studies.db".
+
+    Returns:
+        How many trials were added to each Optuna study, by name: RUN-STUDY/SPACE.
+
+    Raises:
+        InputError: the storage can't be opened, or holds a study whose categories were others.
+    """
+    opened = _open(storage)
+    return {
+        (name := f"{run.path.resolve().name}-{run.study.name}/{space.name}"): _export(run, space, name, opened)
+        for space in run.study.spaces
+    }
+
+
+def _open(storage: str) -> optuna.storages.BaseStorage:
+    try:
+        return optuna.storages.get_storage(storage)
+    except (ArgumentError, ImportError, DBAPIError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise InputError(f"{storage}: is no storage ({reason}); name a data base, as in sqlite:///studies.db") from None
+
+
+def _export(run: Run, space: Space, name: str, storage: optuna.storages.BaseStorage) -> int:
+    study = new_study(run.study.search, storage=storage, study_name=name, load_if_exists=True)
+    there = {(trial.user_attrs["key"], trial.state) for trial in study.get_trials(deepcopy=False)}
+    new = [t for t in _trials(run, space, study) if (t.user_attrs["key"], t.state) not in there]
+    try:
+        study.add_trials(new)
+    except ValueError:
+        raise InputError(
+            f"study {name} was exported with other categories, which Optuna can't change: name another storage"
+        ) from None
+    return len(new)
+
+
+def _trials(run: Run, space: Space, study: optuna.Study) -> Iterator[FrozenTrial]:
+    """The space's trials that ended, in the order of its configurations; those to come follow another time."""
+    for trial in run.agenda().spaces.get(space.name, ()):
+        if result := run.ledger.result(trial.key):
+            yield _finished(run, space, study, result)
+        elif error := run.ledger.failure(trial.key):
+            yield _frozen(trial, space, TrialState.FAIL, error=error)
+
+
+def _finished(run: Run, space: Space, study: optuna.Study, result: Result) -> FrozenTrial:
+    outcome, objective = run.outcome(result), run.study.search.objective
+    (other,) = (condition for condition in CONDITIONS if condition != objective)
+    found = _frozen(
+        result.trial, space, STATES[outcome.state], parameters=result.parameters, **{f"ua_{other}": result.ua(other)}
+    )
+    found.values = values(study, outcome.ua, outcome.parameters)
+    if len(study.directions) == 1:
+        # Optuna has intermediate values for one objective only.
+        curve = ((epoch.epoch, getattr(epoch, f"ua_{objective}")) for epoch in result.epochs)
+        found.intermediate_values = dict(curve)
+    committed = (run.ledger.folder(result.trial.key) / RESULT).stat().st_mtime
+    found.datetime_complete = datetime.fromtimestamp(committed)
+    found.datetime_start = found.datetime_complete - timedelta(seconds=sum(epoch.seconds for epoch in result.epochs))
+    return found
+
+
+def _frozen(trial: Trial, space: Space, state: TrialState, **attributes: object) -> FrozenTrial:
+    chosen, distributions = parameters(trial.configuration, space)
+    attributes = {"key": trial.key, "seed": trial.seed, **attributes}
+    value = None if state is TrialState.FAIL else 0.0
+    return optuna.trial.create_trial(
+        state=state, value=value, params=chosen, distributions=distributions, user_attrs=attributes
+    )

@@ -1,0 +1,65 @@
+"""Early stopping across trials: a trial that lags behind the others ends at its epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import optuna
+from optuna.trial import TrialState
+
+from sersearch.ledger import Epoch, Result
+from sersearch.study import Condition, Search
+
+
+class Pruner:
+    """Compares each trial's validation UA, epoch by epoch, with the others' (Optuna's pruners).
+
+    ASHA keeps the best quarter at epochs 1, 4, 16 and so on; the median rule stops what is worse than the median of at
+    least five others at the same epoch, from the third on. Which trials are stopped depends on the order in which
+    epochs are reported: with several workers it may differ from run to run.
+    """
+
+    def __init__(self, search: Search, results: Iterable[Result]) -> None:
+        """Begin with the trials that are done."""
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._condition = search.objective
+        self._study = optuna.create_study(
+            direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0), pruner=_pruner(search)
+        )
+        self._trials: dict[str, optuna.Trial] = {}
+        for result in sorted(results, key=lambda result: result.trial.key):
+            for epoch in result.epochs:
+                self.lags(result.trial.key, epoch)
+            self.ended(result)
+
+    def lags(self, key: str, epoch: Epoch) -> bool:
+        """Enter an epoch's figures; whether the trial should end with it."""
+        if key not in self._trials:
+            self._trials[key] = self._study.ask()
+        trial = self._trials[key]
+        trial.report(_ua(epoch, self._condition), epoch.epoch)
+        return bool(trial.should_prune())
+
+    def ended(self, result: Result) -> None:
+        """Enter how a trial ended."""
+        trial = self._trials.pop(result.trial.key, None)
+        if trial is None:
+            return
+        if result.stopped == "pruned":
+            self._study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self._study.tell(trial, result.ua(self._condition))
+
+
+def _ua(epoch: Epoch, condition: Condition) -> float:
+    return epoch.ua_noisy if condition == "noisy" else epoch.ua_clean
+
+
+def _pruner(search: Search) -> optuna.pruners.BasePruner:
+    match search.pruner:
+        case "asha":
+            return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=4)
+        case "median":
+            return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2)
+        case _:
+            return optuna.pruners.NopPruner()

@@ -1,0 +1,332 @@
+"""Every number of a report against another way to it; every format read back."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from scipy.signal import medfilt
+from sklearn.metrics import confusion_matrix, recall_score
+from typer.testing import CliRunner
+
+from sersearch.cli import app
+from sersearch.paper import TABLE_4
+from sersearch.report import latex, text
+from sersearch.report.comparison import format_p, rank
+from sersearch.report.evidence import noise_kind
+from sersearch.report.facts import Facts
+from sersearch.report.figures import FORMATS, figures
+from sersearch.report.folder import make_report, write_report
+from sersearch.report.landscape import landscape
+from sersearch.report.sheets import evidence, leaderboards
+from sersearch.report.versus import compare, side_by_side
+from sersearch.run import Run
+from sersearch.statistics import noise_loss, paired_difference
+from sersearch.store import Store
+from tests.generated import generate_run
+
+STUDY = """
+name = "all types & 100 %"
+seeds = {seeds}
+spaces = [
+    {{ name = "s_", model = "S-CLDNN", h1 = "4:9", h2 = "3:4" }},
+    {{ name = "t", model = "T-CLDNN", w1 = "3:8", w2 = "2:3", features = ["log-mels", "mfccs"] }},
+    {{name = "st", model = "ST-CLDNN", h1 = "4:9", h2 = "3:4", w1 = "3:8", w2 = "2:3", top = {{k=2, h="s_", w="t"}} }},
+    {{ name = "fst", model = "FST-CLDNN", w1 = "3:8", w2 = 2 }},
+    {{ name = "ldnn", model = "LDNN", learning_rate = [0.001, 0.01] }},
+    {{ name = "sweep", model = "S-CLDNN", h1 = "4:30", h2 = 3 }},
+]
+[partition]
+train = 34
+validation = 33
+test = 33
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "study.toml").write_text(STUDY.format(seeds=2))
+    return generate_run(folder / "run", folder / "study.toml", tiny_store)
+
+
+@pytest.fixture(scope="module")
+def facts(run: Run) -> Facts:
+    return make_report(run)
+
+
+@pytest.fixture(scope="module")
+def unfinished(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    folder = tmp_path_factory.mktemp("unfinished")
+    (folder / "study.toml").write_text(STUDY.format(seeds=1))
+    return make_report(generate_run(folder / "run", folder / "study.toml", tiny_store, trials=14))
+
+
+def predictions(facts: Facts, number: int) -> pd.DataFrame:
+    return pd.concat(pd.read_parquet(file) for file in facts.entries[number].row.predictions)
+
+
+def ua(table: pd.DataFrame) -> float:
+    present = sorted(set(table["emotion"]))
+    return float(100 * recall_score(table["emotion"], table["predicted"], labels=present, average="macro"))
+
+
+def test_evidence_against_scikit_learn(facts: Facts) -> None:
+    emotions = list(facts.run.store.emotions)
+    for number, entry in enumerate(facts.entries):
+        table, test = predictions(facts, number), entry.test
+        assert test
+        assert test.overall.ua == pytest.approx(ua(table))
+        assert test.overall.utterances * 2 == len(table)
+        recalls = recall_score(table["emotion"], table["predicted"], labels=emotions, average=None)
+        assert list(test.recalls.values()) == pytest.approx(list(100 * recalls))
+        assert test.confusion == confusion_matrix(table["emotion"], table["predicted"], labels=emotions).tolist()
+        for each in test.speakers:
+            assert each.ua == pytest.approx(ua(table[table["speaker"] == each.name]))
+        clean = table[table["noise"].isna()]
+        assert test.snr_bands[0].name == "clean"
+        assert test.snr_bands[0].ua == pytest.approx(ua(clean))
+        noisy = table[table["noise"].notna()]
+        assert sum(band.utterances for band in test.snr_bands) * 2 == len(table)
+        for band in test.snr_bands[1:]:
+            low = float(band.name.split()[0])
+            inside = noisy[(noisy["snr_db"] >= low) & (noisy["snr_db"] < low + 5)]
+            assert len(inside) == 2 * band.utterances
+            assert band.ua == pytest.approx(ua(inside))
+        for kind in test.noise_kinds:
+            assert kind.ua == pytest.approx(ua(noisy[noisy["noise"].map(noise_kind) == kind.name]))
+
+
+@pytest.mark.parametrize(
+    ("noise", "kind"),
+    [
+        ("001 - Dog bark/1-30226-A.ogg", "Dog bark"),
+        ("rain/heavy/3.wav", "heavy"),
+        ("engine-12.flac", "engine"),
+        ("white noise.wav", "white noise"),
+        ("1234.wav", "1234"),
+        ("Lärm_2.wav", "Lärm"),
+    ],
+)
+def test_kinds_of_noise(noise: str, kind: str) -> None:
+    assert noise_kind(noise) == kind
+
+
+def test_selection_against_pandas(facts: Facts) -> None:
+    trials = pd.DataFrame(text.trial_lines(facts))
+    for entry in facts.entries:
+        row = entry.row
+        own = trials[
+            (trials["space"] == row.group.space)
+            & (trials["model"] == row.group.model)
+            & (trials["features"] == row.group.features)
+        ]
+        settings = ["h1", "w1", "h2", "w2", "learning_rate"]
+        means = own.groupby(settings, dropna=False)[f"validation_ua_{row.condition}"].mean()
+        assert row.validation_ua == pytest.approx(means.max())
+        assert len(row.group.candidates) == len(means)
+        assert entry.selection.validation_ua == pytest.approx(row.validation_ua)
+        assert entry.selection.corrected_ua is not None
+        assert entry.selection.corrected_ua <= entry.selection.validation_ua
+
+
+def test_neighbours_are_compared_on_the_same_utterances(facts: Facts) -> None:
+    for condition, ranking in facts.rankings.items():
+        uas = [facts.entries[number].test.overall.ua for number in ranking.order]  # type: ignore[union-attr]
+        assert uas == sorted(uas, reverse=True)
+        rows = [number for number, entry in enumerate(facts.entries) if entry.row.condition == condition]
+        assert len(ranking.neighbours) == len(rows) - 1
+        assert len(ranking.pairs) == len(rows) * (len(rows) - 1) // 2
+        for pair in ranking.neighbours:
+            differ = ua(predictions(facts, pair.first)) - ua(predictions(facts, pair.second))
+            assert pair.comparison.difference == pytest.approx(differ)
+            assert pair.adjusted_p >= pair.comparison.p_value
+        assert ranking.smallest_p == 0.5, "two speakers"
+        assert set(ranking.ties) == {"a"}
+        assert not ranking.decidable
+
+
+def test_rows_that_differ_for_every_speaker_are_told_apart() -> None:
+    def counts(correct: int) -> np.ndarray:
+        return np.array([[[correct, 20 - correct], [20 - correct, correct]]] * 12)
+
+    ranking = rank({7: counts(10), 3: counts(18), 5: counts(10)}, np.random.default_rng(0))
+    assert ranking.order[0] == 3
+    assert ranking.ties == ("a", "b", "b")
+    assert ranking.decidable
+    direct = paired_difference(counts(18), counts(10), np.random.default_rng(0))
+    assert ranking.neighbours[0].comparison == direct
+    assert ranking.neighbours[0].adjusted_p == pytest.approx(2 * direct.p_value)
+
+
+def test_what_noise_costs_is_one_models_loss(facts: Facts) -> None:
+    log_mels, mfccs = sorted(facts.robustness, key=lambda found: found.features)
+    assert [loss.model for loss in log_mels.losses] == ["S-CLDNN", "T-CLDNN", "ST-CLDNN", "FST-CLDNN", "LDNN"]
+    assert [loss.model for loss in mfccs.losses] == ["T-CLDNN"]
+    assert log_mels.losses[0].space == "s_", "Table 2's S, not the sweep's (Section 7.4)"
+    for loss in log_mels.losses:
+        (number,) = [
+            n
+            for n, e in enumerate(facts.entries)
+            if (e.row.group.space, e.row.group.model, e.row.group.features, e.row.condition)
+            == (loss.space, loss.model, "log-mels", "noisy")
+        ]
+        table = predictions(facts, number)
+        clean = table[table["noise"].isna()]
+        assert loss.clean_ua == pytest.approx(ua(clean))
+        assert loss.loss.value == pytest.approx(ua(clean) - ua(table))
+        assert loss.loss == noise_loss(*_counts(clean, table, facts))
+    assert len(log_mels.pairs) == 6, "LDNN is not in the claim"
+    assert log_mels.trend
+    assert "S > T > ST > FST" in log_mels.verdict
+    assert mfccs.verdict == ""
+
+
+def _counts(clean: pd.DataFrame, everything: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, np.ndarray]:
+    labels = list(facts.run.store.emotions)
+    made = [
+        [confusion_matrix(t["emotion"], t["predicted"], labels=labels) for _, t in table.groupby("speaker")]
+        for table in (clean, everything)
+    ]
+    return np.array(made[0]), np.array(made[1])
+
+
+def test_the_sweep_of_h1(facts: Facts) -> None:
+    (sweep,) = facts.sweeps
+    assert sweep.is_papers
+    assert sweep.h1 == tuple(range(4, 31))
+    trials = pd.DataFrame(text.trial_lines(facts))
+    own = trials[trials["space"] == "sweep"]
+    for condition, curve in sweep.curves.items():
+        means = own.groupby("h1")[f"validation_ua_{condition}"].mean()
+        assert curve.ua == pytest.approx(tuple(means))
+        assert curve.peak_h1 == means.idxmax()
+        assert curve.filtered[2:-2] == pytest.approx(tuple(medfilt(means.to_numpy(), 5)[2:-2]))
+
+
+def test_landscapes(facts: Facts) -> None:
+    found = {(g.space, g.features): landscape(g, "noisy") for g in facts.board.groups}
+    assert found["ldnn", "log-mels"] is None
+    t, st = found["t", "mfccs"], found["st", "log-mels"]
+    assert t
+    assert st
+    assert (t.rows, t.columns, len(t.row_sizes), len(t.column_sizes)) == (("w1",), ("w2",), 6, 2)
+    assert all(name.startswith("h") for name in st.rows)
+    for each in (t, st):
+        values = [cell for row in each.ua for cell in row if cell is not None]
+        assert len(values) == len(each.group.candidates)
+        assert each.ua[each.best[0]][each.best[1]] == max(values)
+    sweep = found["sweep", "log-mels"]
+    assert sweep
+    assert (sweep.rows, sweep.columns, len(sweep.ua[0])) == ((), ("h1",), 27)
+
+
+def test_the_papers_figures_stand_beside_its_own_spaces_alone(facts: Facts) -> None:
+    beside = {(e.row.group.space, e.row.group.features): e.row.paper_ua for e in facts.ranked("clean")}
+    assert beside["s_", "log-mels"] == TABLE_4["S-CLDNN", "log-mels"]["clean"]
+    assert beside["t", "mfccs"] == TABLE_4["T-CLDNN", "mfccs"]["clean"]
+    assert beside["fst", "log-mels"] is None, "w2 = 2 alone is not Table 2's"
+    assert beside["sweep", "log-mels"] is None
+
+
+def test_formats_read_back(facts: Facts, tmp_path: Path) -> None:
+    write_report(tmp_path, facts)
+    rows = json.loads((tmp_path / "leaderboard.json").read_text())["rows"]
+    with_pandas = pd.read_csv(tmp_path / "leaderboard.csv")
+    with_polars = pl.read_parquet(tmp_path / "leaderboard.parquet")
+    assert list(with_pandas.columns) == with_polars.columns
+    assert len(rows) == len(with_pandas) == len(with_polars) == 14
+    for name in ("test_ua", "test_low", "validation_corrected_ua"):
+        expected = [np.nan if row[name] is None else row[name] for row in rows]
+        assert with_pandas[name].tolist() == pytest.approx(expected, nan_ok=True)
+        assert with_polars[name].fill_null(np.nan).to_list() == pytest.approx(expected, nan_ok=True)
+    assert with_polars["key"].to_list() == [row["key"] for row in rows]
+    trials = pd.read_parquet(tmp_path / "trials.parquet")
+    assert len(trials) == 2 * (12 + 24 + 4 + 6 + 2 + 27)
+    assert pl.read_parquet(tmp_path / "trials.parquet").shape == trials.shape
+    markdown = (tmp_path / "leaderboard.md").read_text()
+    assert "no difference can be shown here, however large" in markdown
+    assert "Unfinished" not in markdown
+
+
+def test_the_same_results_give_the_same_leaderboard(run: Run, facts: Facts, tmp_path: Path) -> None:
+    moved = Run(tmp_path / "moved", run.study, run.store_path, run.fingerprint, run.partition)
+    shutil.copytree(run.path, moved.path)
+    again = make_report(moved)
+    assert text.comma_separated(again) == text.comma_separated(facts)
+    assert text.markdown(again) == text.markdown(facts)
+
+
+def test_an_unfinished_run_says_so_everywhere(unfinished: Facts, tmp_path: Path) -> None:
+    assert unfinished.unfinished
+    assert unfinished.unfinished.startswith("Unfinished: 14 of")
+    write_report(tmp_path, unfinished)
+    for name in ("leaderboard.md", "leaderboard.tex", "report.html"):
+        assert "Unfinished: 14 of" in (tmp_path / name).read_text()
+    drawn = list((tmp_path / "figures").glob("*.svg"))
+    assert drawn
+    for figure in drawn:
+        assert "Unfinished: 14 of" in figure.read_text()
+    rows = pd.read_csv(tmp_path / "leaderboard.csv")
+    assert len(rows) > 0
+    assert rows["test_ua"].isna().all()
+    assert not (unfinished.run.path / "test").exists()
+
+
+def test_figures(facts: Facts) -> None:
+    starts = {"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}
+    drawn = dict(figures(facts))
+    names = {name.rsplit(".", 1)[0] for name in drawn}
+    assert len(drawn) == len(names) * len(FORMATS)
+    assert {"leaderboard-noisy", "confusion-clean", "snr", "sweep-sweep", "landscape-st-ST-CLDNN-log-mels"} <= names
+    for name, content in drawn.items():
+        assert content.startswith(starts[name.rsplit(".", 1)[1]])
+
+
+def test_latex_compiles(facts: Facts, unfinished: Facts, tmp_path: Path) -> None:
+    if not (pdflatex := shutil.which("pdflatex")):
+        pytest.skip("no pdflatex here: LaTeX is not compiled")
+    for number, each in enumerate((facts, unfinished)):
+        (tmp_path / f"{number}.tex").write_text(latex.document(each))
+        words = [pdflatex, "-interaction=nonstopmode", "-halt-on-error", f"{number}.tex"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_latex_escapes_what_it_must(facts: Facts) -> None:
+    document = latex.document(facts)
+    assert r"all types \& 100 \%" in document
+    assert r"s\_" in document
+    for sheet in [*leaderboards(facts), *evidence(facts)]:
+        table = latex.table(sheet)
+        assert table.count(r"\begin") == table.count(r"\end{")
+        assert table.count(r" \\") == len(sheet.rows) + 1
+    assert latex.escape("a_b <50% & {c}~^\\") == (
+        r"a\_b \textless{}50\% \& \{c\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
+    )
+
+
+@pytest.mark.parametrize(("p", "words"), [(1.0, "1.00"), (0.25, "0.25"), (0.0312, "0.031"), (1e-7, "< 0.0001")])
+def test_p_values_in_words(p: float, words: str) -> None:
+    assert format_p(p) == words
+
+
+def test_a_run_compared_with_itself_and_with_another(run: Run, facts: Facts, tiny_store: Store, tmp_path: Path) -> None:
+    same = compare(facts, facts, np.random.default_rng(0))
+    assert len(same) == 14
+    assert all(row.comparison and row.comparison.difference == 0 and row.adjusted_p == 1 for row in same)
+    (tmp_path / "study.toml").write_text(STUDY.format(seeds=1) + "seed = 5\n[training]\nepochs = 3\n")
+    other = make_report(generate_run(tmp_path / "run", tmp_path / "study.toml", tiny_store, seed=1))
+    rows = compare(facts, other, np.random.default_rng(0))
+    assert all(row.a and row.b and row.comparison is None for row in rows)
+    assert "can't be paired" in side_by_side(facts, other, rows).notes[0]
+    done = CliRunner().invoke(app, ["compare", str(run.path), str(other.run.path), "--format", "json"])
+    found = json.loads(done.output)
+    assert not found["same_test"]
+    assert found["rows"][0]["difference"] == pytest.approx(
+        found["rows"][0]["a"]["test_ua"] - found["rows"][0]["b"]["test_ua"], abs=1e-3
+    )

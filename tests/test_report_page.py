@@ -1,0 +1,219 @@
+"""The page in a real browser: it sorts, filters and opens, complains of nothing and asks the network for nothing."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.select import Select
+
+from sersearch.report.folder import make_report
+from sersearch.report.page import page
+from sersearch.store import Store
+from tests.generated import generate_run
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+STUDY = """
+name = "<b>study</b> & sons"
+spaces = [
+    { name = "s", model = "S-CLDNN", h1 = "4:9", h2 = "3:4" },
+    { name = "t", model = "T-CLDNN", w1 = "3:8", w2 = 2, features = ["log-mels", "mfccs"] },
+    { name = "fst", model = "FST-CLDNN", w1 = "3:8", learning_rate = [0.001, 0.01], w2 = "2:3" },
+    { name = "sweep", model = "S-CLDNN", h1 = "4:30", h2 = 3 },
+]
+[partition]
+train = 34
+validation = 33
+test = 33
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("no chromium and chromedriver here: the page is not tested in a browser")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=Service(driver))
+    yield started
+    started.quit()
+
+
+@pytest.fixture(scope="module")
+def file(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "study.toml").write_text(STUDY)
+    run = generate_run(folder / "it's a run", folder / "study.toml", tiny_store)
+    (folder / "report.html").write_text(page(make_report(run)))
+    return folder / "report.html"
+
+
+@pytest.fixture
+def opened(browser: webdriver.Chrome, file: Path) -> webdriver.Chrome:
+    resize(browser, 1280)
+    browser.get(file.as_uri())
+    return browser
+
+
+def resize(browser: webdriver.Chrome, width: int) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def all_of(browser: webdriver.Chrome, selector: str) -> list[WebElement]:
+    return browser.find_elements(By.CSS_SELECTOR, selector)
+
+
+def column(browser: webdriver.Chrome, label: str) -> list[str]:
+    cells = all_of(browser, f'.board .entry td[data-label="{label}"]')
+    return [cell.text.split()[0] for cell in cells if cell.is_displayed()]
+
+
+def heading(browser: webdriver.Chrome, label: str) -> WebElement:
+    (found,) = [button for button in all_of(browser, ".board thead th button") if button.text.startswith(label)]
+    return found
+
+
+def test_nothing_is_asked_of_the_network_and_nothing_complained_of(opened: webdriver.Chrome, file: Path) -> None:
+    for button in all_of(opened, ".toggle button"):
+        button.click()
+    asked = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]  # type: ignore[no-untyped-call]
+    urls = {each["params"]["request"]["url"] for each in asked if each["method"] == "Network.requestWillBeSent"}
+    assert {url for url in urls if not url.startswith("data:")} <= {file.as_uri()}
+    assert opened.get_log("browser") == []  # type: ignore[no-untyped-call]
+    assert opened.title == "<b>study</b> & sons: leaderboard"
+
+
+def test_it_sorts_by_numbers_and_by_names(opened: webdriver.Chrome) -> None:
+    for label in ("test UA (%)", "parameters", "validation UA (%)"):
+        heading(opened, label).click()
+        values = [float(value.replace(",", "")) for value in column(opened, label)]
+        assert len(values) == 10
+        assert values == sorted(values, reverse=True)
+        heading(opened, label).click()
+        assert [float(v.replace(",", "")) for v in column(opened, label)] == sorted(values)
+        assert len(all_of(opened, 'th[aria-sort="ascending"]')) == 1
+    heading(opened, "model").click()
+    assert column(opened, "model") == sorted(column(opened, "model"))
+    heading(opened, "place").click()
+    assert column(opened, "place") == sorted(column(opened, "place"))
+
+
+def test_it_filters(opened: webdriver.Chrome) -> None:
+    def choose(name: str, value: str) -> None:
+        Select(opened.find_element(By.CSS_SELECTOR, f"select[name={name}]")).select_by_visible_text(value)
+
+    choose("condition", "clean")
+    assert column(opened, "condition") == ["clean"] * 5
+    choose("features", "mfccs")
+    assert column(opened, "model") == ["T-CLDNN"]
+    assert opened.find_element(By.ID, "count").text == "1 of 10 rows"
+    choose("model", "S-CLDNN")
+    assert column(opened, "model") == []
+    for name in ("condition", "features", "model"):
+        choose(name, "all")
+    assert len(column(opened, "model")) == 10
+
+
+def test_a_row_opens_with_the_keyboard(opened: webdriver.Chrome) -> None:
+    button = all_of(opened, ".toggle button")[0]
+    opened.execute_script("arguments[0].focus()", button)  # type: ignore[no-untyped-call]
+    button.send_keys(Keys.ENTER)
+    assert button.get_attribute("aria-expanded") == "true"
+    details = opened.find_element(By.ID, button.get_attribute("aria-controls") or "")
+    assert details.is_displayed()
+    assert "sersearch rerun '" in details.text
+    for word in ("learning_rate", "git commit", "seed 0", "test opened", "Confusions", "By SNR", "By kind of noise"):
+        assert word in details.text
+    assert len(details.find_elements(By.CSS_SELECTOR, ".row-curves .chart")) == 2
+    button.send_keys(Keys.SPACE)
+    assert not details.is_displayed()
+
+
+def test_charts_follow_their_selects(opened: webdriver.Chrome) -> None:
+    def drawn(chart: str) -> Any:
+        return opened.find_element(By.CSS_SELECTOR, f"{chart} svg").get_attribute("aria-label")
+
+    for select, chart in (("#curves-group", "#curves-chart"), ("#coordinates-group", "#coordinates-chart")):
+        options = Select(opened.find_element(By.CSS_SELECTOR, select))
+        seen = set()
+        for option in options.options:
+            options.select_by_visible_text(option.text)
+            assert option.text in drawn(chart)
+            seen.add(drawn(chart))
+        assert len(seen) == len(options.options) == 5
+    before = len(opened.find_element(By.ID, "coordinates-chart").get_attribute("innerHTML") or "")
+    opened.find_element(By.ID, "coordinates-best").send_keys(Keys.HOME)
+    assert len(opened.find_element(By.ID, "coordinates-chart").get_attribute("innerHTML") or "") < before
+    assert len(all_of(opened, "#sweeps-charts svg.chart")) == 2
+    assert len(all_of(opened, "#maps td.best")) == 10
+
+
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_nothing_runs_off_the_side(opened: webdriver.Chrome, width: int) -> None:
+    resize(opened, width)
+    all_of(opened, ".toggle button")[0].click()
+    assert opened.execute_script("return document.documentElement.scrollWidth") <= width  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_stand_out_in_light_and_dark(opened: webdriver.Chrome, scheme: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    read = "const s = getComputedStyle(document.documentElement); return arguments[0].map((n) => s.getPropertyValue(n))"
+    paper, raised, *inks = opened.execute_script(  # type: ignore[no-untyped-call]
+        read, ["--paper", "--raised", "--ink", "--soft", "--accent", "--warn"]
+    )
+    for ink in inks:
+        assert contrast(ink, paper) >= 4.5, (ink, paper)
+    assert contrast(inks[1], raised) >= 4.5
+    assert (luminance(paper) < 0.1) == (scheme == "dark")
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2's relative luminance of #rgb or #rrggbb."""
+    digits = colour.strip().removeprefix("#")
+    full = digits if len(digits) == 6 else "".join(2 * digit for digit in digits)
+    parts = [int(full[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a: str, b: str) -> float:
+    dark, light = sorted([luminance(a), luminance(b)])
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_an_unfinished_run_says_so_at_the_top(browser: webdriver.Chrome, tiny_store: Store, tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(STUDY)
+    for trials in (0, 3):
+        facts = make_report(
+            generate_run(tmp_path / f"run-{trials}", tmp_path / "study.toml", tiny_store, trials=trials)
+        )
+        (tmp_path / "report.html").write_text(page(facts))
+        browser.get((tmp_path / "report.html").as_uri())
+        banner = browser.find_element(By.CLASS_NAME, "unfinished")
+        assert banner.text.startswith(f"Unfinished: {trials} of")
+        browser.execute_script("scrollTo(0, document.body.scrollHeight)")  # type: ignore[no-untyped-call]
+        assert banner.rect["y"] >= browser.execute_script("return scrollY")  # type: ignore[no-untyped-call]
+        assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
