@@ -1,6 +1,6 @@
 """What the paper found, for a run to be held against: Tables 2 and 4, Figure 2, and the claim of Section 8."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from itertools import product
 
 from sersearch.architecture import Configuration, Features, Model
@@ -40,8 +40,9 @@ def table_2(model: Model, features: Features) -> set[tuple[tuple[int, int], ...]
     return {((h1, w1), (h2, w2)) for h1, w1, h2, w2 in product(heights[0], widths[0], heights[1], widths[1])}
 
 
-def is_papers_space(model: Model, features: Features, candidates: Iterable[Configuration]) -> bool:
-    """Whether candidates are those of Table 2, all of them, or for the ST some."""
+def is_papers_space(model: Model, features: Features, candidates: Collection[Configuration]) -> bool:
+    """Whether candidates are those of Table 2, all of them, or for the ST some, and differ in their kernels alone."""
     kernels = {candidate.kernels for candidate in candidates}
     papers = table_2(model, features)
-    return kernels <= papers if model == "ST-CLDNN" else kernels == papers
+    found = kernels <= papers if model == "ST-CLDNN" else kernels == papers
+    return found and len(kernels) == len(candidates)

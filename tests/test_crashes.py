@@ -101,6 +101,13 @@ class Search:
                 continue
         return found
 
+    def workers(self) -> list[psutil.Process]:
+        deadline = time.monotonic() + 60
+        while not (found := self.named("ray::ResourceTrainable")):
+            assert self.driver.poll() is None, self.driver.communicate()[0]
+            assert time.monotonic() < deadline
+        return found
+
     def wait_for_epochs(self, epochs: int) -> None:
         deadline = time.monotonic() + 120
         while sum(path.read_text().count("\n") for path in self.run.glob("trials/*/*/epochs.jsonl")) < epochs:
@@ -144,8 +151,7 @@ def finish(run: Path, plain: Path) -> None:
 def test_killed_workers_are_replaced(search: Callable[[], Search], plain: Path, how_many: str) -> None:
     running = search()
     running.wait_for_epochs(4)
-    workers = running.named("ray::")
-    assert workers
+    workers = running.workers()
     for worker in workers[: 1 if how_many == "one" else None]:
         worker.kill()
     code, said = running.end()

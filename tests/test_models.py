@@ -234,7 +234,9 @@ def test_recurrence_and_gradients_equal_the_fused_lstm(lengths: list[int], seed:
     real = (torch.arange(max(lengths)).unsqueeze(1) < counts).unsqueeze(2)
     weight = torch.randn(*real.shape[:2], 6, generator=generator, dtype=torch.float64) * real
     stepped = recurrence.recur(*inputs, counts)
-    fused = recurrence.recur_fused(*inputs, counts)
+    gates, recurrent, bias = inputs
+    kernel = torch.eye(24, dtype=torch.float64).reshape(2, 12, 24)
+    fused = recurrence.recur_fused(gates, kernel, recurrent, bias, counts)
     torch.testing.assert_close(stepped * real, fused * real, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(
         torch.autograd.grad(stepped, inputs, weight), torch.autograd.grad(fused, inputs, weight), strict=True

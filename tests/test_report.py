@@ -14,12 +14,12 @@ from sklearn.metrics import confusion_matrix, recall_score
 from typer.testing import CliRunner
 
 from sersearch.cli import app
-from sersearch.paper import TABLE_4
+from sersearch.paper import TABLE_4, is_papers_space
 from sersearch.report import latex, text
 from sersearch.report.comparison import format_p, rank
 from sersearch.report.evidence import noise_kind
 from sersearch.report.facts import Facts
-from sersearch.report.figures import FORMATS, figures
+from sersearch.report.figures import FORMATS
 from sersearch.report.folder import make_report, write_report
 from sersearch.report.landscape import landscape
 from sersearch.report.sheets import evidence, leaderboards
@@ -64,6 +64,13 @@ def unfinished(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> F
     folder = tmp_path_factory.mktemp("unfinished")
     (folder / "study.toml").write_text(STUDY.format(seeds=1))
     return make_report(generate_run(folder / "run", folder / "study.toml", tiny_store, trials=14))
+
+
+@pytest.fixture(scope="module")
+def written(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written")
+    write_report(folder, facts)
+    return folder
 
 
 def predictions(facts: Facts, number: int) -> pd.DataFrame:
@@ -231,13 +238,16 @@ def test_the_papers_figures_stand_beside_its_own_spaces_alone(facts: Facts) -> N
     assert beside["t", "mfccs"] == TABLE_4["T-CLDNN", "mfccs"]["clean"]
     assert beside["fst", "log-mels"] is None, "w2 = 2 alone is not Table 2's"
     assert beside["sweep", "log-mels"] is None
+    s = next(group for group in facts.board.groups if group.space == "s_")
+    wider = [*s.candidates, *(c.model_copy(update={"learning_rate": 0.1}) for c in s.candidates)]
+    assert is_papers_space(s.model, s.features, s.candidates)
+    assert not is_papers_space(s.model, s.features, wider), "it was the best of twice as many"
 
 
-def test_formats_read_back(facts: Facts, tmp_path: Path) -> None:
-    write_report(tmp_path, facts)
-    rows = json.loads((tmp_path / "leaderboard.json").read_text())["rows"]
-    with_pandas = pd.read_csv(tmp_path / "leaderboard.csv")
-    with_polars = pl.read_parquet(tmp_path / "leaderboard.parquet")
+def test_formats_read_back(written: Path) -> None:
+    rows = json.loads((written / "leaderboard.json").read_text())["rows"]
+    with_pandas = pd.read_csv(written / "leaderboard.csv")
+    with_polars = pl.read_parquet(written / "leaderboard.parquet")
     assert list(with_pandas.columns) == with_polars.columns
     assert len(rows) == len(with_pandas) == len(with_polars) == 14
     for name in ("test_ua", "test_low", "validation_corrected_ua"):
@@ -245,10 +255,10 @@ def test_formats_read_back(facts: Facts, tmp_path: Path) -> None:
         assert with_pandas[name].tolist() == pytest.approx(expected, nan_ok=True)
         assert with_polars[name].fill_null(np.nan).to_list() == pytest.approx(expected, nan_ok=True)
     assert with_polars["key"].to_list() == [row["key"] for row in rows]
-    trials = pd.read_parquet(tmp_path / "trials.parquet")
+    trials = pd.read_parquet(written / "trials.parquet")
     assert len(trials) == 2 * (12 + 24 + 4 + 6 + 2 + 27)
-    assert pl.read_parquet(tmp_path / "trials.parquet").shape == trials.shape
-    markdown = (tmp_path / "leaderboard.md").read_text()
+    assert pl.read_parquet(written / "trials.parquet").shape == trials.shape
+    markdown = (written / "leaderboard.md").read_text()
     assert "no difference can be shown here, however large" in markdown
     assert "Unfinished" not in markdown
 
@@ -277,14 +287,15 @@ def test_an_unfinished_run_says_so_everywhere(unfinished: Facts, tmp_path: Path)
     assert not (unfinished.run.path / "test").exists()
 
 
-def test_figures(facts: Facts) -> None:
+def test_figures(written: Path) -> None:
     starts = {"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}
-    drawn = dict(figures(facts))
-    names = {name.rsplit(".", 1)[0] for name in drawn}
+    assert set(starts) == set(FORMATS)
+    drawn = list((written / "figures").iterdir())
+    names = {path.stem for path in drawn}
     assert len(drawn) == len(names) * len(FORMATS)
     assert {"leaderboard-noisy", "confusion-clean", "snr", "sweep-sweep", "landscape-st-ST-CLDNN-log-mels"} <= names
-    for name, content in drawn.items():
-        assert content.startswith(starts[name.rsplit(".", 1)[1]])
+    for path in drawn:
+        assert path.read_bytes().startswith(starts[path.suffix[1:]])
 
 
 def test_latex_compiles(facts: Facts, unfinished: Facts, tmp_path: Path) -> None:

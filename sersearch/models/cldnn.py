@@ -9,7 +9,8 @@ from torch.nn.utils import skip_init
 
 from sersearch.architecture import Configuration, shapes
 from sersearch.models.blstm import BLSTM
-from sersearch.models.convolution import Convolutions, edge_pad, splices
+from sersearch.models.convolution import Convolutions, edge_pad
+from sersearch.models.filtering import gather_windows
 
 
 class CLDNN(nn.Module):
@@ -53,7 +54,8 @@ class CLDNN(nn.Module):
 
     def spliced(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
         """Each frame's vector at the door of the BLSTM: [B, T, K * H * W'], for the LDNN the splice itself."""
-        return splices(self.maps(x_BTF, lengths_B), self.convolutions.columns, self.convolutions.dilation)
+        maps_PBV = self.maps(x_BTF, lengths_B)
+        return gather_windows(maps_PBV, self.convolutions.columns, self.convolutions.dilation).transpose(0, 1)
 
     def maps(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
         """The last convolutional layer's maps over the edge-padded utterances: [P, B, K * H]."""

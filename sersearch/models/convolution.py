@@ -79,12 +79,6 @@ class Convolutions(nn.Module):
         return x_RMC.transpose(1, 2).reshape(-1, batch, x_RMC[0].numel())
 
 
-def splices(maps_PBV: Tensor, columns: int, dilation: int) -> Tensor:
-    """Gather each frame's columns: [P, B, V] to [B, T, V * columns], in the order of a flattened splice."""
-    window_TBVW = maps_PBV.unfold(0, (columns - 1) * dilation + 1, 1)[..., ::dilation]
-    return window_TBVW.flatten(2).transpose(0, 1)
-
-
 class _Layer(torch.autograd.Function):
     """Convolution, bias, max pooling and ReLU: [R, M, C] to [R', H, K]; `dilation` rows of R from column to column.
 

@@ -39,12 +39,16 @@ def correlate(x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int = 1) -> Tensor:
     frames, rows, _ = x_QRV.shape
     taps = kernel_GVJ.shape[2]
     if taps == 1 or taps * x_QRV.shape[2] <= GATHERED:
-        windows_QRVJ = x_QRV.unfold(0, (taps - 1) * dilation + 1, 1)[..., ::dilation]
-        return functional.linear(windows_QRVJ.flatten(2), kernel_GVJ.flatten(1))
+        return functional.linear(gather_windows(x_QRV, taps, dilation), kernel_GVJ.flatten(1))
     # Every dilation-th frame is a sequence of its own, beside the others.
     x_QRV = functional.pad(x_QRV, (0, 0, 0, 0, 0, -frames % dilation))
     y_QRG: Tensor = _Correlation.apply(x_QRV.reshape(-1, dilation * rows, x_QRV.shape[2]), kernel_GVJ)  # type: ignore[no-untyped-call]
     return y_QRG.view(-1, rows, len(kernel_GVJ))[: frames - (taps - 1) * dilation]
+
+
+def gather_windows(x_QRV: Tensor, taps: int, dilation: int) -> Tensor:
+    """Each position's window as one vector: [Q, R, V] to [Q - (J - 1) * dilation, R, V * J]."""
+    return x_QRV.unfold(0, (taps - 1) * dilation + 1, 1)[..., ::dilation].flatten(2)
 
 
 class Algorithm(NamedTuple):

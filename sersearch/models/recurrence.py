@@ -21,8 +21,6 @@ def recur(gates_TBG: Tensor, recurrent_2GH: Tensor, bias_2G: Tensor, lengths_B: 
     Returns:
         [T, B, 2 * H]; what lies behind an utterance's last frame means nothing.
     """
-    if gates_TBG.is_cuda:
-        return recur_fused(gates_TBG, recurrent_2GH, bias_2G, lengths_B)
     hidden_TBH: Tensor = _Recurrence.apply(gates_TBG, recurrent_2GH, bias_2G, lengths_B)  # type: ignore[no-untyped-call]
     return hidden_TBH
 
@@ -35,21 +33,20 @@ def reverse_within(x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
     return x_BTF.gather(1, index_BT.unsqueeze(2).expand(-1, -1, x_BTF.shape[2]))
 
 
-def recur_fused(gates_TBG: Tensor, recurrent_2GH: Tensor, bias_2G: Tensor, lengths_B: Tensor) -> Tensor:
-    """The same by the vendor's LSTM, which takes inputs, not gates: its kernel is the identity, exact but wasteful."""
-    ahead, back = (gates_TBG + bias_2G.flatten()).transpose(0, 1).chunk(2, dim=2)
-    y_BTH = _one_way(ahead, recurrent_2GH[0])
-    z_BTH = reverse_within(_one_way(reverse_within(back, lengths_B), recurrent_2GH[1]), lengths_B)
-    return torch.cat((y_BTH, z_BTH), dim=2).transpose(0, 1)
+def recur_fused(x_TBV: Tensor, kernel_2GV: Tensor, recurrent_2GH: Tensor, bias_2G: Tensor, lengths_B: Tensor) -> Tensor:
+    """The same from each frame's input, kernel included, by the vendor's LSTM (oneDNN, cuDNN)."""
+    ahead = _one_way(x_TBV, kernel_2GV[0], recurrent_2GH[0], bias_2G[0])
+    backwards = reverse_within(x_TBV.transpose(0, 1), lengths_B).transpose(0, 1)
+    back = _one_way(backwards, kernel_2GV[1], recurrent_2GH[1], bias_2G[1])
+    return torch.cat((ahead, reverse_within(back.transpose(0, 1), lengths_B).transpose(0, 1)), dim=2)
 
 
-def _one_way(x_BTG: Tensor, recurrent_GH: Tensor) -> Tensor:
-    gates, cells = recurrent_GH.shape
-    state = x_BTG.new_zeros(1, len(x_BTG), cells)
-    zero_G = x_BTG.new_zeros(gates)
-    weights = [torch.eye(gates).to(x_BTG), recurrent_GH, zero_G, zero_G]
-    y_BTH, _, _ = torch.lstm(x_BTG, (state, state), weights, True, 1, 0.0, False, False, True)
-    return y_BTH
+def _one_way(x_TBV: Tensor, kernel_GV: Tensor, recurrent_GH: Tensor, bias_G: Tensor) -> Tensor:
+    state = x_TBV.new_zeros(1, x_TBV.shape[1], recurrent_GH.shape[1])
+    # torch keeps a second bias; a constant zero there leaves the one of eq. 6-9.
+    weights = [kernel_GV, recurrent_GH, bias_G, torch.zeros_like(bias_G)]
+    y_TBH, _, _ = torch.lstm(x_TBV, (state, state), weights, True, 1, 0.0, True, False, False)
+    return y_TBH
 
 
 class _Recurrence(torch.autograd.Function):

@@ -112,7 +112,12 @@ def _data(facts: Facts, entries: Iterable[Entry]) -> dict[str, Any]:
                 "title": f"{sweep.group.model} ({sweep.group.features}), {sweep.group.space}",
                 "h1": sweep.h1,
                 "curves": {
-                    condition: {"ua": _short(curve.ua), "filtered": _short(curve.filtered), "peak": curve.peak_h1}
+                    condition: {
+                        "ua": _short(curve.ua),
+                        "filtered": _short(curve.filtered),
+                        "peak": curve.peak_h1,
+                        "test": sheets.percent(curve.test_ua),
+                    }
                     for condition, curve in sweep.curves.items()
                 },
             }

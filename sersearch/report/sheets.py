@@ -78,10 +78,12 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
 
 def _ranking_note(ranking: Ranking) -> str:
     comparisons = len(ranking.neighbours)
+    several = "comparison" if comparisons == 1 else "comparisons"
     words = (
         f"Test UA with its 95 % interval over {ranking.speakers} speakers. Rows with the same letter can't be told "
-        f"apart at {100 * LEVEL:.0f} %: each is tested against the next over speakers, {comparisons} comparisons, "
-        f"Holm-corrected. No p value of {ranking.speakers} speakers can be below {format_p(ranking.smallest_p)}"
+        f"apart at {100 * LEVEL:.0f} %: each is tested against the next over speakers, Holm-corrected for "
+        f"{comparisons} {several}. No p value of {ranking.speakers} speakers can be below "
+        f"{format_p(ranking.smallest_p)}"
     )
     if comparisons == 0:
         return f"Test UA with its 95 % interval over {ranking.speakers} speakers."

@@ -30,6 +30,14 @@ STALE = 10
 HOPELESS = 1000
 """As many, in a space that can't be counted: most likely nothing new is left."""
 
+SAMPLERS: dict[str, Callable[..., optuna.samplers.BaseSampler]] = {
+    "tpe": partial(optuna.samplers.TPESampler, multivariate=True, group=True),
+    "gp": partial(optuna.samplers.GPSampler, warn_independent_sampling=False),
+    "cma-es": partial(optuna.samplers.CmaEsSampler, warn_independent_sampling=False),
+    "qmc": partial(optuna.samplers.QMCSampler, warn_independent_sampling=False),
+    "nsga-ii": optuna.samplers.NSGAIISampler,
+}
+
 
 def sources(run: Run) -> dict[str, Source]:
     """A sampler for each space of a run that is sampled; what they draw goes on record first."""
@@ -125,19 +133,7 @@ def _sampler(search: Search) -> optuna.samplers.BaseSampler:
     with warnings.catch_warnings():
         # Conditional TPE and QMC are experimental; Optuna is pinned, and what it draws is tested.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        match search.sampler:
-            case "tpe":
-                return optuna.samplers.TPESampler(seed=search.seed, multivariate=True, group=True)
-            case "gp":
-                return optuna.samplers.GPSampler(seed=search.seed, warn_independent_sampling=False)
-            case "cma-es":
-                return optuna.samplers.CmaEsSampler(seed=search.seed, warn_independent_sampling=False)
-            case "qmc":
-                return optuna.samplers.QMCSampler(seed=search.seed, warn_independent_sampling=False)
-            case "nsga-ii":
-                return optuna.samplers.NSGAIISampler(seed=search.seed)
-            case _:
-                return optuna.samplers.RandomSampler(seed=search.seed)
+        return SAMPLERS.get(search.sampler, optuna.samplers.RandomSampler)(seed=search.seed)
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:

@@ -182,14 +182,16 @@ function drawCurves() {
   });
 }
 
-// A setting's axis: to scale where it holds numbers, in order of appearance where it holds names.
+// A setting's axis: to scale where it holds numbers, logarithmic where they span decades; names in order of appearance.
 function axis(name, values) {
   const numeric = values.every((value) => typeof value === "number");
   const names = [...new Set(values.map(String))];
-  const at = numeric ? (value) => value : (value) => names.indexOf(String(value));
+  const [low, high] = numeric ? extent(values) : [0, 0];
+  const log = low > 0 && high / low >= 30;
+  const at = log ? Math.log10 : numeric ? (value) => value : (value) => names.indexOf(String(value));
   const range = extent(values.map(at));
-  const marks = numeric ? (names.length <= 8 ? names.map(Number) : range) : names.map((_, i) => i);
-  return { name, at, range, marks, label: numeric ? (mark) => +mark.toFixed(3) : (mark) => names[mark] };
+  const marks = !numeric || names.length <= 8 ? [...new Set(values)] : [low, high];
+  return { name, at, range, marks };
 }
 
 function drawCoordinates() {
@@ -224,7 +226,7 @@ function drawCoordinates() {
   axes.forEach((each, i) => {
     draw(svg, "line", { class: "axis", x1: x(i), x2: x(i), y1: 34, y2: height - 24 });
     draw(svg, "text", { x: x(i), y: 16, "text-anchor": "middle" }, each.name);
-    for (const mark of each.marks) draw(svg, "text", { x: x(i) + 5, y: ys[i](mark) + 4 }, each.label(mark));
+    for (const mark of each.marks) draw(svg, "text", { x: x(i) + 5, y: ys[i](each.at(mark)) + 4 }, mark);
   });
 }
 
@@ -236,7 +238,7 @@ function drawSweeps() {
       lineChart(one("#sweeps-charts"), {
         title: `${sweep.title}, ${condition}`, xLabel: "h1", yLabel: `UA (%), ${condition}, ${sweep.title}`,
         series: [
-          { label: `validation UA, peak at h1 = ${curve.peak}`, points: points(curve.ua), mark: peak },
+          { label: `validation UA, peak at h1 = ${curve.peak} (test UA there: ${curve.test})`, points: points(curve.ua), mark: peak },
           { label: "running median", points: points(curve.filtered) },
         ],
       });
