@@ -42,6 +42,7 @@ _Address = Annotated[
     typer.Option(help="A running Ray cluster, or 'auto'; without it Ray is started on this machine."),
 ]
 _RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try trials that failed for good again.")]
+_TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files to RUN/tensorboard.")]
 _Store = Annotated[Path | None, typer.Option(help="The store; the one that is on record unless given.")]
 
 
@@ -179,6 +180,7 @@ def search(
     store: _Store = None,
     address: _Address = None,
     retry_failed: _RetryFailed = False,
+    tensorboard: _TensorBoard = False,
 ) -> None:
     """Train every trial of a study that the run does not hold yet: start, or go on.
 
@@ -187,26 +189,32 @@ def search(
     from sersearch.run import start_run
     from sersearch.study import load_study
 
-    _search(start_run(run, load_study(study), store), address, retry_failed)
+    _search(start_run(run, load_study(study), store), address, retry_failed, tensorboard)
 
 
 @app.command()
-def resume(run: _Run, store: _Store = None, address: _Address = None, retry_failed: _RetryFailed = False) -> None:
+def resume(
+    run: _Run,
+    store: _Store = None,
+    address: _Address = None,
+    retry_failed: _RetryFailed = False,
+    tensorboard: _TensorBoard = False,
+) -> None:
     """Go on with a run, with nothing but its folder.
 
     Example: [bold]sersearch resume runs/smoke[/bold]
     """
     from sersearch.run import open_run
 
-    _search(open_run(run, store), address, retry_failed)
+    _search(open_run(run, store), address, retry_failed, tensorboard)
 
 
-def _search(run: Any, address: str | None, retry_failed: bool) -> None:
+def _search(run: Any, address: str | None, retry_failed: bool, tensorboard: bool) -> None:
     from sersearch.progress import SearchProgress
     from sersearch.search import search as train
 
     agenda, results = run.agenda(retry_failed), run.ledger.results()
-    with SearchProgress(agenda, results.values()) as progress:
+    with SearchProgress(agenda, results.values(), run.path / "tensorboard" if tensorboard else None) as progress:
         outcome = train(run, agenda, progress, address)
     for key in agenda.failed:
         print(

@@ -165,8 +165,8 @@ class Ledger:
         folder = self.folder(trial.key)
         if not folder.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            durable.sync_folder(folder.parent)
-            durable.sync_folder(self.run)
+            durable.sync(folder.parent)
+            durable.sync(self.run)
         durable.write_once(folder / "trial.json", json.dumps(trial.record(), indent=1).encode())
         number = 1 + max((_number(path) for path in folder.glob("attempt-*")), default=0)
         while True:
@@ -176,7 +176,7 @@ class Ledger:
             except FileExistsError:
                 number += 1
             else:
-                durable.sync_folder(folder)
+                durable.sync(folder)
                 return Attempt(trial, attempt)
 
     def fail(self, trial: Trial, reason: str) -> str:

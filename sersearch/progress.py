@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from tensorboardX import SummaryWriter
 
 from sersearch.agenda import Agenda
 from sersearch.architecture import Configuration
@@ -28,12 +30,26 @@ class SearchProgress:
         failed: errors of the trials that failed in this session, by key.
     """
 
-    def __init__(self, agenda: Agenda, results: Iterable[Result], console: Console | None = None) -> None:
-        """Begin with what the ledger holds."""
+    def __init__(
+        self,
+        agenda: Agenda,
+        results: Iterable[Result],
+        tensorboard: Path | None = None,
+        console: Console | None = None,
+    ) -> None:
+        """Begin with what the ledger holds.
+
+        Args:
+            agenda: what is planned.
+            results: what is done.
+            tensorboard: a folder for TensorBoard's files, one run a trial; none are written without it.
+            console: where to show it; standard error unless given.
+        """
         self.console = console or Console(stderr=True)
         self.running: dict[str, Trial] = {}
         self.failed: dict[str, str] = {}
         self._agenda = agenda
+        self._tensorboard = tensorboard
         self._parallel = 1
         named = agenda.trials
         self._done = {r.trial.key: r.epochs for r in results if r.trial.key in named}
@@ -64,6 +80,11 @@ class SearchProgress:
     def epoch(self, key: str, epoch: Epoch) -> None:
         """A trial has finished an epoch."""
         self._epochs[key].append(epoch)
+        if self._tensorboard:
+            name = describe(self.running[key].configuration).replace(" ", "-")
+            with SummaryWriter(str(self._tensorboard / f"{name}-{key}")) as writer:
+                for figure in ("train_loss", "validation_loss", "ua_noisy", "ua_clean"):
+                    writer.add_scalar(figure, getattr(epoch, figure), epoch.epoch)
 
     def finished(self, key: str, result: Result | None, error: str) -> None:
         """A trial has a result, or failed with an error."""

@@ -68,7 +68,7 @@ class Suggestions:
             os.fsync(file.fileno())
         self._whole += len(line)
         if created:
-            durable.sync_folder(self._file.parent)
+            durable.sync(self._file.parent)
 
     def _read(self, line: bytes) -> None:
         try:

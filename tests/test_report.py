@@ -293,7 +293,14 @@ def test_figures(written: Path) -> None:
     drawn = list((written / "figures").iterdir())
     names = {path.stem for path in drawn}
     assert len(drawn) == len(names) * len(FORMATS)
-    assert {"leaderboard-noisy", "confusion-clean", "snr", "sweep-sweep", "landscape-st-ST-CLDNN-log-mels"} <= names
+    assert {
+        "leaderboard-noisy",
+        "confusion-clean",
+        "snr",
+        "robustness-log-mels",
+        "sweep-sweep",
+        "landscape-st-ST-CLDNN-log-mels",
+    } <= names
     for path in drawn:
         assert path.read_bytes().startswith(starts[path.suffix[1:]])
 

@@ -13,13 +13,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sersearch.paper import PEAK_H1
-from sersearch.report.evidence import Slice
+from sersearch.report.comparison import Robustness
 from sersearch.report.facts import Entry, Facts, Sweep
 from sersearch.report.landscape import Landscape, Size, landscape
 from sersearch.report.sheets import name
+from sersearch.statistics import Interval
 from sersearch.study import Condition
 
 FORMATS = ("pdf", "png", "svg")
+
+# Maps of more columns stand one above the other.
+SIDE_BY_SIDE = 12
 
 # Okabe & Ito 2008, "Color Universal Design": told apart with any colour vision, and by marker without colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -33,6 +37,8 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "sersearch",
+    "text.parse_math": False,
+    # TrueType: publishers refuse matplotlib's usual Type 3.
     "pdf.fonttype": 42,
     "image.cmap": "cividis",
 }
@@ -75,12 +81,14 @@ def _drawings(facts: Facts) -> Iterator[tuple[str, tuple[float, float], Draw]]:
     noisy = [entry for entry in tested if entry.row.condition == "noisy"]
     if noisy:
         yield "snr", (6.5, 3.6), _bound(_draw_snr, noisy)
+    for each in facts.robustness:
+        yield f"robustness-{each.features}", (6.5, 1.1 + 0.35 * len(each.losses)), _bound(_draw_losses, each)
     for group in facts.board.groups:
         found = [made for condition in facts.conditions if (made := landscape(group, condition))]
         if found:
             yield f"landscape-{group.space}-{group.model}-{group.features}", _map_size(found), _bound(_draw_maps, found)
     for sweep in facts.sweeps:
-        yield f"sweep-{sweep.group.space}", (6.5, 2.8 * len(sweep.curves)), _bound(_draw_sweep, sweep)
+        yield f"sweep-{sweep.group.space}", (6.5, 2.6 * len(sweep.curves)), _bound(_draw_sweep, sweep)
 
 
 def _bound(draw: Callable[..., object], *given: object) -> Draw:
@@ -92,23 +100,23 @@ def _draw_leaderboard(figure: Figure, entries: Sequence[Entry], condition: Condi
     places = np.arange(len(entries))
     for place, entry in zip(places.tolist(), entries, strict=True):
         assert entry.test
-        _interval(axes, entry.test.overall, place)
+        _interval(axes, entry.test.overall.ua, entry.test.overall.interval, place)
         axes.plot(entry.row.validation_ua, place, "|", color="#555555", markersize=9)
         if entry.row.paper_ua is not None:
             axes.plot(entry.row.paper_ua, place, "D", color=COLOURS[1], markerfacecolor="none")
     axes.set_yticks(places, [f"{name(entry)}, {entry.row.group.space}" for entry in entries])
-    axes.margins(y=0.2)
-    axes.invert_yaxis()
-    axes.set_xlabel(f"UA (%), {condition} condition: test with 95 % interval, | validation")
-    if any(entry.row.paper_ua is not None for entry in entries):
-        axes.set_xlabel(f"{axes.get_xlabel()}, ◇ the paper's (eNTERFACE'05)")
+    axes.set_ylim(len(entries) - 0.5, -0.5)
+    axes.set_title(f"{condition} condition")
+    paper = any(entry.row.paper_ua is not None for entry in entries)
+    paper_too = "\n◇ the paper's, on eNTERFACE'05" if paper else ""
+    axes.set_xlabel(f"UA (%): ● test, 95 % interval; | validation{paper_too}")
     axes.grid(axis="x", linewidth=0.3)
 
 
-def _interval(axes: Axes, found: Slice, place: float) -> None:
-    if found.interval:
-        axes.plot([found.interval.low, found.interval.high], [place, place], color=COLOURS[0], linewidth=1.5)
-    axes.plot(found.ua, place, "o", color=COLOURS[0])
+def _interval(axes: Axes, value: float, interval: Interval | None, place: float) -> None:
+    if interval:
+        axes.plot([interval.low, interval.high], [place, place], color=COLOURS[0], linewidth=1.5)
+    axes.plot(value, place, "o", color=COLOURS[0])
 
 
 def _draw_confusions(figure: Figure, facts: Facts, entries: Sequence[Entry]) -> None:
@@ -122,7 +130,7 @@ def _draw_confusions(figure: Figure, facts: Facts, entries: Sequence[Entry]) -> 
         share = 100 * counts / np.maximum(1, counts.sum(1, keepdims=True))
         axes.imshow(share, vmin=0, vmax=100)
         for (row, column), value in np.ndenumerate(share):
-            axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=6, color=_ink(value / 100))
+            _write(axes, row, column, f"{value:.0f}", _ink(value / 100))
         axes.set_xticks(range(len(emotions)), emotions, rotation=60, ha="right", fontsize=6)
         axes.set_yticks(range(len(emotions)), emotions, fontsize=6)
         axes.set_title(name(entry))
@@ -149,13 +157,28 @@ def _draw_snr(figure: Figure, entries: Sequence[Entry]) -> None:
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
+def _draw_losses(figure: Figure, found: Robustness) -> None:
+    axes = figure.subplots()
+    for place, each in enumerate(found.losses):
+        _interval(axes, each.loss.value, each.loss.interval, place)
+    axes.axvline(0, color="#000000", linewidth=0.5)
+    axes.set_yticks(range(len(found.losses)), [f"{each.model}, {each.space}" for each in found.losses])
+    axes.set_ylim(len(found.losses) - 0.5, -0.5)
+    axes.set_title(f"What noise costs, {found.features}")
+    axes.set_xlabel("test UA lost from the clean copies to the noisy condition (points), 95 % interval")
+    axes.grid(axis="x", linewidth=0.3)
+
+
 def _map_size(maps: Sequence[Landscape]) -> tuple[float, float]:
-    width = max(2.2, 0.9 + 0.5 * len(maps[0].column_sizes))
-    return len(maps) * width + 0.8, max(2.0, 1.1 + 0.3 * len(maps[0].row_sizes))
+    columns, rows = len(maps[0].column_sizes), len(maps[0].row_sizes)
+    width, height = max(2.2, 0.9 + 0.42 * columns), 0.9 + 0.3 * rows
+    across = 1 if columns > SIDE_BY_SIDE else len(maps)
+    return across * width + 0.8, max(2.0, 0.3 + height * len(maps) / across)
 
 
 def _draw_maps(figure: Figure, maps: Sequence[Landscape]) -> None:
-    grid = figure.subplots(1, len(maps), squeeze=False)
+    wide = len(maps[0].column_sizes) > SIDE_BY_SIDE
+    grid = figure.subplots(len(maps) if wide else 1, 1 if wide else len(maps), squeeze=False)
     for axes, found in zip(grid.flat, maps, strict=True):
         ua = np.array([[np.nan if cell is None else cell for cell in row] for row in found.ua], np.float64)
         low, high = float(np.nanmin(ua)), float(np.nanmax(ua))
@@ -166,9 +189,7 @@ def _draw_maps(figure: Figure, maps: Sequence[Landscape]) -> None:
             best = (row, column) == found.best
             ink = _ink((value - low) / max(high - low, 1e-9))
             words = f"{value:.1f}{' *' if best else ''}"
-            axes.text(
-                column, row, words, ha="center", va="center", fontsize=6, color=ink, weight="bold" if best else "normal"
-            )
+            _write(axes, row, column, words, ink, "bold" if best else "normal")
         _ticks(axes, found)
         axes.set_title(f"validation UA (%), {found.condition}")
     group = maps[0].group
@@ -195,8 +216,14 @@ def _draw_sweep(figure: Figure, sweep: Sweep) -> None:
         if sweep.is_papers:
             axes.axvline(PEAK_H1, color="#888888", linestyle=":", label=f"the paper's peak, h1 = {PEAK_H1}")
         axes.set_ylabel(f"UA (%), {condition}")
-        axes.legend(fontsize=7, loc="lower right")
+        axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncol=4, columnspacing=1)
     grid[-1, 0].set_xlabel("h1")
+
+
+def _write(axes: Axes, row: int, column: int, words: str, ink: str, weight: str = "normal") -> None:
+    text = axes.text(column, row, words, ha="center", va="center", fontsize=6, color=ink, weight=weight)
+    # It lies within its cell; measuring hundreds of these is what layout would take longest for.
+    text.set_in_layout(False)
 
 
 def _size(size: Size) -> str:

@@ -33,7 +33,8 @@ def parameters(configuration: Configuration, space: Space) -> tuple[dict[str, An
     """A configuration of a space as Optuna's parameters, and their distributions."""
     chosen = {"model": configuration.model, "features": configuration.features}
     _, free = next(each for each in space.conditions({}) if chosen.items() <= each[0].items())
-    dimensions = {name: found for name, found in space.ranges.items() if name in chosen} | free
+    given = {name: found for name, found in space.ranges.items() if name in chosen} | free
+    dimensions = {name: found for name, found in given.items() if len(found.choices) != 1}
     distributions = {name: distribution(name, found) for name, found in dimensions.items()}
     values = {name: label(_written(name, found, configuration)) for name, found in dimensions.items()}
     return values, distributions

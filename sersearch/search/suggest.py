@@ -9,10 +9,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import optuna
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from sersearch.agenda import Outcome, Outcomes, Source
@@ -25,10 +24,8 @@ from sersearch.study import Search, Study, build, wanted
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-STALE = 10
-"""Suggestions in a row that can't be built or aren't new, after which the sampler is given one."""
-HOPELESS = 1000
-"""As many, in a space that can't be counted: most likely nothing new is left."""
+# Suggestions in a row that are known or can't be built, until the sampler is given another; until there is no hope.
+STALE, HOPELESS = 10, 1000
 
 SAMPLERS: dict[str, Callable[..., optuna.samplers.BaseSampler]] = {
     "tpe": partial(optuna.samplers.TPESampler, multivariate=True, group=True),
@@ -60,7 +57,7 @@ class Suggester:
     """
 
     def __init__(self, space: Space, study: Study, record: Callable[[int, Configuration], None]) -> None:
-        """Begin with nothing drawn; `record` is given the number, from 0, and the configuration before it is drawn."""
+        """Draw nothing yet; `record` is given each configuration and its number, from 0, before it is handed out."""
         self.optuna = new_study(study.search)
         self._space, self._study, self._record = space, study, record
         self._wanted = wanted(space, study)
@@ -82,8 +79,7 @@ class Suggester:
         return list(self._told)
 
     def _ask(self) -> None:
-        goal = min(len(self._told) + self._study.search.batch, self._wanted)
-        stale = 0
+        goal, stale = min(len(self._told) + self._study.search.batch, self._wanted), 0
         while len(self._told) < goal:
             if stale >= STALE:
                 self.optuna.enqueue_trial(self._other(stale))
@@ -110,8 +106,7 @@ class Suggester:
         """
         if self._space.countable:
             for leaf in self._space.leaves(self._study.settings):
-                made = build(self._space, leaf)
-                if made and made not in self._told:
+                if (made := build(self._space, leaf)) and made not in self._told:
                     return {name: label(leaf[name]) for name in self._space.ranges if name in leaf}
         if stale >= HOPELESS:
             raise InputError(
@@ -125,8 +120,10 @@ class Suggester:
 
 def new_study(search: Search, **where: Any) -> optuna.Study:
     """An Optuna study with the objectives and the sampler of a search; `where` names a storage, if any."""
-    directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: 1 + (search.sampler == "nsga-ii")]
-    return optuna.create_study(sampler=_sampler(search), directions=directions, **where)
+    ways: list[Literal["maximize", "minimize"]] = (
+        ["maximize", "minimize"] if search.sampler == "nsga-ii" else ["maximize"]
+    )
+    return optuna.create_study(sampler=_sampler(search), directions=ways, **where)
 
 
 def _sampler(search: Search) -> optuna.samplers.BaseSampler:

@@ -30,9 +30,10 @@ from sersearch.corpora import (
     read_noises,
     sha256_of,
 )
+from sersearch.durable import sync
 from sersearch.errors import InputError
 from sersearch.features import BANDS
-from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo, digest, sync
+from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo, digest
 from sersearch.store.reader import Store, open_store
 from sersearch.store.rows import SpeakerWriter
 

@@ -17,9 +17,10 @@ from sersearch.audio import Waveform, decode
 from sersearch.augment import NoisyCopy, excerpt, mix, noisy_copies, utterance_generator
 from sersearch.corpora import NoiseLibrary, Utterance, sha256_of
 from sersearch.corpora.noises import active_signal
+from sersearch.durable import sync
 from sersearch.errors import InputError
 from sersearch.features import Moments, log_mel, moments_of, sum_moments
-from sersearch.store.manifest import Recipe, SpeakerInfo, sync
+from sersearch.store.manifest import Recipe, SpeakerInfo
 from sersearch.store.reader import Frames, pack_moments
 
 Row = dict[str, Any]
