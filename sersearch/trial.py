@@ -6,8 +6,12 @@ import hashlib
 import io
 import math
 import platform
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -237,9 +241,25 @@ def speaker_counts(
 
 
 def environment(device: str) -> dict[str, str]:
-    """Versions and device, for the record."""
+    """Versions, commit and device, for the record."""
     where = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
-    return {"python": platform.python_version(), "torch": torch.__version__, "device": f"{device} ({where})"}
+    return {
+        "sersearch": version("sersearch"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": f"{device} ({where})",
+    }
+
+
+@lru_cache
+def _commit() -> str:
+    """The checkout's commit, marked where files differ from it; empty where this is no checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def _seed(key: str, purpose: str) -> int:

@@ -156,8 +156,14 @@ def test_a_failing_trial_does_not_sink_the_others(tiny_store: Store, tmp_path: P
     run = tmp_path / "run"
     done = sersearch("search", tmp_path / "bad.toml", "--store", tiny_store.path, "--run", run)
     assert done.returncode == 1
-    assert "1 trials failed" in done.stderr
-    assert "FloatingPointError: epoch 1: training loss" in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith(f"{run}: trial")]
+    assert "failed: FloatingPointError: epoch 1: training loss" in line
+    assert "--retry-failed" in done.stderr
     assert len(results(run)) == 1
     (failed,) = json.loads(sersearch("status", run, "--format", "json").stdout)["failed"].values()
     assert failed.startswith("FloatingPointError")
+    again = sersearch("resume", run)
+    assert again.returncode == 1
+    assert set(attempts(run).values()) == {1}, "a failed trial is tried again only if asked for"
+    assert sersearch("resume", run, "--retry-failed").returncode == 1
+    assert sorted(attempts(run).values()) == [1, 2]
