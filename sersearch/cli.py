@@ -347,8 +347,8 @@ def demo(
     speech, store, run = out / "speech", out / "store", out / "run"
     _say(f"corpus speech {speech}")
     corpus("speech", speech)
-    _say(f"features --corpus speech={speech} --noise {out / 'noise'} --noises 2 --snrs 1 --out {store}")
-    features(f"speech={speech}", store, out / "noise", noises=2, snrs=1)
+    _say(f"features --corpus speech={speech} --noise {out / 'noise'} --noises 1 --snrs 1 --out {store}")
+    features(f"speech={speech}", store, out / "noise", noises=1, snrs=1)
     _say(f"search {out / 'study.toml'} --run {run}")
     search(out / "study.toml", run)
     _say(f"report {run}")

@@ -10,13 +10,13 @@ name = "demo"
 store = "store"
 
 spaces = [
-    { name = "fst", model = "FST-CLDNN", features = "log-mels", w1 = "3:6", w2 = 2 },
+    { name = "fst", model = "FST-CLDNN", features = "log-mels", w1 = [3, 5, 7], w2 = 2 },
     { name = "fst-mfccs", model = "FST-CLDNN", features = "mfccs", w1 = [3, 6], w2 = 2 },
-    { name = "s", model = "S-CLDNN", features = "log-mels", h1 = [9, 22], h2 = 3 },
+    { name = "s", model = "S-CLDNN", features = "log-mels", h1 = 22, h2 = 3 },
 ]
 
 [training]
-epochs = 10
+epochs = 8
 """
 
 SPEAKERS = 16
