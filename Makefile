@@ -16,7 +16,7 @@ demo: .venv/.ready
 	$(BIN)/sersearch demo
 
 test: .venv/.ready check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 12
 
 # The one check command without the tests: format, lint, types, layering.
 check: .venv/.ready

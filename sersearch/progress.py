@@ -12,7 +12,6 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from tensorboardX import SummaryWriter
 
 from sersearch.agenda import Agenda
 from sersearch.architecture import Configuration
@@ -81,6 +80,9 @@ class SearchProgress:
         """A trial has finished an epoch."""
         self._epochs[key].append(epoch)
         if self._tensorboard:
+            # It brings torch along, which a plan has no need of.
+            from tensorboardX import SummaryWriter
+
             name = describe(self.running[key].configuration).replace(" ", "-")
             with SummaryWriter(str(self._tensorboard / f"{name}-{key}")) as writer:
                 for figure in ("train_loss", "validation_loss", "ua_noisy", "ua_clean"):

@@ -22,7 +22,7 @@ from sersearch.study import Trial
 from sersearch.trial import run_trial
 
 TRIAL = Trial(Configuration(model="FST-CLDNN", w1=3, w2=2, epochs=2, maps=3, cells=4, dense=(4,)), 0, "d")
-PARTITION = Partition(train=("s0", "s1", "s2"), validation=("s3", "s4"), test=("s5",))
+PARTITION = Partition(train=("s0",), validation=("s1",), test=("s5",))
 CALLS = ("fsync", "replace", "link", "mkdir")
 
 
