@@ -5,7 +5,7 @@ Pure logic over keys and outcomes: it knows no Ray, no Optuna, no torch, no file
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -196,8 +196,3 @@ class Agenda:
         """What `top` ranks by: a space's configurations that did not fail and their UA."""
         found = {trial.configuration: self.outcome(trial.configuration) for trial in self.spaces[name]}
         return [(made, each.ua) for made, each in found.items() if each and each.state != "failed"]
-
-
-def shared(agenda: Agenda) -> dict[str, int]:
-    """How many spaces name each trial, by key."""
-    return dict(Counter(t.key for trials in agenda.spaces.values() for t in trials))

@@ -14,7 +14,7 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -68,11 +68,9 @@ class Outcome:
     """How a search ended.
 
     Attributes:
-        failed: errors of the trials that failed, by key.
         stopped: why it ended before its time; empty if it did not.
     """
 
-    failed: dict[str, str] = field(default_factory=dict)
     stopped: str = ""
 
 
@@ -250,7 +248,6 @@ class AgendaSearcher(Searcher):
             self._again.append(trial)
             self.watcher.dropped(trial.key, reason)
             return
-        self.outcome.failed[trial.key] = reason
         self.agenda.finish(trial.key, FAILED)
         self.watcher.finished(trial.key, None, reason)
 
