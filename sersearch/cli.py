@@ -213,18 +213,21 @@ def _search(run: Any, address: str | None, retry_failed: bool, tensorboard: bool
     from sersearch.progress import SearchProgress
     from sersearch.search import search as train
 
-    agenda, results = run.agenda(retry_failed), run.ledger.results()
+    if retry_failed:
+        run.forgive_failures()
+    results = run.ledger.results()
+    agenda = run.agenda(results)
     with SearchProgress(agenda, results.values(), run.path / "tensorboard" if tensorboard else None) as progress:
-        outcome = train(run, agenda, progress, address)
+        stopped = train(run, agenda, progress, address)
     for key in agenda.failed:
         print(
             f"{run.path}: trial {key} failed: {run.ledger.failure(key)}; see {run.ledger.folder(key)}", file=sys.stderr
         )
-    if outcome.stopped:
-        print(f"{run.path}: {outcome.stopped}; `sersearch resume {run.path}` goes on", file=sys.stderr)
+    if stopped:
+        print(f"{run.path}: {stopped}; `sersearch resume {run.path}` goes on", file=sys.stderr)
     elif agenda.failed:
         print(f"{run.path}: --retry-failed tries what failed again", file=sys.stderr)
-    if outcome.stopped or agenda.failed:
+    if stopped or agenda.failed:
         raise typer.Exit(1)
     print(f"{run.path}: all {len(agenda.trials)} trials are done; see them with `sersearch report {run.path}`")
 

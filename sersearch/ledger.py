@@ -3,6 +3,7 @@
     RUN/run.json                        the study as resolved, the partition, the store
     RUN/trials/KEY/trial.json           which trial this is
     RUN/trials/KEY/attempt-NNN/         one go at it: checkpoint.pt, epochs.jsonl, best.safetensors, failure.json
+                                        (forgiven.json once it was asked for again)
     RUN/trials/KEY/result.json          once, the result
 
 Who writes: a worker writes only in the attempt that it opened, so one that was cut off and goes on training can't touch
@@ -28,6 +29,7 @@ CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "best.safetensors"
 EPOCHS = "epochs.jsonl"
 FAILURE = "failure.json"
+FORGIVEN = "forgiven.json"
 RESULT = "result.json"
 
 
@@ -217,13 +219,24 @@ class Ledger:
         """The file of a result's best weights."""
         return self.folder(result.trial.key) / result.weights
 
-    def failure(self, key: str) -> str | None:
-        """Why the last attempt at an unfinished trial failed; None where it did not."""
+    def failures(self, key: str) -> list[str]:
+        """Why attempts at an unfinished trial failed, in order; empty if the last one is under way or was cut off."""
         attempts = sorted(self.folder(key).glob("attempt-*"))
         if not attempts or not (attempts[-1] / FAILURE).exists():
-            return None
-        error: str = json.loads((attempts[-1] / FAILURE).read_bytes())["error"]
-        return error
+            return []
+        found = [attempt / FAILURE for attempt in attempts if (attempt / FAILURE).exists()]
+        return [json.loads(path.read_bytes())["error"] for path in found]
+
+    def failure(self, key: str) -> str | None:
+        """Why the last attempt at an unfinished trial failed; None where it did not."""
+        errors = self.failures(key)
+        return errors[-1] if errors else None
+
+    def forgive(self, key: str) -> None:
+        """Keep a trial's failures on record, but count them no more."""
+        for attempt in self.folder(key).glob("attempt-*"):
+            if (attempt / FAILURE).exists():
+                (attempt / FAILURE).rename(attempt / FORGIVEN)
 
 
 @dataclass(frozen=True)

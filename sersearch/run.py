@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -70,19 +70,29 @@ class Run:
         """Training and validation; the test partition stays closed."""
         return open_dataset(self.store, self.partition)
 
-    def agenda(self, retry_failed: bool = False) -> Agenda:
+    def agenda(self, results: Mapping[str, Result] | None = None) -> Agenda:
         """The study's trials against the ledger.
 
         Args:
-            retry_failed: whether trials that failed for good are to be trained again.
+            results: the ledger's, where they were read before.
         """
-        outcomes: dict[str, Outcome] = {}
+        found = self.ledger.results() if results is None else results
+        outcomes = {key: self.outcome(result) for key, result in found.items()}
         for key in self.ledger.keys():  # noqa: SIM118
-            if result := self.ledger.result(key):
-                outcomes[key] = self.outcome(result)
-            elif not retry_failed and self.ledger.failure(key):
+            if key not in outcomes and self.given_up(self.ledger.failures(key)):
                 outcomes[key] = FAILED
         return Agenda(self.study, self.data, outcomes, self.suggestions().drawn)
+
+    def given_up(self, failures: Sequence[str]) -> bool:
+        """Whether a trial with these failures is not tried again: too many, or the same numbers would fail again."""
+        return bool(failures) and (
+            len(failures) > self.study.resources.retries or failures[-1].startswith("FloatingPointError")
+        )
+
+    def forgive_failures(self) -> None:
+        """Have the trials that failed for good trained again."""
+        for key in self.ledger.keys():  # noqa: SIM118
+            self.ledger.forgive(key)
 
     def outcome(self, result: Result) -> Outcome:
         """A result as the study's search sees it."""

@@ -10,7 +10,9 @@ from sersearch import durable
 from sersearch.architecture import Configuration
 from sersearch.errors import InputError
 from sersearch.ledger import Epoch, Ledger, Result
-from sersearch.study import Trial
+from sersearch.run import open_run, start_run
+from sersearch.store import Store
+from sersearch.study import Trial, parse_study
 
 TRIAL = Trial(Configuration(model="LDNN"), 0, "d")
 
@@ -93,6 +95,33 @@ def test_a_failure_is_recorded_with_its_traceback(tmp_path: Path) -> None:
     assert "test_a_failure_is_recorded" in (attempt.folder / "failure.json").read_text()
     ledger.begin(TRIAL)
     assert ledger.failure(TRIAL.key) is None
+
+
+@pytest.mark.parametrize(
+    ("errors", "retries", "final"),
+    [
+        (["OutOfMemoryError: 4 GiB"], 1, False),
+        (["OutOfMemoryError: 4 GiB", "OutOfMemoryError: 4 GiB"], 1, True),
+        (["ValueError"], 0, True),
+        (["FloatingPointError: loss is nan"], 5, True),
+    ],
+)
+def test_a_failure_is_final_when_no_retry_is_left_whichever_driver_saw_it(
+    errors: list[str], retries: int, final: bool, tiny_store: Store, tmp_path: Path
+) -> None:
+    table = {"name": "x", "spaces": [{"name": "l", "model": "LDNN"}], "resources": {"retries": retries}}
+    study = parse_study(table | {"partition": {"train": 50, "validation": 25, "test": 25}}, "x.toml")
+    run = start_run(tmp_path / "run", study, tiny_store.path)
+    (trial,) = run.agenda().left
+    for error in errors:
+        run.ledger.begin(trial)
+        run.ledger.fail(trial, error)
+    again = open_run(run.path)
+    assert (again.agenda().failed == [trial.key]) == final
+    assert (again.agenda().left == []) == final
+    again.forgive_failures()
+    assert [each.key for each in again.agenda().left] == [trial.key]
+    assert again.ledger.failures(trial.key) == []
 
 
 def test_writing_leaves_the_old_content_or_the_new(tmp_path: Path) -> None:

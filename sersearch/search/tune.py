@@ -11,10 +11,9 @@ import os
 import signal
 import sys
 import tempfile
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -63,18 +62,7 @@ class Watcher(Protocol):
         """The search can't go on; the process ends after this."""
 
 
-@dataclass
-class Outcome:
-    """How a search ended.
-
-    Attributes:
-        stopped: why it ended before its time; empty if it did not.
-    """
-
-    stopped: str = ""
-
-
-def search(run: Run, agenda: Agenda, watcher: Watcher, address: str | None = None) -> Outcome:
+def search(run: Run, agenda: Agenda, watcher: Watcher, address: str | None = None) -> str:
     """Train every trial that an agenda still holds.
 
     Ctrl-C (or SIGTERM) once ends it when the running trials have finished their epochs; twice at once. Either way the
@@ -85,11 +73,14 @@ def search(run: Run, agenda: Agenda, watcher: Watcher, address: str | None = Non
         agenda: the run's; its trials are entered as they finish.
         watcher: told of each event, in the driver's process.
         address: of a running Ray cluster; without it one is started here and stopped at the end.
+
+    Returns:
+        Why it ended before its time; empty if it did not.
     """
     if not agenda.complete:
         agenda.draw_from(sources(run))
     if agenda.complete:
-        return Outcome()
+        return ""
     ray.init(
         address=address or "local",
         include_dashboard=False if address is None else None,
@@ -102,7 +93,7 @@ def search(run: Run, agenda: Agenda, watcher: Watcher, address: str | None = Non
         searcher = AgendaSearcher(agenda, run, watcher)
         with _interruptible(searcher):
             _fit(run, searcher)
-        return searcher.outcome
+        return searcher.stopped
     finally:
         if watchdog:
             watchdog.stop()
@@ -177,11 +168,9 @@ class AgendaSearcher(Searcher):
         self.agenda = agenda
         self.run = run
         self.watcher = watcher
-        self.outcome = Outcome()
+        self.stopped = ""
         self._running: dict[str, Trial] = {}
         self._again: deque[Trial] = deque()
-        self._failures: Counter[str] = Counter()
-        self._gpus: dict[str, float] = {}
         self._lagging: set[str] = set()
         named = run.ledger.results() if run.study.search.pruner != "none" else {}
         self.pruner = Pruner(run.study.search, named.values())
@@ -189,11 +178,11 @@ class AgendaSearcher(Searcher):
     @property
     def stopping(self) -> bool:
         """Whether no further trial is handed out."""
-        return bool(self.outcome.stopped)
+        return bool(self.stopped)
 
     def stop(self, reason: str) -> None:
         """Hand out nothing more; running trials end with their epoch."""
-        self.outcome.stopped = self.outcome.stopped or reason
+        self.stopped = self.stopped or reason
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial, None while there is none, or the end."""
@@ -208,7 +197,7 @@ class AgendaSearcher(Searcher):
             "key": trial.key,
             "run": str(self.run.path.resolve()),
             "trial": trial.record(),
-            "gpus": self._gpus.get(trial.key, self.run.study.resources.gpus),
+            "gpus": self._gpus(trial.key),
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -224,7 +213,7 @@ class AgendaSearcher(Searcher):
             self.agenda.finish(trial.key, self.run.outcome(committed))
             self.watcher.finished(trial.key, committed, "")
         elif self.stopping:
-            self.watcher.dropped(trial.key, self.outcome.stopped)
+            self.watcher.dropped(trial.key, self.stopped)
         else:
             self._failed(trial)
 
@@ -237,19 +226,25 @@ class AgendaSearcher(Searcher):
         return self.stopping
 
     def _failed(self, trial: Trial) -> None:
-        """Try a trial again as often as the study says, after a lack of GPU memory with twice the share."""
-        ledger, resources = self.run.ledger, self.run.study.resources
-        reason = ledger.failure(trial.key) or ledger.fail(trial, f"its worker was lost {LOST_WORKERS + 1} times")
-        self._failures[trial.key] += 1
-        if self._failures[trial.key] <= resources.retries and not reason.startswith("FloatingPointError"):
-            share = self._gpus.get(trial.key, resources.gpus)
-            if reason.startswith("OutOfMemoryError") and share:
-                self._gpus[trial.key] = 1.0 if share > 0.5 else share * 2
+        """Try a trial again as often as the study says."""
+        ledger = self.run.ledger
+        if not ledger.failures(trial.key):
+            ledger.fail(trial, f"its worker was lost {LOST_WORKERS + 1} times")
+        failures = ledger.failures(trial.key)
+        if self.run.given_up(failures):
+            self.agenda.finish(trial.key, FAILED)
+            self.watcher.finished(trial.key, None, failures[-1])
+        else:
             self._again.append(trial)
-            self.watcher.dropped(trial.key, reason)
-            return
-        self.agenda.finish(trial.key, FAILED)
-        self.watcher.finished(trial.key, None, reason)
+            self.watcher.dropped(trial.key, failures[-1])
+
+    def _gpus(self, key: str) -> float:
+        """A trial's share of a GPU, doubled each time that it found too little memory; more than half is a whole."""
+        share = self.run.study.resources.gpus
+        for error in self.run.ledger.failures(key):
+            if error.startswith("OutOfMemoryError") and share:
+                share = 1.0 if share > 0.5 else share * 2
+        return share
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger remembers."""
