@@ -104,15 +104,17 @@ def leaderboard(run: Path) -> bytes:
     return (run / "report" / "leaderboard.csv").read_bytes()
 
 
-def disturb(run: Path, words: list[object], chance: random.Random, kills: Counter[str], limit: int) -> None:
-    """Start a search and kill something of it again and again until it is complete."""
+def disturb(
+    run: Path, words: list[object], chance: random.Random, kills: Counter[str], limit: int, seconds: float
+) -> None:
+    """Start a search and kill something of it again and again until it is complete; alone it takes `seconds`."""
     log = (run.parent / f"{run.name}.log").open("ab")
     while True:
         before = results(run)
         command = [sys.executable, "-m", "sersearch", *map(str, words)]
         driver = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         if sum(kills.values()) < limit:
-            time.sleep(chance.uniform(0.5, 14))
+            time.sleep(chance.uniform(0.05, 0.9) * seconds)
             victim = chance.choice(VICTIMS)
             try:
                 if driver.poll() is None and strike(driver, victim, chance):
@@ -140,14 +142,16 @@ def main() -> int:
     study, store = folder / "study.toml", folder / "store"
     study.write_text(STUDY)
     sersearch("features", "--corpus", f"soak={folder / 'speech'}", "--out", store)
+    started = time.monotonic()
     assert sersearch("search", study, "--store", store, "--run", folder / "plain").returncode == 0
+    seconds = time.monotonic() - started
     expected = leaderboard(folder / "plain")
     kills: Counter[str] = Counter()
     rounds = 0
     started = time.monotonic()
     while sum(kills.values()) < options.kills:
         run = folder / f"run-{rounds}"
-        disturb(run, ["search", study, "--store", store, "--run", run], chance, kills, options.kills)
+        disturb(run, ["search", study, "--store", store, "--run", run], chance, kills, options.kills, seconds)
         same = leaderboard(run) == expected
         faults = json.loads(sersearch("status", run, "--verify", "--format", "json").stdout)["faults"]
         rounds += 1
