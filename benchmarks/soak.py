@@ -9,6 +9,7 @@ at the first difference, leaving the run's folder for a look.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -40,6 +41,8 @@ cells = 6
 dense = [8]
 """
 
+# Of one start of a search; a trial whose worker is lost a fourth time counts as failed.
+STRIKES = 3
 VICTIMS = ("driver", "worker", "workers", "raylet", "gcs_server")
 
 
@@ -113,14 +116,13 @@ def disturb(
         before = results(run)
         command = [sys.executable, "-m", "sersearch", *map(str, words)]
         driver = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        if sum(kills.values()) < limit:
-            time.sleep(chance.uniform(0.05, 0.9) * seconds)
+        for _ in range(STRIKES):
+            time.sleep(chance.uniform(0.05, 0.5) * seconds)
             victim = chance.choice(VICTIMS)
-            try:
-                if driver.poll() is None and strike(driver, victim, chance):
-                    kills[victim] += 1
-            except (psutil.Error, ProcessLookupError):
-                pass
+            if driver.poll() is not None or sum(kills.values()) >= limit:
+                break
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                kills[victim] += strike(driver, victim, chance)
         code = driver.wait(timeout=300)
         after = results(run)
         assert before.items() <= after.items(), "a finished trial was written again"

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from sersearch.architecture import Configuration
+from sersearch.architecture import System
 from sersearch.space import Space
-from sersearch.study import Scores, Study, Trial, configurations, wanted
+from sersearch.study import Material, Scores, Study, Trial, configurations, wanted
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Outcome:
 
 FAILED = Outcome("failed")
 
-Outcomes = Callable[[Configuration], Outcome | None]
-Source = Callable[[Outcomes], Sequence[Configuration]]
+Outcomes = Callable[[System], Outcome | None]
+Source = Callable[[Outcomes], Sequence[System]]
 """The distinct configurations that a sampler has drawn of a space so far, given the outcomes that are known; each call
 gives those of the call before and, once their outcomes allow it, more."""
 
@@ -56,23 +56,24 @@ class Agenda:
     def __init__(
         self,
         study: Study,
-        data: str,
+        material: Material,
         outcomes: Mapping[str, Outcome],
-        drawn: Mapping[str, Sequence[Configuration]] | None = None,
+        drawn: Mapping[str, Sequence[System]] | None = None,
     ) -> None:
         """Plan a study.
 
         Args:
             study: what to train.
-            data: digest of the store's recipe and the partition.
+            material: what its trials learn from.
             outcomes: of each trial that is done or has failed for good, by key; keys that the study does not name are
                 ignored.
             drawn: on record, the configurations that samplers have drawn of their spaces, in order.
         """
         self.study = study
-        self.data = data
+        self.material = material
         self.spaces: dict[str, list[Trial]] = {}
         self.trials: dict[str, Trial] = {}
+        self._entered: dict[str, int] = {}
         self._known = dict(outcomes)
         self._wanted = {space.name: wanted(space, study) for space in study.spaces if study.samples(space)}
         self._left: dict[str, Trial] = {}
@@ -83,7 +84,7 @@ class Agenda:
     def draw_from(self, sources: Mapping[str, Source]) -> None:
         """Begin again with samplers at work in place of their record; nothing may be handed out yet."""
         self._sources = dict(sources)
-        for container in (self.spaces, self.trials, self._left, self._queue):
+        for container in (self.spaces, self.trials, self._entered, self._left, self._queue):
             container.clear()
         self._settle()
 
@@ -105,7 +106,7 @@ class Agenda:
     @property
     def complete(self) -> bool:
         """Whether every trial of the study has an outcome."""
-        return not self._left and not self.unsettled and not any(map(self._undrawn, self.spaces))
+        return not self._left and not self.unsettled and not any(map(self.undrawn, self.spaces))
 
     def take(self) -> Trial | None:
         """The next trial that is neither done nor handed out; None if there is none for now."""
@@ -125,13 +126,24 @@ class Agenda:
         """How many trials there can be at most, spaces that are not settled or not yet drawn included."""
         waiting = [space for space in self.study.spaces if space.name not in self.spaces and space.top]
         combined = sum(space.top.k**2 * self.study.seeds for space in waiting if space.top)
-        return len(self.trials) + combined + sum(map(self._undrawn, self.spaces))
+        undrawn = sum(
+            self.undrawn(space.name) * self.material.most_trials(space, self.study.seeds) for space in self.study.spaces
+        )
+        return len(self.trials) + combined + undrawn
 
-    def outcome(self, configuration: Configuration) -> Outcome | None:
-        """The mean over a configuration's seeds: failed or pruned if one of them was; None while one is missing."""
+    def trials_of(self, configuration: System) -> list[Trial]:
+        """All trials of a configuration."""
+        return self.material.trials(configuration, self.study.seeds)
+
+    def undrawn(self, name: str) -> int:
+        """How many configurations of a space its sampler has yet to draw."""
+        return self._wanted[name] - self._entered[name] if name in self._wanted else 0
+
+    def outcome(self, configuration: System) -> Outcome | None:
+        """The mean over a configuration's trials: failed or pruned if one of them was; None while one is missing."""
         found = []
-        for seed in range(self.study.seeds):
-            outcome = self._known.get(Trial(configuration, seed, self.data).key)
+        for trial in self.trials_of(configuration):
+            outcome = self._known.get(trial.key)
             if outcome is None:
                 return None
             found.append(outcome)
@@ -142,12 +154,6 @@ class Agenda:
         epochs = max(outcome.epochs for outcome in found)
         return Outcome(state, fmean(outcome.ua for outcome in found), epochs, found[0].parameters)
 
-    def _undrawn(self, name: str) -> int:
-        """How many trials of a space its sampler has yet to draw."""
-        if name not in self._wanted:
-            return 0
-        return self._wanted[name] * self.study.seeds - len(self.spaces[name])
-
     def _settle(self) -> None:
         while any([self._grow(space) for space in self.study.spaces]):
             pass
@@ -157,8 +163,9 @@ class Agenda:
         if space.name not in self._wanted and (space.name in self.spaces or not self._founded(space)):
             return False
         trials = self.spaces.setdefault(space.name, [])
-        unentered = self._configurations(space)[len(trials) // self.study.seeds :]
-        new = [Trial(made, seed, self.data) for made in unentered for seed in range(self.study.seeds)]
+        unentered = self._configurations(space)[self._entered.get(space.name, 0) :]
+        new = [trial for made in unentered for trial in self.trials_of(made)]
+        self._entered[space.name] = self._entered.get(space.name, 0) + len(unentered)
         trials += new
         self._enter({trial.key: trial for trial in new if trial.key not in self.trials}, space.name in self._wanted)
         return bool(new)
@@ -180,11 +187,11 @@ class Agenda:
     def _ended(self, name: str) -> bool:
         return (
             name in self.spaces
-            and not self._undrawn(name)
+            and not self.undrawn(name)
             and all(trial.key in self._known for trial in self.spaces[name])
         )
 
-    def _configurations(self, space: Space) -> Sequence[Configuration]:
+    def _configurations(self, space: Space) -> Sequence[System]:
         if space.name in self._wanted:
             return self._sources[space.name](self.outcome)
         founds = {name: self._scores(name) for name in (space.top.h, space.top.w)} if space.top else {}

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Model = Literal["LDNN", "S-CLDNN", "T-CLDNN", "ST-CLDNN", "FST-CLDNN"]
+Network = Literal["LDNN", "S-CLDNN", "T-CLDNN", "ST-CLDNN", "FST-CLDNN"]
+Model = Network | Literal["SVM"]
 Features = Literal["log-mels", "mfccs"]
 Normalisation = Literal["corpus", "utterance", "none"]
 
-MODELS: tuple[Model, ...] = get_args(Model)
-FEATURES: tuple[Features, ...] = get_args(Features)
 
 POOL_SIZE = 3
 POOL_STRIDE = 2
@@ -29,7 +28,7 @@ _Kernel = Annotated[int, Field(ge=1)] | None
 
 
 class Configuration(BaseModel):
-    """Everything that decides how one model is built and trained, seed and data aside.
+    """Everything that decides how one network is built and trained, seed and data aside.
 
     The defaults are the paper's. Kernel sizes that the model's type fixes (Table 1) are filled in, so that two ways
     of writing the same model are one configuration: T has h = 1, S has w = 1, FST has h1 = M and h2 = 1, LDNN has
@@ -41,7 +40,7 @@ class Configuration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Model
+    model: Network
     features: Features = "log-mels"
     h1: _Kernel = None
     w1: _Kernel = None
@@ -122,6 +121,74 @@ class Configuration(BaseModel):
         return self.model_dump(mode="json")
 
 
+Protocol = Literal["partition", "loso"]
+
+
+class SVMConfiguration(BaseModel):
+    """Everything that decides how one support vector machine is trained (Section 6.1), data aside.
+
+    A number that the kernel does not use is set to its default, so that two ways of writing the same machine are one
+    configuration.
+
+    Attributes:
+        features: name of a set of functionals, or of any table of one row an utterance.
+        kernel: see `sersearch.models.svm.kernel_matrix`, also for gamma and degree.
+        C: the price of an error.
+        protocol: trained on the training part and chosen on validation, or, leaving one subject out after another,
+            trained on all others and chosen by leaving each of these out in turn.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Literal["SVM"] = "SVM"
+    features: Annotated[str, Field(min_length=1)]
+    kernel: Literal["linear", "polynomial", "rbf"] = "linear"
+    C: Annotated[float, Field(gt=0)] = 1.0
+    gamma: Annotated[float, Field(gt=0)] = 1.0
+    degree: _Positive = 3
+    protocol: Protocol = "partition"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_unused(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {name: value for name, value in data.items() if name not in unused(data.get("kernel", "linear"))}
+
+    @property
+    def kernels(self) -> tuple[tuple[int, int], ...]:
+        """Sizes of convolutions: there are none."""
+        return ()
+
+    def canonical(self) -> dict[str, Any]:
+        """The configuration as plain JSON values with every field, for hashing and for the record."""
+        return self.model_dump(mode="json")
+
+
+def unused(kernel: object) -> tuple[str, ...]:
+    """The numbers that an SVM's kernel does not use."""
+    return {"linear": ("gamma", "degree"), "rbf": ("degree",)}.get(str(kernel), ())
+
+
+System = Configuration | SVMConfiguration
+"""What a trial trains."""
+
+
+def fields(model: object) -> tuple[str, ...]:
+    """Names of the parameters of a model."""
+    return tuple((SVMConfiguration if model == "SVM" else Configuration).model_fields)
+
+
+def parse_configuration(record: Mapping[str, Any]) -> System:
+    """The configuration of a record or a table of values.
+
+    Raises:
+        ValidationError: a value is missing, unknown, or not as it should be.
+    """
+    kind = SVMConfiguration if record.get("model") == "SVM" else Configuration
+    return kind.model_validate(record)
+
+
 def fixed_kernels(model: str | None, rows: int | None) -> dict[str, int | None]:
     """The kernel sizes that a model's type fixes (Table 1); `rows` is M."""
     match model:
@@ -137,7 +204,7 @@ def fixed_kernels(model: str | None, rows: int | None) -> dict[str, int | None]:
             return {}
 
 
-def pools(model: Model) -> tuple[bool, bool]:
+def pools(model: Network) -> tuple[bool, bool]:
     """Whether a model pools along the (spectral, temporal) direction: where it convolves (Table 1)."""
     return model in ("S-CLDNN", "ST-CLDNN"), model in ("T-CLDNN", "ST-CLDNN", "FST-CLDNN")
 
@@ -195,13 +262,17 @@ class Shapes:
         return any(layer.shrunk for layer in self.layers)
 
 
-def shapes(configuration: Configuration) -> Shapes:
+def shapes(configuration: System) -> Shapes:
     """Sizes after each layer of one M x W splice: valid convolutions, floor pooling (Section 3.1).
+
+    An SVM has no layers, and can always be built.
 
     The second layer's temporal pooling window shrinks to the columns that are left, because the paper exhausts
     w1 in {7, 8} with w2 = 3, which leave 2; its spectral window does not, because the paper ends its sweep of h1 at
     30 "to allow pooling and convolution in the second layer" (Section 7.4).
     """
+    if isinstance(configuration, SVMConfiguration):
+        return Shapes((), 0, None)
     size = (configuration.rows, configuration.columns)
     channels = configuration.channels
     layers: list[Layer] = []

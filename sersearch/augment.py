@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sersearch.audio import Waveform
 from sersearch.errors import InputError
+
+SNR_BAND_DB = 5
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,21 @@ def mix(speech: Waveform, noise: Waveform, snr_db: float) -> Waveform:
     gain = np.sqrt(_power(speech) / (_power(noise) * 10 ** (snr_db / 10)))
     noisy: Waveform = (speech + gain * noise.astype(np.float64)).astype(np.float32)
     return noisy
+
+
+def snr_bands(snr_db_U: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
+    """Which copies lie in which band of 5 dB, lowest first; bands without copies are left out.
+
+    Args:
+        snr_db_U: SNR of each copy; NaN of a clean one, which lies in no band.
+
+    Example:
+        >>> {name: found.tolist() for name, found in snr_bands(np.array([-5.0, 3.2, np.nan])).items()}
+        {'-5 to 0 dB': [True, False, False], '0 to 5 dB': [False, True, False]}
+    """
+    low_U = np.floor(snr_db_U / SNR_BAND_DB) * SNR_BAND_DB
+    lows = np.unique(low_U[~np.isnan(low_U)]).tolist()
+    return {f"{low:.0f} to {low + SNR_BAND_DB:.0f} dB": low_U == low for low in lows}
 
 
 def _draw_offset(noise: Waveform, samples: int, generator: np.random.Generator) -> int:

@@ -23,9 +23,9 @@ from sersearch.forecast import Forecast, Measurement, fit, make_forecast, relati
 from sersearch.ledger import Result
 from sersearch.partition import Partition, make_partition
 from sersearch.plan import Data, Plan
-from sersearch.run import Run, open_run
+from sersearch.run import Run, material_of, open_run
 from sersearch.store import Store, open_store
-from sersearch.study import Resources, Study, Trial, data_digest
+from sersearch.study import Resources, Study, Trial
 from sersearch.trial import EVALUATED_TOGETHER, Training, predict
 
 # Enough to tell the model's coefficients from the noise, few enough to be done in less than a minute on a CPU.
@@ -93,15 +93,17 @@ def _bind(study: Study, store: Store, run: Run | None = None) -> Binding:
     validation_rows, validation_frames = _count(store, partition.validation)
     data = Data(
         source=f"{store.path}, {train_rows} copies to train, {validation_rows} to validate",
-        digest=data_digest(store.fingerprint, partition),
+        material=material_of(store, partition),
         emotions=len(store.emotions),
         train_utterances=train_rows,
         train_frames=train_frames,
         validation_utterances=validation_rows,
         validation_frames=validation_frames,
+        clean_utterances=sum(info.utterances for info in store.speakers),
     )
-    agenda = run.agenda() if run else Agenda(study, data.digest, {})
-    return Binding(data, store, partition, agenda, run.ledger.results() if run else {})
+    results = run.ledger.results() if run else {}
+    agenda = run.agenda(results) if run else Agenda(study, data.material, {})
+    return Binding(data, store, partition, agenda, results)
 
 
 def _count(store: Store, speakers: tuple[str, ...]) -> tuple[int, int]:
@@ -120,12 +122,14 @@ def forecast_plan(plan: Plan, bound: Binding | None, parallel: int | None, epoch
     """
     parallel = parallel or slots(plan.study.resources)
     lengths = bound.lengths() if bound else np.array([plan.data.utterance_frames])
-    chosen = spread(task.configuration for task in plan.tasks)
+    chosen = spread(c for task in plan.tasks if isinstance(c := task.configuration, Configuration))
     device = "cuda" if plan.study.resources.gpus else "cpu"
     measured = calibrate(chosen, plan.data, lengths, parallel, device) if chosen else []
     study_keys = {planned.trial.key for planned in plan.trials}
-    observed = [len(r.epochs) for key, r in bound.results.items() if key in study_keys] if bound else []
-    return make_forecast(plan, fit(measured), parallel, np.random.default_rng(0), epochs, observed)
+    networks = [r for key, r in bound.results.items() if key in study_keys and r.stopped != "fitted"] if bound else []
+    return make_forecast(
+        plan, fit(measured), parallel, np.random.default_rng(0), epochs, [len(r.epochs) for r in networks]
+    )
 
 
 def slots(resources: Resources) -> int:

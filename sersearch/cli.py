@@ -31,6 +31,13 @@ class Format(StrEnum):
     json = "json"
 
 
+class WonUnder(StrEnum):
+    """The condition under which winners were selected."""
+
+    clean = "clean"
+    noisy = "noisy"
+
+
 _Format = Annotated[Format, typer.Option("--format", help="For people, or the same facts for machines.")]
 _Run = Annotated[Path, typer.Argument(help="The run's folder.", metavar="RUN")]
 _Emotions = Annotated[
@@ -128,6 +135,49 @@ def features(
 
 
 @app.command()
+def functionals(
+    out: Annotated[Path, typer.Option(metavar="STORE", help="The store they are added to; run again to go on.")],
+    corpus: Annotated[
+        str | None, typer.Option(metavar="NAME=DIR", help="The corpus the store was built from: openSMILE's sets.")
+    ] = None,
+    sets: Annotated[str | None, typer.Option(help="As in IS09,IS13; IS09 to IS13 and eGeMAPSv02 unless given.")] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(metavar="NAME=FILE", help="Your own: .csv or .parquet, a column utterance, all others numbers."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core unless given.")] = None,
+) -> None:
+    """Add a vector an utterance to a store: openSMILE's functionals (Section 4.1), clean only, or a table of your own.
+
+    openSMILE comes with the extra `functionals`; its licence allows research and private use, no products.
+
+    Example: [bold]sersearch functionals --corpus ravdess=data/RAVDESS --out stores/ravdess[/bold]
+    """
+    from sersearch.corpora import read_corpus
+    from sersearch.functionals import SETS, extract_functionals, import_table
+    from sersearch.report.tables import BuildProgress
+    from sersearch.store import open_store
+
+    if sets is not None and not corpus:
+        raise InputError(f"--sets {sets}: are extracted from a corpus; give --corpus NAME=DIR too")
+    if not (corpus or table):
+        raise InputError("functionals of what? Give --corpus NAME=DIR for openSMILE's, or --table NAME=FILE for yours")
+    store, added = open_store(out), []
+    if table:
+        added.append(import_table(store, *_pair("--table", table)))
+    if corpus:
+        recordings = read_corpus(*_pair("--corpus", corpus), store.emotions)
+        with BuildProgress() as progress:
+            wanted = SETS if sets is None else _listed(sets)
+            added += extract_functionals(store, recordings, wanted or (), workers, progress)
+    for manifest in added:
+        print(f"{out}: {manifest.name}: {manifest.count} functionals of {manifest.utterances} utterances")
+        if missing := manifest.not_finite:
+            counts = f"{sum(missing.values())} numbers of {len(missing)} utterances"
+            print(f"{out}: {manifest.name}: {counts} are NaN (too short, or not to be computed)")
+
+
+@app.command()
 def plan(
     study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What to look at.")],
     store: _Store = None,
@@ -160,7 +210,7 @@ def plan(
     if bound:
         planned = make_plan(bound.agenda, bound.data, bound.results, epochs)
     else:
-        planned = make_plan(Agenda(loaded, PAPERS_DATA.digest, {}), PAPERS_DATA, epochs=epochs)
+        planned = make_plan(Agenda(loaded, PAPERS_DATA.material, {}), PAPERS_DATA, epochs=epochs)
     if calibrate:
         from sersearch.calibration import forecast_plan
 
@@ -275,6 +325,39 @@ def report(run: _Run, store: _Store = None, format: _Format = Format.text) -> No
 
 
 @app.command()
+def probe(
+    run: _Run,
+    condition: Annotated[WonUnder, typer.Option(help="Whose winners; the paper looks into those of clean.")] = (
+        WonUnder.clean
+    ),
+    store: _Store = None,
+    format: _Format = Format.text,
+) -> None:
+    """Look into the winners: what each module knows of emotion, speaker and gender (Table 5, Figures 3 to 9).
+
+    Writes RUN/probe, and the report anew with these tables and figures. What was represented once is used again.
+
+    Example: [bold]sersearch probe runs/smoke[/bold]
+    """
+    from sersearch.probe import probe as look_into
+    from sersearch.report.folder import make_report, write_report
+    from sersearch.report.modules import sheets_of
+    from sersearch.report.text import table
+    from sersearch.run import open_run
+    from sersearch.study import Condition
+
+    opened = open_run(run, store)
+    whose: Condition = "noisy" if condition is WonUnder.noisy else "clean"
+    findings = look_into(opened, whose, lambda words: print(words, file=sys.stderr))
+    write_report(run / "report", make_report(opened))
+    if format is Format.json:
+        _emit(findings.model_dump(mode="json"))
+    else:
+        print("\n\n".join(table(sheet) for sheet in sheets_of(findings)))
+        print(f"written to {run / 'probe'} and {run / 'report'}: open report.html there", file=sys.stderr)
+
+
+@app.command()
 def rerun(
     run: _Run,
     key: Annotated[str, typer.Argument(metavar="KEY", help="The trial's key, or its first characters.")],
@@ -295,11 +378,12 @@ def rerun(
 
 @app.command()
 def compare(
-    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="One run's folder.")],
-    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another's.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Their folders, two or more.")],
     format: _Format = Format.text,
 ) -> None:
-    """Hold two runs' leaderboards side by side, with paired tests where they test on the same utterances.
+    """Merge the leaderboards of runs, with paired tests of what is tested on the same utterances.
+
+    Two runs are also held side by side.
 
     Example: [bold]sersearch compare runs/smoke runs/smoke-2[/bold]
     """
@@ -308,15 +392,21 @@ def compare(
     from sersearch.report.folder import SEED, make_report
     from sersearch.report.text import table
     from sersearch.report.versus import compare as match
-    from sersearch.report.versus import side_by_side, versus_facts
+    from sersearch.report.versus import merge, merged, merged_facts, side_by_side, versus_facts
     from sersearch.run import open_run
 
-    a, b = make_report(open_run(run_a)), make_report(open_run(run_b))
-    rows = match(a, b, np.random.default_rng(SEED))
+    if len(runs) < 2:
+        raise InputError(f"{runs[0]}: one run alone can't be compared; name two or more")
+    found = [make_report(open_run(run)) for run in runs]
+    boards, sheets, facts = merge(found, np.random.default_rng(SEED)), [], {}
+    if len(found) == 2:
+        a, b = found
+        rows = match(a, b, np.random.default_rng(SEED))
+        sheets, facts = [side_by_side(a, b, rows)], versus_facts(a, b, rows)
     if format is Format.json:
-        _emit(versus_facts(a, b, rows))
+        _emit(facts | {"leaderboards": merged_facts(boards)})
     else:
-        print(table(side_by_side(a, b, rows)))
+        print("\n\n".join(table(sheet) for sheet in [*sheets, *merged(boards)]))
 
 
 @app.command()
@@ -361,6 +451,13 @@ def demo(
 
 def _say(words: str) -> None:
     print(f"\n$ sersearch {words}", flush=True)
+
+
+def _pair(option: str, given: str) -> tuple[str, Path]:
+    name, separator, path = given.partition("=")
+    if not (name and separator and path):
+        raise InputError(f"{option} {given}: write NAME=PATH, as in --corpus ravdess=data/RAVDESS")
+    return name, Path(path)
 
 
 def _listed(names: str | None) -> tuple[str, ...] | None:

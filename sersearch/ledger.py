@@ -15,15 +15,16 @@ What a reader may find half done: an attempt without a checkpoint, a torn last l
 from __future__ import annotations
 
 import json
+import math
 import traceback
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sersearch import durable
 from sersearch.errors import InputError
-from sersearch.study import Condition, Trial
+from sersearch.study import CONDITIONS, Condition, Trial
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "best.safetensors"
@@ -37,6 +38,8 @@ RESULT = "result.json"
 class Epoch:
     """Figures of one epoch; losses are mean cross-entropies in nats, UA in per cent.
 
+    The fit of an SVM counts as one: it has no losses, and no noisy figures, being trained on clean speech.
+
     Attributes:
         epoch: from 1.
         train_loss: over the minibatches while they were learnt.
@@ -47,11 +50,17 @@ class Epoch:
     """
 
     epoch: int
-    train_loss: float
-    validation_loss: float
-    ua_noisy: float
+    train_loss: float | None
+    validation_loss: float | None
+    ua_noisy: float | None
     ua_clean: float
     seconds: float
+
+
+def best_epoch(epochs: Sequence[Epoch]) -> int:
+    """Index of the epoch of the lowest validation loss, the first of equals."""
+    losses = [math.inf if epoch.validation_loss is None else epoch.validation_loss for epoch in epochs]
+    return losses.index(min(losses))
 
 
 @dataclass(frozen=True)
@@ -62,10 +71,12 @@ class Result:
         trial: which one.
         epochs: all epochs, in order.
         best: index of the epoch of the lowest validation loss, whose weights are kept.
-        stopped: "early", "epochs" where the limit came first, "pruned" where it lagged behind other trials.
-        parameters: trained parameters of the model.
+        stopped: "early", "epochs" where the limit came first, "pruned" where it lagged behind other trials, "fitted"
+            of an SVM.
+        parameters: trained parameters of the model; of an SVM the numbers that it keeps.
         confusion: of the best epoch, by condition and validation speaker: counts [emotion, predicted emotion].
-        weights: file of the best epoch's weights, relative to the trial's folder.
+        weights: file of the best epoch's weights, relative to the trial's folder; empty of an SVM, which is fitted
+            again to the same bits in less time than it takes to read.
         environment: versions and device that it was trained with.
     """
 
@@ -81,7 +92,14 @@ class Result:
     def ua(self, condition: Condition) -> float:
         """Validation UA of the best epoch under a condition, in per cent."""
         epoch = self.epochs[self.best]
-        return epoch.ua_noisy if condition == "noisy" else epoch.ua_clean
+        ua = epoch.ua_noisy if condition == "noisy" else epoch.ua_clean
+        assert ua is not None, "an SVM has no noisy condition"
+        return ua
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Those that it has figures of."""
+        return tuple(condition for condition in CONDITIONS if condition in self.confusion)
 
     def record(self) -> dict[str, Any]:
         """The result as plain JSON."""
@@ -127,13 +145,18 @@ class Attempt:
         lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs)
         (self.folder / EPOCHS).write_text(lines, encoding="utf-8")
 
-    def commit(self, result: Result, weights: bytes) -> bool:
+    def commit(self, result: Result, weights: bytes | None) -> bool:
         """Make the result the trial's, unless it has one; then drop what no reader needs any more.
+
+        Args:
+            result: of the trial.
+            weights: of its best epoch; None of an SVM.
 
         Returns:
             Whether it was this attempt's result that was committed.
         """
-        durable.write(self.folder / WEIGHTS, weights)
+        if weights is not None:
+            durable.write(self.folder / WEIGHTS, weights)
         content = json.dumps(result.record(), indent=1).encode()
         won = durable.write_once(self.folder.parent / RESULT, content)
         for folder in self.folder.parent.glob("attempt-*"):
@@ -288,6 +311,8 @@ def verify(ledger: Ledger, planned: Collection[str]) -> list[Finding]:
 def _fault(ledger: Ledger, key: str, result: Result) -> str:
     if result.trial.key != key:
         return f"its result is of trial {result.trial.key}"
+    if not result.weights:
+        return ""
     weights = ledger.weights(result)
     if not weights.is_file():
         return f"{weights} is missing"

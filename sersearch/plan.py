@@ -8,9 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from sersearch.agenda import Agenda
-from sersearch.architecture import Configuration, Modules, Shapes, multiply_adds, parameters, pools, shapes
+from sersearch.architecture import (
+    Configuration,
+    Modules,
+    Shapes,
+    SVMConfiguration,
+    System,
+    multiply_adds,
+    parameters,
+    pools,
+    shapes,
+)
 from sersearch.space import KERNELS, Space
-from sersearch.study import Study, Trial, wanted
+from sersearch.study import Material, Study, Trial, wanted
 from sersearch.tasks import Task, feasible, tasks, top_counts
 
 FRAMES_A_SECOND = 100
@@ -26,21 +36,23 @@ class Data:
 
     Attributes:
         source: where that comes from, in words.
-        digest: of the store's recipe and the partition, as trials' keys know it; empty where no store is named.
+        material: what trials' keys know of it; its data are empty where no store is named.
         emotions: N, how many classes there are.
         train_utterances: copies to learn from.
         train_frames: their frames.
         validation_utterances: copies to stop and to select by.
         validation_frames: their frames.
+        clean_utterances: of all speakers together.
     """
 
     source: str
-    digest: str
+    material: Material
     emotions: int
     train_utterances: int
     train_frames: int
     validation_utterances: int
     validation_frames: int
+    clean_utterances: int
 
     @property
     def utterance_frames(self) -> int:
@@ -51,12 +63,13 @@ class Data:
 # Section 5: 1,257 utterances of 42 speakers, split 30/4/8, 61 copies each, 2.78 s in the mean.
 PAPERS_DATA = Data(
     source="assumed: the paper's corpus, 1,257 utterances of 2.78 s in 61 copies, 30 of 42 speakers to train",
-    digest="",
+    material=Material("", tuple(f"s{number:02}" for number in range(1, 43))),
     emotions=6,
     train_utterances=898 * 61,
     train_frames=898 * 61 * 276,
     validation_utterances=120 * 61,
     validation_frames=120 * 61 * 276,
+    clean_utterances=1257,
 )
 
 
@@ -68,7 +81,7 @@ class PlannedTrial:
         trial: configuration, seed and key.
         spaces: names of the spaces that hold it; it is trained once.
         shapes: its layers, or why it can't be built.
-        parameters: trained parameters by module; None where it can't be built.
+        parameters: trained parameters by module; None where it can't be built, and for an SVM.
         multiply_adds: of a forward pass, CNN and BLSTM for one frame, MLP for one utterance; None likewise.
         memory_bytes: `minibatch_bytes`; None likewise.
         done: the run holds its result.
@@ -153,8 +166,11 @@ def make_plan(agenda: Agenda, data: Data, done: Collection[str] = (), epochs: in
 def _plan_space(space: Space, agenda: Agenda) -> PlannedSpace:
     study, known = agenda.study, len(agenda.spaces.get(space.name, ()))
     seeds = f", {study.seeds} seeds" if study.seeds > 1 else ""
+    if space.ranges["model"].choices == ("SVM",):
+        speakers = agenda.material.most_trials(space, study.seeds)
+        seeds = f", {speakers} speakers left out in turn" if speakers > 1 else ""
     if study.samples(space):
-        trials = wanted(space, study) * study.seeds
+        trials = wanted(space, study) * agenda.material.most_trials(space, study.seeds)
         drawn = "" if known == trials else f", {known} of them so far"
         statement = f"{_counted(trials)} that the sampler {study.search.sampler} draws{drawn}{seeds}"
         return PlannedSpace(space, None, known == trials, trials, statement)
@@ -180,27 +196,25 @@ def _plan_trials(agenda: Agenda, data: Data, done: Collection[str]) -> Iterator[
             names.setdefault(trial, []).append(space.name)
     for trial, spaces in names.items():
         configuration, found = trial.configuration, shapes(trial.configuration)
-        if found.feasible:
+        if found.feasible and isinstance(configuration, Configuration):
             counted, work = parameters(configuration, data.emotions), multiply_adds(configuration, data.emotions)
             memory = minibatch_bytes(configuration, data.emotions, data.utterance_frames)
             yield PlannedTrial(trial, tuple(spaces), found, counted, work, memory, trial.key in done)
         else:
-            yield PlannedTrial(trial, tuple(spaces), found, None, None, None, False)
+            yield PlannedTrial(trial, tuple(spaces), found, None, None, None, trial.key in done)
 
 
 def _trials(space: Space, agenda: Agenda) -> list[Trial]:
     """The trials of a space that is settled, in their order; configurations that can't be built once, not a seed."""
     if agenda.study.samples(space):
         return agenda.spaces[space.name]
-    if agenda.study.samples(space):
-        return agenda.spaces[space.name]
     settled = {trial.configuration for trial in agenda.spaces.get(space.name, ())}
     made: list[Trial] = []
     for configuration in space.enumerate(agenda.study.settings):
         if not shapes(configuration).feasible:
-            made.append(Trial(configuration, 0, agenda.data))
+            made += agenda.trials_of(configuration)[:1]
         elif configuration in settled:
-            made += [Trial(configuration, seed, agenda.data) for seed in range(agenda.study.seeds)]
+            made += agenda.trials_of(configuration)
     return made
 
 
@@ -229,13 +243,20 @@ def _column(configuration: Configuration) -> int:
     return configuration.maps * layers[-1].pooled[0]
 
 
-def epoch_limits(configuration: Configuration) -> tuple[int, int]:
-    """The fewest and the most epochs that a trial can take: early stopping needs `patience` more than one."""
+def epoch_limits(configuration: System) -> tuple[int, int]:
+    """The fewest and the most epochs that a trial can take: early stopping needs `patience` more than one.
+
+    An SVM is trained in one go, which counts as an epoch.
+    """
+    if isinstance(configuration, SVMConfiguration):
+        return 1, 1
     return min(configuration.epochs, configuration.patience + 1), configuration.epochs
 
 
-def epochs_assumed(configuration: Configuration, epochs: int | None = None) -> int:
+def epochs_assumed(configuration: System, epochs: int | None = None) -> int:
     """Epochs of a typical trial: the geometric mean of `BEST_EPOCH` and `patience` more, unless given."""
+    if isinstance(configuration, SVMConfiguration):
+        return 1
     low, high = BEST_EPOCH
     return min(configuration.epochs, epochs or round(math.sqrt(low * high)) + configuration.patience)
 
@@ -244,8 +265,8 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
     """The plan as plain JSON."""
     return {
         "study": plan.study.name,
-        "bound": bool(plan.data.digest),
-        "data": {name: value for name, value in vars(plan.data).items() if name != "digest"},
+        "bound": bool(plan.data.material.data),
+        "data": {name: value for name, value in vars(plan.data).items() if name != "material"},
         "spaces": [
             {
                 "name": planned.space.name,
@@ -270,9 +291,10 @@ def _trial_facts(planned: PlannedTrial, emotions: int, epochs: int | None) -> di
         "spaces": list(planned.spaces),
         "model": configuration.model,
         "features": configuration.features,
-        "config": {name: getattr(configuration, name) for name in KERNELS},
+        "config": {name: getattr(configuration, name, None) for name in KERNELS},
         "settings": {k: v for k, v in configuration.canonical().items() if k not in ("model", "features", *KERNELS)},
         "seed": planned.trial.seed,
+        "held_out": planned.trial.held_out or None,
         "parameters": counted.total if counted else None,
         "modules": vars(counted) if counted else None,
         "shapes": layer_shapes(planned, emotions),
@@ -289,6 +311,8 @@ def _trial_facts(planned: PlannedTrial, emotions: int, epochs: int | None) -> di
 def layer_shapes(planned: PlannedTrial, emotions: int) -> list[dict[str, Any]]:
     """Name and output size of each layer for one splice; up to the layer that fails where the model can't be built."""
     configuration, found = planned.trial.configuration, planned.shapes
+    if isinstance(configuration, SVMConfiguration):
+        return []
     rows: list[tuple[str, list[int]]] = [("input", [configuration.channels, configuration.rows, configuration.columns])]
     for number, layer in enumerate(found.layers, start=1):
         rows.append((f"convolution {number}", [configuration.maps, *layer.convolved]))

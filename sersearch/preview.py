@@ -8,6 +8,7 @@ from itertools import groupby
 from rich.console import Console
 from rich.table import Table
 
+from sersearch.architecture import Configuration
 from sersearch.forecast import Forecast
 from sersearch.plan import FRAMES_A_SECOND, Plan, PlannedSpace, PlannedTrial, epoch_limits, epochs_assumed
 from sersearch.progress import clock, describe
@@ -25,7 +26,7 @@ def print_plan(plan: Plan, console: Console) -> None:
         if elsewhere:
             console.print(f"{elsewhere} more trials of it are listed above", highlight=False)
     totals = plan.totals()
-    assumed = "" if plan.data.digest else " (no store is named, so keys are not settled)"
+    assumed = "" if plan.data.material.data else " (no store is named, so keys are not settled)"
     console.print(
         "\nCNN, BLSTM, MLP: trained parameters; MMAC/s: million multiply-adds a second of speech, forward; "
         "MB: memory of a minibatch in training",
@@ -45,7 +46,7 @@ def print_plan(plan: Plan, console: Console) -> None:
 
 def _epochs(plan: Plan) -> str:
     """Most studies have one limit and one patience; where they vary, their ends."""
-    configurations = [planned.trial.configuration for planned in plan.trials]
+    configurations = [c for planned in plan.trials if isinstance(c := planned.trial.configuration, Configuration)]
     if not configurations:
         return "none"
     limits = [epoch_limits(configuration) for configuration in configurations]
@@ -95,14 +96,16 @@ def _row(planned: PlannedSpace, seeds: Sequence[PlannedTrial]) -> Iterator[str]:
     varied = [
         f"{name} {getattr(configuration, name)}"
         for name, found in planned.space.ranges.items()
-        if name not in ("model", "features", *KERNELS) and len(found.choices) > 1
+        if name not in ("model", "features", *KERNELS)
+        and len(found.choices) > 1
+        and isinstance(configuration, Configuration)
     ]
     kernels = " ".join(f"{h}x{w}" for h, w in configuration.kernels) or describe(configuration)
     yield ", ".join([kernels if len(planned.space.ranges["model"].choices) == 1 else describe(configuration), *varied])
     yield " ".join("x".join(map(str, layer.pooled)) for layer in first.shapes.layers)
     if counted is None or work is None or first.memory_bytes is None:
         yield from ("-",) * 6
-        yield f"infeasible: {first.shapes.reason}"
+        yield ", ".join(_marks(seeds)) if first.shapes.feasible else f"infeasible: {first.shapes.reason}"
         return
     yield str(first.shapes.vector)
     yield from (f"{count:,}" for count in (counted.cnn, counted.blstm, counted.mlp))
@@ -116,4 +119,5 @@ def _marks(seeds: Sequence[PlannedTrial]) -> Iterator[str]:
         yield "shrunk"
     done = sum(planned.done for planned in seeds)
     if done:
-        yield "done" if done == len(seeds) else f"{done} of {len(seeds)} seeds done"
+        several = "speakers" if seeds[0].trial.held_out else "seeds"
+        yield "done" if done == len(seeds) else f"{done} of {len(seeds)} {several} done"

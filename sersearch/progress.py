@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -14,11 +16,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from sersearch.agenda import Agenda
-from sersearch.architecture import Configuration
+from sersearch.architecture import SVMConfiguration, System, unused
 from sersearch.forecast import Spent, seconds_left
-from sersearch.ledger import Epoch, Result
+from sersearch.ledger import Epoch, Result, best_epoch
 from sersearch.study import Trial
 from sersearch.tasks import tasks
+
+LOOK_EVERY_S = 5.0
+"""How often the live view works out the time that is left."""
 
 
 class SearchProgress:
@@ -52,7 +57,12 @@ class SearchProgress:
         self._parallel = 1
         named = agenda.trials
         self._done = {r.trial.key: r.epochs for r in results if r.trial.key in named}
+        self._best: dict[str, float] = {}
+        for epochs in self._done.values():
+            self._better(epochs[best_epoch(epochs)])
         self._epochs: dict[str, list[Epoch]] = {}
+        self._looked_at = -math.inf
+        self._seconds_left: float | None = None
         self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
@@ -86,7 +96,8 @@ class SearchProgress:
             name = describe(self.running[key].configuration).replace(" ", "-")
             with SummaryWriter(str(self._tensorboard / f"{name}-{key}")) as writer:
                 for figure in ("train_loss", "validation_loss", "ua_noisy", "ua_clean"):
-                    writer.add_scalar(figure, getattr(epoch, figure), epoch.epoch)
+                    if (value := getattr(epoch, figure)) is not None:
+                        writer.add_scalar(figure, value, epoch.epoch)
 
     def finished(self, key: str, result: Result | None, error: str) -> None:
         """A trial has a result, or failed with an error."""
@@ -98,18 +109,25 @@ class SearchProgress:
             )
             return
         self._done[key] = result.epochs
+        self._better(result.epochs[result.best])
         best = result.epochs[result.best]
         self.console.print(
-            f"{len(self._done)}/{self._agenda.upper_bound()} {key} {name}: validation UA "
-            f"{best.ua_noisy:.2f} noisy {best.ua_clean:.2f} clean, epoch {best.epoch} of {len(result.epochs)}, "
-            f"{sum(e.seconds for e in result.epochs):.1f} s",
+            f"{len(self._done)}/{self._agenda.upper_bound()} {key} {name}: validation UA {_ua(best)}, "
+            f"epoch {best.epoch} of {len(result.epochs)}, {sum(e.seconds for e in result.epochs):.1f} s",
             highlight=False,
             soft_wrap=True,
         )
 
+    def _better(self, epoch: Epoch) -> None:
+        for name, ua in (("noisy", epoch.ua_noisy), ("clean", epoch.ua_clean)):
+            if ua is not None:
+                self._best[name] = max(ua, self._best.get(name, 0.0))
+
     def dropped(self, key: str, reason: str) -> None:
-        """A trial stands where its last checkpoint is."""
+        """A trial stands where its last checkpoint is; without a reason it had not begun."""
         name = describe(self.running.pop(key).configuration)
+        if not reason:
+            return
         line = f"put back {key} {name}: {reason}"
         self.console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
@@ -133,15 +151,14 @@ class SearchProgress:
 
     def _render(self) -> RenderableType:
         total = self._agenda.upper_bound()
-        seconds = self.seconds_left()
+        # It looks at every trial, and the view is drawn twice a second.
+        if time.monotonic() >= self._looked_at + LOOK_EVERY_S:
+            self._seconds_left, self._looked_at = self.seconds_left(), time.monotonic()
+        seconds = self._seconds_left
         left = "" if seconds is None else f", about {clock(seconds)} left"
         counts = f"{len(self._done)} done, {len(self.running)} running, {self.left()} left of {total}{left}"
-        best = [(epochs[_best(epochs)]) for epochs in self._done.values()]
-        if best:
-            counts += (
-                f"; best validation UA {max(e.ua_noisy for e in best):.2f} noisy, "
-                f"{max(e.ua_clean for e in best):.2f} clean"
-            )
+        if self._best:
+            counts += "; best validation UA " + ", ".join(f"{ua:.2f} {name}" for name, ua in self._best.items())
         table = Table("trial", "model", "epoch", "validation loss", "UA noisy", "UA clean", box=None)
         for key, trial in self.running.items():
             newest = self._epochs[key][-1] if self._epochs[key] else None
@@ -149,13 +166,17 @@ class SearchProgress:
         return Group(ProgressBar(total=max(total, 1), completed=len(self._done)), counts, table)
 
 
-def spent(configuration: Configuration, epochs: Sequence[Epoch]) -> Spent:
+def spent(configuration: System, epochs: Sequence[Epoch]) -> Spent:
     """What a trial took so far."""
     return Spent(configuration, len(epochs), sum(epoch.seconds for epoch in epochs))
 
 
-def describe(configuration: Configuration) -> str:
+def describe(configuration: System) -> str:
     """A configuration in a few words: model, features, kernels as height x width."""
+    if isinstance(configuration, SVMConfiguration):
+        used = [name for name in ("C", "gamma", "degree") if name not in unused(configuration.kernel)]
+        numbers = " ".join(f"{name} {getattr(configuration, name):g}" for name in used)
+        return f"SVM ({configuration.features}) {configuration.kernel} {numbers} {configuration.protocol}"
     kernels = " ".join(f"{h}x{w}" for h, w in configuration.kernels)
     return f"{configuration.model} ({configuration.features}) {kernels}".rstrip()
 
@@ -165,17 +186,17 @@ def clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def _best(epochs: Sequence[Epoch]) -> int:
-    losses = [epoch.validation_loss for epoch in epochs]
-    return losses.index(min(losses))
-
-
 def _figures(epoch: Epoch | None) -> tuple[str, ...]:
     if epoch is None:
         return ("starting", "", "", "")
     return (
         str(epoch.epoch),
-        f"{epoch.validation_loss:.3f}",
-        f"{epoch.ua_noisy:.2f}",
+        "" if epoch.validation_loss is None else f"{epoch.validation_loss:.3f}",
+        "" if epoch.ua_noisy is None else f"{epoch.ua_noisy:.2f}",
         f"{epoch.ua_clean:.2f}",
     )
+
+
+def _ua(epoch: Epoch) -> str:
+    noisy = "" if epoch.ua_noisy is None else f"{epoch.ua_noisy:.2f} noisy "
+    return f"{noisy}{epoch.ua_clean:.2f} clean"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from sersearch.architecture import SVMConfiguration
+from sersearch.baseline import run_svm
 from sersearch.errors import InputError
 from sersearch.ledger import Epoch, Result
 from sersearch.run import Run
@@ -44,13 +46,12 @@ class Rerun:
         """All of it in a line or two."""
         key, epochs = self.before.trial.key, len(self.before.epochs)
         if self.same:
-            return f"{key}: the same, to the last bit, in all {epochs} epochs"
+            return f"{key}: the same, to the last bit, in {'all ' * (epochs > 1)}{epochs} epoch{'s' * (epochs > 1)}"
         old, new = (result.epochs[result.best] for result in (self.before, self.now))
         changed = "; ".join(f"{name} was {was} and is {now}" for name, (was, now) in self.changed.items())
         return (
             f"{key}: not the same from epoch {self.first_difference}; "
-            f"on record validation UA {old.ua_noisy:.2f} noisy, {old.ua_clean:.2f} clean; "
-            f"now {new.ua_noisy:.2f} noisy, {new.ua_clean:.2f} clean\n"
+            f"on record validation UA {_ua(old)}; now {_ua(new)}\n"
             f"{changed or 'Its environment is the same as far as it is on record: was it another version of the code?'}"
         )
 
@@ -76,6 +77,12 @@ def rerun(run: Run, key: str, report: Callable[[Epoch], object] | None = None) -
     before = _find(run, key)
     on_gpu = before.environment.get("device", "cpu").startswith("cuda") and torch.cuda.is_available()
     device = "cuda" if on_gpu else "cpu"
+    if isinstance(configuration := before.trial.configuration, SVMConfiguration):
+        partition, left_out = run.partition, before.trial.held_out
+        everybody = (*partition.train, *partition.validation, *partition.test)
+        seen = set(everybody) - {left_out} if left_out else {*partition.train, *partition.validation}
+        vectors = run.vectors(configuration.features, seen)
+        return Rerun(before, run_svm(before.trial, vectors, partition.train, partition.validation))
     return Rerun(before, run_trial(before.trial, run.dataset(), report, device=device))
 
 
@@ -89,7 +96,7 @@ def _find(run: Run, key: str) -> Result:
     result = run.ledger.result(matching[0])
     if result is None:
         raise InputError(f"{matching[0]}: has no result in {run.path}; `sersearch resume {run.path}` trains it")
-    if result.trial.data != run.data:
+    if result.trial.data != run.material.trials(result.trial.configuration, 1)[0].data:
         raise InputError(f"{matching[0]}: was trained on other data than {run.path} names now; rerun it in its own run")
     if result.stopped == "pruned":
         raise InputError(
@@ -97,6 +104,11 @@ def _find(run: Run, key: str) -> Result:
             "search knows; rerun one that was trained to the end"
         )
     return result
+
+
+def _ua(epoch: Epoch) -> str:
+    noisy = "" if epoch.ua_noisy is None else f"{epoch.ua_noisy:.2f} noisy, "
+    return f"{noisy}{epoch.ua_clean:.2f} clean"
 
 
 def _figures(result: Result) -> list[object]:

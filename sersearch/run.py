@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sersearch import durable
 from sersearch.agenda import FAILED, Agenda, Outcome
+from sersearch.baseline import Vectors, make_vectors
 from sersearch.dataset import Dataset, open_dataset
 from sersearch.errors import InputError
+from sersearch.functionals import functionals_digests, open_functionals
 from sersearch.ledger import Ledger, Result
-from sersearch.partition import Partition, make_partition
+from sersearch.partition import PARTS, Partition, make_partition
 from sersearch.store import Store, open_store
-from sersearch.study import Study, data_digest, parse_study
+from sersearch.study import Material, Study, data_digest, parse_study
 from sersearch.suggestions import Suggestions
 
 RUN = "run.json"
@@ -33,6 +35,7 @@ class Run:
         store_path: where the store is.
         fingerprint: of the store's recipe.
         partition: the speakers of each part.
+        functionals: digests of the sets of functionals that the study's SVMs learn from, by name.
     """
 
     path: Path
@@ -40,11 +43,13 @@ class Run:
     store_path: Path
     fingerprint: str
     partition: Partition
+    functionals: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def data(self) -> str:
-        """Digest of the data, as trials' keys know it."""
-        return data_digest(self.fingerprint, self.partition)
+    def material(self) -> Material:
+        """What the trials learn from, as their keys know it."""
+        speakers = sorted(speaker for part in PARTS for speaker in self.partition.speakers(part))
+        return Material(data_digest(self.fingerprint, self.partition), tuple(speakers), self.functionals)
 
     @property
     def ledger(self) -> Ledger:
@@ -70,6 +75,20 @@ class Run:
         """Training and validation; the test partition stays closed."""
         return open_dataset(self.store, self.partition)
 
+    def vectors(self, name: str, speakers: Iterable[str]) -> Vectors:
+        """Some speakers' functionals of a set, as SVMs need them; no other speaker's are read.
+
+        Raises:
+            InputError: the store does not hold the set that the run began with.
+        """
+        found = open_functionals(self.store, name, tuple(speakers))
+        if found.digest != self.functionals.get(name, found.digest):
+            raise InputError(
+                f"{self.store_path}: its functionals {name} are not those that the run {self.path} began with "
+                f"({found.digest}, not {self.functionals[name]}): restore them, or name a new run folder"
+            )
+        return make_vectors(found, self.store.emotions)
+
     def agenda(self, results: Mapping[str, Result] | None = None) -> Agenda:
         """The study's trials against the ledger.
 
@@ -81,7 +100,7 @@ class Run:
         for key in self.ledger.keys():  # noqa: SIM118
             if key not in outcomes and self.given_up(self.ledger.failures(key)):
                 outcomes[key] = FAILED
-        return Agenda(self.study, self.data, outcomes, self.suggestions().drawn)
+        return Agenda(self.study, self.material, outcomes, self.suggestions().drawn)
 
     def given_up(self, failures: Sequence[str]) -> bool:
         """Whether a trial with these failures is not tried again: too many, or the same numbers would fail again."""
@@ -99,7 +118,8 @@ class Run:
         pruned = result.stopped == "pruned"
         epochs = len(result.epochs)
         counts = replace(result, best=epochs - 1) if pruned else result
-        ua = counts.ua(self.study.search.objective)
+        objective = self.study.search.objective
+        ua = counts.ua(objective if objective in result.conditions else "clean")
         return Outcome("pruned" if pruned else "complete", ua, epochs, result.parameters)
 
     def suggestions(self) -> Suggestions:
@@ -113,6 +133,7 @@ class Run:
             "store": str(self.store_path),
             "fingerprint": self.fingerprint,
             "partition": self.partition.model_dump(mode="json"),
+            "functionals": dict(self.functionals),
         }
 
 
@@ -135,6 +156,7 @@ def open_run(path: Path, store: Path | None = None) -> Run:
             (store or Path(record["store"])).resolve(),
             record["fingerprint"],
             Partition.model_validate(record["partition"]),
+            record["functionals"],
         )
     except FileNotFoundError:
         raise InputError(
@@ -166,7 +188,8 @@ def start_run(path: Path, study: Study, store: Path | None = None) -> Run:
         raise InputError(f'study {study.name}: no store is named; add store = "..." to it or give --store STORE')
     opened = open_store(given)
     partition = make_partition((info.speaker for info in opened.speakers), study.partition)
-    run = Run(path, study, given.resolve(), opened.fingerprint, partition)
+    functionals = _functionals(study, opened)
+    run = Run(path, study, given.resolve(), opened.fingerprint, partition, functionals)
     if (path / RUN).exists():
         _check_same(open_run(path), run)
     elif path.exists() and any(path.iterdir()):
@@ -176,9 +199,31 @@ def start_run(path: Path, study: Study, store: Path | None = None) -> Run:
     return run
 
 
+def _functionals(study: Study, store: Store) -> dict[str, str]:
+    """Digests of the sets that a study's SVMs learn from."""
+    there, needed = functionals_digests(store), {}
+    for space in study.spaces:
+        if space.ranges["model"].choices == ("SVM",):
+            for name in map(str, space.ranges["features"].choices):
+                if name not in there:
+                    held = f"holds {', '.join(there)}" if there else "holds no functionals"
+                    raise InputError(
+                        f"space {space.name}: features = {name} was given, but {store.path} {held}: "
+                        "add the set with `sersearch functionals`"
+                    )
+                needed[name] = there[name]
+    return needed
+
+
+def material_of(store: Store, partition: Partition) -> Material:
+    """What trials' keys know of a store and a partition that no run is bound to."""
+    speakers = tuple(info.speaker for info in store.speakers)
+    return Material(data_digest(store.fingerprint, partition), speakers, functionals_digests(store))
+
+
 def _check_same(before: Run, now: Run) -> None:
     old, new = _altering(before), _altering(now)
-    differs = [f"{name} was {old[name]} and is {new[name]}" for name in old if old[name] != new[name]]
+    differs = [f"{name} was {old[name]} and is {new[name]}" for name in old if name in new and old[name] != new[name]]
     if differs:
         raise InputError(
             f"{before.path}: {'; '.join(differs)}: that would alter trials that exist, so name a new run folder, "
@@ -193,4 +238,5 @@ def _altering(run: Run) -> Mapping[str, Any]:
         "partition": study.partition.model_dump(),
         "features": study.features,
         "training": study.training,
+        **{f"functionals {name}": digest for name, digest in run.functionals.items()},
     }

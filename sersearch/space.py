@@ -25,15 +25,27 @@ from pydantic import (
     model_validator,
 )
 
-from sersearch.architecture import Configuration, fixed_kernels
+from sersearch.architecture import (
+    Configuration,
+    SVMConfiguration,
+    System,
+    fields,
+    fixed_kernels,
+    parse_configuration,
+    unused,
+)
 from sersearch.errors import InputError
 
 Value = int | float | str | tuple[int, ...]
 
-PARAMETERS = tuple(Configuration.model_fields)
+_FIELDS = Configuration.model_fields | SVMConfiguration.model_fields
+PARAMETERS = tuple(_FIELDS)
 KERNELS = ("h1", "w1", "h2", "w2")
-WHOLE = (*KERNELS, *(name for name, field in Configuration.model_fields.items() if isinstance(field.default, int)))
-REAL = tuple(name for name, field in Configuration.model_fields.items() if isinstance(field.default, float))
+WHOLE = (*KERNELS, *(name for name, field in _FIELDS.items() if isinstance(field.default, int)))
+REAL = tuple(name for name, field in _FIELDS.items() if isinstance(field.default, float))
+
+SWITCHES = ("model", "features", "kernel")
+"""Parameters whose values decide which others there are."""
 
 
 class Range(BaseModel):
@@ -140,8 +152,14 @@ class Space(BaseModel):
             if not found.finite and name in WHOLE and not found.whole():
                 raise ValueError(f"{name} is a whole number, and there is none from {found.low} to {found.high}")
         models = [str(model) for model in self.ranges["model"].choices]
-        for name in set(self.ranges) & set(KERNELS):
-            if not any(_applicable(name, self.ranges[name], model) for model in models):
+        if "SVM" in models and len(models) > 1:
+            raise ValueError(f"SVM stands beside {', '.join(set(models) - {'SVM'})}: give it a space of its own")
+        if models == ["SVM"] and "features" not in self.ranges:
+            raise ValueError('features is missing; an SVM needs sets of functionals, as in features = ["IS09", "IS13"]')
+        for name in self.ranges:
+            if name not in fields(models[0]):
+                raise ValueError(f"{name} is no parameter of {', '.join(models)}: leave it out")
+            if name in KERNELS and not any(_applicable(name, self.ranges[name], model) for model in models):
                 raise ValueError(f"{name} is no free parameter of {', '.join(models)} (Table 1): leave it out")
         return self
 
@@ -156,18 +174,23 @@ class Space(BaseModel):
         return all(found.finite or name in WHOLE for name, found in self.ranges.items())
 
     def conditions(self, settings: Mapping[str, Value]) -> Iterator[tuple[dict[str, Value], dict[str, Range]]]:
-        """For each model and features: the fixed values, and the ranges that are dimensions there."""
-        features = self.ranges["features"].choices if "features" in self.ranges else ("log-mels",)
-        for model, feature in itertools.product(self.ranges["model"].choices, features):
-            fixed = {**settings, "model": model, "features": feature}
-            free = {
-                name: found
-                for name, found in self.ranges.items()
-                if name not in ("model", "features")
-                and (name not in KERNELS or _applicable(name, found, str(model)))
-                and (name != "cepstra" or feature == "mfccs")
-            }
-            yield fixed, free
+        """For each model, features and kernel: the fixed values, and the ranges that are dimensions there."""
+        switches = [name for name in SWITCHES if name in self.ranges]
+        for chosen in itertools.product(*(self.ranges[name].choices for name in switches)):
+            switched = dict(zip(switches, chosen, strict=True))
+            model = switched["model"]
+            given = {name: value for name, value in settings.items() if name in fields(model)}
+            absent = {*switches}
+            if model == "SVM":
+                absent |= {*unused(switched.get("kernel", "linear"))}
+            else:
+                switched.setdefault("features", "log-mels")
+                absent |= {name for name in KERNELS if not self._free(name, str(model))}
+                absent |= {"cepstra"} if switched["features"] != "mfccs" else set()
+            yield {**given, **switched}, {name: found for name, found in self.ranges.items() if name not in absent}
+
+    def _free(self, name: str, model: str) -> bool:
+        return name in self.ranges and _applicable(name, self.ranges[name], model)
 
     def leaves(self, settings: Mapping[str, Value]) -> Iterator[dict[str, Value]]:
         """Every combination of a countable space's values under each of its conditions; the last range varies fastest.
@@ -180,7 +203,7 @@ class Space(BaseModel):
             for chosen in itertools.product(*values):
                 yield {**fixed, **dict(zip(free, chosen, strict=True))}
 
-    def enumerate(self, settings: Mapping[str, Value]) -> Iterator[Configuration]:
+    def enumerate(self, settings: Mapping[str, Value]) -> Iterator[System]:
         """Every configuration of a finite space exactly once, feasible or not; the last range varies fastest.
 
         Args:
@@ -198,7 +221,7 @@ class Space(BaseModel):
                 yield made
 
 
-def configure(space: str, values: Mapping[str, Value]) -> Configuration:
+def configure(space: str, values: Mapping[str, Value]) -> System:
     """Build a configuration from a space's values, `"M"` replaced by the spectral dimensionality.
 
     Raises:
@@ -211,7 +234,7 @@ def configure(space: str, values: Mapping[str, Value]) -> Configuration:
         if given.get(name) == "M":
             given[name] = rows
     try:
-        return Configuration.model_validate(given)
+        return parse_configuration(given)
     except ValidationError as error:
         raise InputError(f"space {space}: {explain(error)}") from None
 

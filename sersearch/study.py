@@ -12,10 +12,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sersearch.architecture import Configuration, shapes
+from sersearch.architecture import SVMConfiguration, System, fields, parse_configuration, shapes
 from sersearch.errors import InputError
 from sersearch.partition import Partition, Shares
-from sersearch.space import KERNELS, PARAMETERS, WHOLE, Range, Space, Value, configure, explain, unknown
+from sersearch.space import KERNELS, WHOLE, Range, Space, Value, configure, explain, unknown
 
 Condition = Literal["noisy", "clean"]
 CONDITIONS: tuple[Condition, ...] = ("noisy", "clean")
@@ -23,7 +23,7 @@ CONDITIONS: tuple[Condition, ...] = ("noisy", "clean")
 Sampler = Literal["grid", "random", "tpe", "gp", "cma-es", "qmc", "nsga-ii"]
 
 FEATURE_SETTINGS = ("bands", "cepstra", "deltas", "left", "right", "normalisation")
-TRAINING_SETTINGS = tuple(p for p in PARAMETERS if p not in ("model", "features", *KERNELS, *FEATURE_SETTINGS))
+TRAINING_SETTINGS = tuple(p for p in fields("LDNN") if p not in ("model", "features", *KERNELS, *FEATURE_SETTINGS))
 
 
 class _Table(BaseModel):
@@ -158,7 +158,7 @@ def _check_feasible(space: Space, study: Study) -> None:
     raise InputError(f"space {space.name}: no configuration can be built; {found[0].reason}: choose smaller kernels")
 
 
-def _one_by_one(space: Space, study: Study) -> Iterator[Configuration]:
+def _one_by_one(space: Space, study: Study) -> Iterator[System]:
     """Configurations that between them take every value, and both ends of every interval: a space may be too large.
 
     Raises:
@@ -222,33 +222,67 @@ class Trial:
     Attributes:
         configuration: how it is built and trained.
         seed: which repetition it is, from 0.
-        data: digest of the store's recipe and the partition.
-        key: hash of all three; every bit of a trial's randomness comes from it.
+        data: digest of the store's recipe and the partition, for an SVM of its functionals too.
+        held_out: the speaker that leave-one-subject-out leaves out; empty for other protocols.
+        key: hash of all four; every bit of a trial's randomness comes from it.
     """
 
-    configuration: Configuration
+    configuration: System
     seed: int
     data: str
+    held_out: str = ""
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
         """Derive the key."""
-        object.__setattr__(self, "key", digest([self.configuration.canonical(), self.seed, self.data]))
+        left_out = [self.held_out] if self.held_out else []
+        object.__setattr__(self, "key", digest([self.configuration.canonical(), self.seed, self.data, *left_out]))
 
     def record(self) -> dict[str, Any]:
         """The trial as plain JSON."""
-        return {
+        record = {
             "key": self.key,
             "configuration": self.configuration.canonical(),
             "seed": self.seed,
             "data": self.data,
         }
+        return record | ({"held_out": self.held_out} if self.held_out else {})
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> Trial:
         """The inverse of `record`."""
-        configuration = Configuration.model_validate(record["configuration"])
-        return Trial(configuration, record["seed"], record["data"])
+        configuration = parse_configuration(record["configuration"])
+        return Trial(configuration, record["seed"], record["data"], record.get("held_out", ""))
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a study's trials learn from, as far as their keys know it.
+
+    Attributes:
+        data: `data_digest` of the store and the partition.
+        speakers: all of the store's; leave-one-subject-out has a trial for each.
+        functionals: digest of each set of functionals that the store holds, by name.
+    """
+
+    data: str
+    speakers: tuple[str, ...] = ()
+    functionals: Mapping[str, str] = field(default_factory=dict)
+
+    def trials(self, configuration: System, seeds: int) -> list[Trial]:
+        """The trials of a configuration: one a seed; of an SVM, which draws nothing, one, or one a speaker left out."""
+        if not isinstance(configuration, SVMConfiguration):
+            return [Trial(configuration, seed, self.data) for seed in range(seeds)]
+        data = digest([self.data, self.functionals.get(configuration.features, "")])
+        left_out = self.speakers if configuration.protocol == "loso" else ("",)
+        return [Trial(configuration, 0, data, speaker) for speaker in left_out]
+
+    def most_trials(self, space: Space, seeds: int) -> int:
+        """How many trials a configuration of a space can have."""
+        if space.ranges["model"].choices != ("SVM",):
+            return seeds
+        loso = "protocol" in space.ranges and "loso" in space.ranges["protocol"].choices
+        return len(self.speakers) if loso else 1
 
 
 def digest(content: Any) -> str:
@@ -262,7 +296,7 @@ def data_digest(fingerprint: str, partition: Partition) -> str:
     return digest([fingerprint, partition.model_dump(mode="json")])
 
 
-def configurations(space: Space, study: Study, scores: Mapping[str, Scores]) -> list[Configuration] | None:
+def configurations(space: Space, study: Study, scores: Mapping[str, Scores]) -> list[System] | None:
     """The feasible configurations of a space, or None while the spaces that it builds on are not complete.
 
     Args:
@@ -277,10 +311,10 @@ def configurations(space: Space, study: Study, scores: Mapping[str, Scores]) -> 
         return None
     best_h = _best(scores[space.top.h], ("h1", "h2"), space.top.k)
     best_w = _best(scores[space.top.w], ("w1", "w2"), space.top.k)
-    return [c for c in found if (c.h1, c.h2) in best_h and (c.w1, c.w2) in best_w]
+    return [c for c in found if sizes(c, ("h1", "h2")) in best_h and sizes(c, ("w1", "w2")) in best_w]
 
 
-def build(space: Space, values: Mapping[str, Value]) -> Configuration | None:
+def build(space: Space, values: Mapping[str, Value]) -> System | None:
     """The configuration of a space's values; None where they don't go together or can't be built."""
     try:
         made = configure(space.name, values)
@@ -295,7 +329,7 @@ def wanted(space: Space, study: Study) -> int:
     assert trials is not None
     if not space.countable:
         return trials
-    seen: set[Configuration] = set()
+    seen: set[System] = set()
     for leaf in space.leaves(study.settings):
         if len(seen) == trials:
             break
@@ -304,11 +338,16 @@ def wanted(space: Space, study: Study) -> int:
     return len(seen)
 
 
-Scores = Sequence[tuple[Configuration, float]]
+Scores = Sequence[tuple[System, float]]
 
 
-def _best(scores: Scores, names: tuple[str, str], k: int) -> set[tuple[int, int]]:
+def sizes(configuration: System, names: Sequence[str]) -> tuple[int, ...]:
+    """Some of a configuration's kernel sizes, by name."""
+    return tuple(getattr(configuration, name) for name in names)
+
+
+def _best(scores: Scores, names: tuple[str, str], k: int) -> set[tuple[int, ...]]:
     """The k best distinct kernels; ties go to the smaller ones."""
-    sizes = [((getattr(c, names[0]), getattr(c, names[1])), score) for c, score in scores]
-    ranked = sorted(sizes, key=lambda entry: (-entry[1], entry[0]))
+    found = [(sizes(c, names), score) for c, score in scores]
+    ranked = sorted(found, key=lambda entry: (-entry[1], entry[0]))
     return set(list(dict.fromkeys(size for size, _ in ranked))[:k])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sersearch import durable
-from sersearch.architecture import Configuration
+from sersearch.architecture import System, parse_configuration
 from sersearch.errors import InputError
 from sersearch.space import Space
 from sersearch.study import Study, digest
@@ -37,7 +37,7 @@ class Suggestions:
         """
         self._file = file
         self._searches = {space.name: _identity(space, study) for space in study.spaces}
-        self.drawn: dict[str, list[Configuration]] = {space.name: [] for space in study.spaces}
+        self.drawn: dict[str, list[System]] = {space.name: [] for space in study.spaces}
         self._whole = 0
         content = file.read_bytes() if file.exists() else b""
         for line in content.splitlines(keepends=True):
@@ -45,7 +45,7 @@ class Suggestions:
                 self._whole += len(line)
                 self._read(line)
 
-    def add(self, space: str, number: int, configuration: Configuration) -> None:
+    def add(self, space: str, number: int, configuration: System) -> None:
         """Record the configuration that was drawn of a space after `number` others; lasting when this returns."""
         if self.drawn[space][number : number + 1] == [configuration]:
             return
@@ -82,7 +82,7 @@ class Suggestions:
         if self._searches.get(entry["space"]) == entry["search"]:
             drawn = self.drawn[entry["space"]]
             del drawn[entry["number"] :]
-            drawn.append(Configuration.model_validate(entry["configuration"]))
+            drawn.append(parse_configuration(entry["configuration"]))
 
 
 def _identity(space: Space, study: Study) -> str:

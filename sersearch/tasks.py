@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sersearch.agenda import Agenda
-from sersearch.architecture import Configuration, multiply_adds, shapes
+from sersearch.architecture import Configuration, System, multiply_adds, shapes
 from sersearch.space import WHOLE, Range, Space, Value
-from sersearch.study import Study, build, wanted
+from sersearch.study import Study, build
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Task:
         key: the trial's; empty where that isn't settled.
     """
 
-    configuration: Configuration
+    configuration: System
     spaces: tuple[str, ...]
     after: tuple[str, ...] = ()
     key: str = ""
@@ -43,26 +43,21 @@ def _stand_ins(space: Space, agenda: Agenda) -> Iterator[Task]:
     """Tasks in place of the trials that a space doesn't have yet."""
     study, after = agenda.study, tuple[str, ...]()
     if study.samples(space):
-        made = _drawn_blindly(space, study, undrawn(space, agenda))
+        made = _drawn_blindly(space, study, agenda.undrawn(space.name))
     elif space.top and space.name in agenda.unsettled:
-        made, after = _spread(space, study), (space.top.h, space.top.w)
+        made, after = [*_spread(space, study)], (space.top.h, space.top.w)
     else:
         return
     for configuration in made:
-        for _ in range(study.seeds):
+        for _ in agenda.trials_of(configuration):
             yield Task(configuration, (space.name,), after)
 
 
-def undrawn(space: Space, agenda: Agenda) -> int:
-    """How many configurations of a space its sampler has yet to draw."""
-    return wanted(space, agenda.study) - len(agenda.spaces[space.name]) // agenda.study.seeds
-
-
-def _drawn_blindly(space: Space, study: Study, count: int) -> list[Configuration]:
+def _drawn_blindly(space: Space, study: Study, count: int) -> list[System]:
     """So many configurations that can be built, as a sampler draws that knows nothing; always the same."""
     generator = random.Random(0)
     conditions = list(space.conditions(study.settings))
-    made: list[Configuration] = []
+    made: list[System] = []
     while len(made) < count:
         fixed, free = generator.choice(conditions)
         values = {name: _draw(name, found, generator) for name, found in free.items()}
@@ -81,13 +76,14 @@ def _draw(name: str, found: Range, generator: random.Random) -> Value:
 
 def _spread(space: Space, study: Study) -> list[Configuration]:
     """As many candidates as the best of other spaces will leave, evenly spread over their cost."""
-    found = sorted(feasible(space, study), key=lambda c: multiply_adds(c, 1).cnn + multiply_adds(c, 1).blstm)
+    networks = [c for c in feasible(space, study) if isinstance(c, Configuration)]
+    found = sorted(networks, key=lambda c: multiply_adds(c, 1).cnn + multiply_adds(c, 1).blstm)
     n_h, n_w = top_counts(space, study)
     count = n_h * n_w
     return [found[(2 * index + 1) * len(found) // (2 * count)] for index in range(count)]
 
 
-def feasible(space: Space, study: Study) -> list[Configuration]:
+def feasible(space: Space, study: Study) -> list[System]:
     """The configurations of a finite space that can be built."""
     return [configuration for configuration in space.enumerate(study.settings) if shapes(configuration).feasible]
 

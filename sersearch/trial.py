@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from sersearch import statistics
-from sersearch.architecture import parameters
+from sersearch.architecture import Configuration, parameters
 from sersearch.dataset import Dataset, View, by_length, shuffled
-from sersearch.ledger import Attempt, Epoch, Result
+from sersearch.ledger import Attempt, Epoch, Result, best_epoch
 from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.study import Trial
 
@@ -81,12 +81,14 @@ class Training:
         """Build the model from the trial's key; see `run_trial`."""
         if device == "cpu":
             torch.set_num_threads(1)
+        configuration = trial.configuration
+        assert isinstance(configuration, Configuration), "SVMs are sersearch.baseline's"
         self.trial = trial
+        self.configuration = configuration
         self.data = data
         self.device = device
         self.epochs: list[Epoch] = []
         self.confusion: dict[str, dict[str, list[list[int]]]] = {}
-        configuration = trial.configuration
         self._train = View(data.train, configuration, data.moments)
         self._validation = View(data.validation, configuration, data.moments)
         self.model = CLDNN(configuration, len(data.emotions), _generator(trial.key, "weights")).to(device)
@@ -98,13 +100,12 @@ class Training:
     @property
     def best(self) -> int:
         """Index of the epoch of the lowest validation loss, the first of equals."""
-        losses = [epoch.validation_loss for epoch in self.epochs]
-        return losses.index(min(losses))
+        return best_epoch(self.epochs)
 
     @property
     def stopped(self) -> str | None:
         """Why training is over; None while it is not."""
-        configuration = self.trial.configuration
+        configuration = self.configuration
         if self.epochs and len(self.epochs) - 1 - self.best >= configuration.patience:
             return "early"
         return "epochs" if len(self.epochs) >= configuration.epochs else None
@@ -141,7 +142,7 @@ class Training:
         return epoch
 
     def _learn(self, epoch: int) -> float:
-        configuration = self.trial.configuration
+        configuration = self.configuration
         order = np.random.default_rng(_seed(self.trial.key, f"order {epoch}"))
         dropout = _generator(self.trial.key, f"dropout {epoch}", self.device)
         total = torch.zeros((), device=self.device)
@@ -203,7 +204,7 @@ class Training:
         """The result of training that is finished, or that was stopped from outside for a reason."""
         stopped = stopped or self.stopped
         assert stopped
-        counted = parameters(self.trial.configuration, len(self.data.emotions))
+        counted = parameters(self.configuration, len(self.data.emotions))
         return Result(
             trial=self.trial,
             epochs=tuple(self.epochs),

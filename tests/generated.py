@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sersearch.architecture import parameters
+from sersearch.architecture import Configuration, parameters
 from sersearch.leaderboard import predictions_file, select_winners
 from sersearch.ledger import Epoch, Result
 from sersearch.run import Run, start_run
@@ -91,6 +91,7 @@ def _result(run: Run, trial: Trial, generator: np.random.Generator) -> Result:
         for number, loss in enumerate(losses)
     )
     environment = {"python": "3.11", "torch": "2.11.0", "device": "cpu (none: drawn)"}
+    assert isinstance(c, Configuration)
     size = parameters(c, emotions).total
     return Result(trial, figures, best, "early", size, confusion, "attempt-001/best.safetensors", environment)
 

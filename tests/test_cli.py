@@ -51,7 +51,7 @@ def build(corpus: Path, out: Path, *more: object) -> tuple[object, ...]:
     return ("features", "--corpus", f"tiny={corpus}", "--out", out, "--workers", 1, *more)
 
 
-COMMANDS = ["corpus", "features", "plan", "search", "resume", "status", "report", "rerun", "compare"]
+COMMANDS = ["corpus", "features", "functionals", "plan", "search", "resume", "status", "report", "rerun", "compare"]
 COMMANDS += ["export-optuna", "demo"]
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from sersearch.architecture import Configuration
+from sersearch.architecture import Configuration, System
 from sersearch.leaderboard import Group, make_leaderboard, select_winners
 from sersearch.ledger import Result
 from sersearch.report.folder import make_report
@@ -101,7 +101,7 @@ def test_ties_go_to_fewer_parameters_then_to_the_key(trained: Run) -> None:
         trial = Trial(configuration, 0, "")
         return configuration, (replace(result, trial=trial, parameters=parameters),)
 
-    def best(*entries: tuple[Configuration, tuple[Result, ...]]) -> Configuration:
+    def best(*entries: tuple[Configuration, tuple[Result, ...]]) -> System:
         return Group("t", "T-CLDNN", "log-mels", dict(entries)).best("noisy")
 
     small, large, twin = as_good(3, 10), as_good(4, 20), as_good(5, 10)

@@ -23,7 +23,7 @@ from sersearch.plan import PAPERS_DATA, Plan, make_plan, minibatch_bytes, plan_f
 from sersearch.preview import print_plan
 from sersearch.run import Run, start_run
 from sersearch.store import Store
-from sersearch.study import Study, load_study, parse_study
+from sersearch.study import Material, Study, load_study, parse_study
 
 SHIPPED = Path(__file__).parents[1] / "search_spaces"
 
@@ -45,11 +45,11 @@ def study(*spaces: dict[str, Any], **tables: Any) -> Study:
 
 
 def planned(*spaces: dict[str, Any], **tables: Any) -> Plan:
-    return make_plan(Agenda(study(*spaces, **tables), "", {}), PAPERS_DATA)
+    return make_plan(Agenda(study(*spaces, **tables), Material(""), {}), PAPERS_DATA)
 
 
 def shipped(name: str) -> Plan:
-    return make_plan(Agenda(load_study(SHIPPED / f"{name}.toml"), "", {}), PAPERS_DATA)
+    return make_plan(Agenda(load_study(SHIPPED / f"{name}.toml"), Material(""), {}), PAPERS_DATA)
 
 
 def counts(plan: Plan) -> dict[str, int]:
@@ -134,8 +134,10 @@ def test_the_json_has_what_was_promised() -> None:
 
 def test_parameters_are_those_of_the_built_modules() -> None:
     for found in shipped("paper").trials[::7]:
-        built = CLDNN(found.trial.configuration, PAPERS_DATA.emotions)
-        assert found.parameters == parameters(found.trial.configuration, PAPERS_DATA.emotions)
+        configuration = found.trial.configuration
+        assert isinstance(configuration, Configuration)
+        built = CLDNN(configuration, PAPERS_DATA.emotions)
+        assert found.parameters == parameters(configuration, PAPERS_DATA.emotions)
         assert found.parameters
         assert found.parameters.total == sum(p.numel() for p in built.parameters())
 

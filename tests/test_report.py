@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 from scipy.signal import medfilt
 from sklearn.metrics import confusion_matrix, recall_score
+from statsmodels.stats.multitest import multipletests
 from typer.testing import CliRunner
 
 from sersearch.cli import app
@@ -23,8 +25,8 @@ from sersearch.report.figures import FORMATS
 from sersearch.report.folder import make_report, write_report
 from sersearch.report.landscape import landscape
 from sersearch.report.sheets import evidence, leaderboards
-from sersearch.report.versus import compare, side_by_side
-from sersearch.run import Run
+from sersearch.report.versus import compare, merge, merged, merged_facts, side_by_side
+from sersearch.run import Run, open_run
 from sersearch.statistics import noise_loss, paired_difference
 from sersearch.store import Store
 from tests.generated import generate_run
@@ -143,7 +145,7 @@ def test_selection_against_pandas(facts: Facts) -> None:
 
 def test_neighbours_are_compared_on_the_same_utterances(facts: Facts) -> None:
     for condition, ranking in facts.rankings.items():
-        uas = [facts.entries[number].test.overall.ua for number in ranking.order]  # type: ignore[union-attr]
+        uas = [facts.entries[number].test.overall.ua for number in ranking.order]
         assert uas == sorted(uas, reverse=True)
         rows = [number for number, entry in enumerate(facts.entries) if entry.row.condition == condition]
         assert len(ranking.neighbours) == len(rows) - 1
@@ -348,3 +350,81 @@ def test_a_run_compared_with_itself_and_with_another(run: Run, facts: Facts, tin
     assert found["rows"][0]["difference"] == pytest.approx(
         found["rows"][0]["a"]["test_ua"] - found["rows"][0]["b"]["test_ua"], abs=1e-3
     )
+
+
+@pytest.fixture(scope="module")
+def several(facts: Facts, tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> list[Facts]:
+    """A run, its copy, its trials with other figures, the copy less the first winner, and a run of other speakers."""
+    folder = tmp_path_factory.mktemp("several")
+    shutil.copytree(facts.run.path, folder / "copy")
+    shutil.copytree(facts.run.path, folder / "under-way", ignore=shutil.ignore_patterns("test"))
+    (folder / "under-way" / "trials" / facts.entries[0].row.key / "result.json").unlink()
+    rate = f"learning_rate = [{facts.entries[0].row.configuration.learning_rate}]"
+    (folder / "same.toml").write_text(STUDY.format(seeds=2).replace("learning_rate = [0.001, 0.01]", rate))
+    (folder / "other.toml").write_text(STUDY.format(seeds=2) + "seed = 5\n")
+    generate_run(folder / "again", folder / "same.toml", tiny_store, seed=1)
+    generate_run(folder / "other", folder / "other.toml", tiny_store)
+    return [facts, *(make_report(open_run(folder / name)) for name in ("copy", "again", "under-way", "other"))]
+
+
+def test_runs_merge_into_a_leaderboard_for_each_test(several: list[Facts]) -> None:
+    boards = merge(several, np.random.default_rng(0))
+    conditions = [(board.condition, len(board.runs)) for board in boards]
+    assert conditions == [("noisy", 4), ("noisy", 1), ("clean", 4), ("clean", 1)]
+    for board, found in zip(boards, merged_facts(boards), strict=True):
+        expected = {
+            tuple(file.read_bytes() for file in entry.row.predictions): ua(predictions(each, number))
+            for each in board.runs
+            for number, entry in enumerate(each.entries)
+            if entry.row.condition == board.condition and entry.test
+        }
+        ranked = [row for row in found["rows"] if row["place"]]
+        assert [row["test_ua"] for row in ranked] == pytest.approx(sorted(expected.values(), reverse=True), abs=1e-4)
+        assert [row["place"] for row in ranked] == list(range(1, len(expected) + 1))
+        counts = [line.counts() for line in board.lines if line.entry.test]
+        pairs = list(combinations(range(len(counts)), 2))
+        for family, chosen in {"pairs": pairs, "neighbours": list(pairwise(range(len(counts))))}.items():
+            p = [paired_difference(counts[a], counts[b], np.random.default_rng(0)).p_value for a, b in chosen]
+            tested = found["comparisons"][family]
+            assert [(pair["first"], pair["second"]) for pair in tested] == chosen
+            assert [pair["adjusted_p"] for pair in tested] == pytest.approx(multipletests(p, method="holm")[1])
+        neighbours = found["comparisons"]["neighbours"]
+        assert [row["next_p"] for row in ranked] == [*(round(pair["adjusted_p"], 4) for pair in neighbours), None]
+
+
+def test_a_trial_that_wins_in_several_runs_is_one_row(several: list[Facts]) -> None:
+    first, copy, again, under_way, other = (str(each.run.path) for each in several)
+    boards = merge(several, np.random.default_rng(0))
+    rows = merged_facts(boards)[0]["rows"]
+    assert len({(*row["keys"], row["validation_ua"]) for row in rows}) == len(rows)
+    assert {tuple(row["runs"]) for row in rows if row["place"]} == {(first, copy), (first, copy, under_way), (again,)}
+    assert [row["runs"] for row in rows if not row["place"]] == [rows[-1]["runs"]] == [[under_way]]
+    assert rows[-1]["test_ua"] is rows[-1]["tie"] is None
+    for row in rows[:-1]:
+        facts = several[2] if again in row["runs"] else several[0]
+        won = [entry for entry in facts.entries if (entry.row.key, entry.row.condition) == (row["key"], "noisy")]
+        assert set(row["spaces"]) == {entry.row.group.space for entry in won}
+    both = {row["key"] for row in rows if first in row["runs"]} & {row["key"] for row in rows if again in row["runs"]}
+    _, others, twice, unfinished = merged(boards)[0].notes
+    assert "a table for each test" in others
+    assert several[0].entries[0].row.key in both
+    assert all(key in twice for key in both)
+    assert unfinished.startswith(f"{under_way} is Unfinished: ")
+    assert {tuple(row["runs"]) for row in merged_facts(boards)[1]["rows"]} == {(other,)}
+
+
+def test_the_command_compares_any_number_of_runs(several: list[Facts]) -> None:
+    paths = [str(each.run.path) for each in several]
+    boards = merge(several, np.random.default_rng(0))
+    said = CliRunner().invoke(app, ["compare", *paths, "--format", "json"])
+    assert json.loads(said.output) == {"leaderboards": json.loads(json.dumps(merged_facts(boards)))}
+    said = CliRunner().invoke(app, ["compare", *paths])
+    assert said.output == "\n\n".join(text.table(sheet) for sheet in merged(boards)) + "\n"
+    for row in merged_facts(boards)[0]["rows"]:
+        cells = f"| {row['place']} {row['tie']} | {', '.join(row['runs'])} |" if row["place"] else "|  | "
+        assert any(cells in line and row["key"] in line for line in said.output.splitlines())
+    two = json.loads(CliRunner().invoke(app, ["compare", *paths[:2], "--format", "json"]).output)
+    assert two["same_test"]
+    assert {tuple(row["runs"]) for board in two["leaderboards"] for row in board["rows"]} == {tuple(paths[:2])}
+    alone = CliRunner().invoke(app, ["compare", paths[0]])
+    assert "one run alone can't be compared; name two or more" in str(alone.exception)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -414,6 +415,59 @@ def test_folder_that_cannot_be_written(
     np.testing.assert_array_equal(in_memory, tiny_store.frames("s0"))
     np.testing.assert_array_equal(mapped, tiny_store.frames("s0"))
     assert len(list((tmp_path / "temporary").glob("sersearch-*/s0-*.arrow"))) == 1
+
+
+@pytest.fixture
+def small_disk(store: Path) -> Iterator[Path]:
+    """`arrow/` of the store, with room for one of its six speakers."""
+    folder = store / "arrow"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=180k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a small tmpfs here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_arrow_files_that_find_no_room_go_elsewhere(
+    store: Path, small_disk: Path, tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    opened = open_store(store)
+    for info in opened.speakers:
+        np.testing.assert_array_equal(opened.frames(info.speaker), tiny_store.frames(info.speaker))
+    elsewhere = {path.name[:3] for path in (tmp_path / "temporary").glob("sersearch-*/s*.arrow")}
+    assert {path.name[:3] for path in small_disk.iterdir()} == {"s0-"}
+    assert elsewhere == {"s1-", "s2-", "s3-", "s4-", "s5-"}
+    assert opened.verify() == []
+
+
+def test_no_room_for_arrow_files_anywhere(
+    store: Path, small_disk: Path, tiny_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    opened = open_store(store)
+    np.testing.assert_array_equal(opened.frames("s0"), tiny_store.frames("s0"))
+    with pytest.warns(RuntimeWarning, match="each process holds its own frames"):
+        np.testing.assert_array_equal(opened.frames("s1"), tiny_store.frames("s1"))
+    assert sorted(path.name[:3] for path in small_disk.rglob("*") if path.is_file()) == ["s0-"]
+
+
+def test_arrow_files_of_other_rows_are_not_used(
+    store: Path, tmp_path: Path, tiny_corpus: Path, tiny_noise: Path
+) -> None:
+    """Not even by chance: a store of another seed is put in the place of one that has been read."""
+    before = np.array(open_store(store).frames("s0"))
+    other = build(tmp_path / "other", tiny_corpus, tiny_noise, seed=9)
+    for path in (*other.path.glob("*.parquet"), other.path / "store.json"):
+        shutil.copy(path, store)
+    opened = open_store(store)
+    np.testing.assert_array_equal(opened.frames("s0"), other.frames("s0"))
+    assert not np.array_equal(before, opened.frames("s0"))
+    (fault,) = opened.verify()
+    assert fault.startswith("arrow/s0-")
+    assert "foreign" in fault
 
 
 def test_several_processes_make_arrow_files_at_once(store: Path, tiny_store: Store) -> None:

@@ -12,11 +12,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from sersearch.agenda import FAILED, Agenda, Outcome
-from sersearch.architecture import Configuration, shapes
+from sersearch.architecture import System, shapes
 from sersearch.errors import InputError
 from sersearch.search.dimensions import parameters
 from sersearch.search.suggest import Suggester
-from sersearch.study import Study, Trial, build, parse_study
+from sersearch.study import Material, Study, Trial, build, parse_study
 from sersearch.suggestions import Suggestions
 
 SAMPLERS = ("random", "tpe", "gp", "cma-es", "qmc", "nsga-ii")
@@ -63,11 +63,11 @@ class Driver:
     def __init__(self, study: Study, outcomes: Mapping[str, Outcome]) -> None:
         self.study = study
         self.suggesters = {s.name: Suggester(s, study, self.record) for s in study.spaces if study.samples(s)}
-        self.recorded: list[Configuration] = []
-        self.agenda = Agenda(study, "d", outcomes)
+        self.recorded: list[System] = []
+        self.agenda = Agenda(study, Material("d"), outcomes)
         self.agenda.draw_from(self.suggesters)
 
-    def record(self, number: int, configuration: Configuration) -> None:
+    def record(self, number: int, configuration: System) -> None:
         self.recorded.append(configuration)
 
     def take(self) -> Trial | None:
@@ -300,7 +300,7 @@ def test_what_a_study_gets_wrong(tables: dict[str, Any], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def written(file: Path, study: Study, drawn: Sequence[Configuration]) -> Suggestions:
+def written(file: Path, study: Study, drawn: Sequence[System]) -> Suggestions:
     record = Suggestions(file, study)
     for number, configuration in enumerate(drawn):
         record.add("e", number, configuration)
@@ -308,21 +308,21 @@ def written(file: Path, study: Study, drawn: Sequence[Configuration]) -> Suggest
 
 
 @pytest.fixture
-def drawn() -> list[Configuration]:
+def drawn() -> list[System]:
     return uninterrupted(make_study(ENDLESS)).recorded
 
 
-def test_a_reader_knows_the_trials_from_the_record_alone(tmp_path: Path, drawn: list[Configuration]) -> None:
+def test_a_reader_knows_the_trials_from_the_record_alone(tmp_path: Path, drawn: list[System]) -> None:
     study = make_study(ENDLESS)
     written(tmp_path / "s.jsonl", study, drawn)
     record = Suggestions(tmp_path / "s.jsonl", study).drawn
     driver = uninterrupted(study)
     outcomes = {key: tabulated(trial, study) for key, trial in driver.agenda.trials.items()}
-    assert Agenda(study, "d", outcomes, record).complete
-    assert Agenda(study, "d", outcomes, record).spaces == driver.agenda.spaces
-    missing = Agenda(study, "d", outcomes, {"e": record["e"][:13]})
+    assert Agenda(study, Material("d"), outcomes, record).complete
+    assert Agenda(study, Material("d"), outcomes, record).spaces == driver.agenda.spaces
+    missing = Agenda(study, Material("d"), outcomes, {"e": record["e"][:13]})
     assert (missing.complete, missing.left, missing.upper_bound()) == (False, [], 14)
-    fewer = Agenda(make_study(ENDLESS, trials=5), "d", outcomes, record)
+    fewer = Agenda(make_study(ENDLESS, trials=5), Material("d"), outcomes, record)
     assert (fewer.complete, len(fewer.trials)) == (True, 5)
 
 
@@ -342,7 +342,7 @@ def test_a_torn_record_goes_on(tmp_path_factory: pytest.TempPathFactory, data: s
     assert file.read_bytes() == content
 
 
-def test_what_is_drawn_now_counts(tmp_path: Path, drawn: list[Configuration]) -> None:
+def test_what_is_drawn_now_counts(tmp_path: Path, drawn: list[System]) -> None:
     study, file = make_study(ENDLESS), tmp_path / "s.jsonl"
     written(file, study, drawn[:5])
     record = written(file, study, [*drawn[:2], drawn[7]])
@@ -353,7 +353,7 @@ def test_what_is_drawn_now_counts(tmp_path: Path, drawn: list[Configuration]) ->
     assert Suggestions(file, make_study(ENDLESS, trials=99)).drawn == record.drawn
 
 
-def test_a_damaged_record_is_named(tmp_path: Path, drawn: list[Configuration]) -> None:
+def test_a_damaged_record_is_named(tmp_path: Path, drawn: list[System]) -> None:
     study, file = make_study(ENDLESS), tmp_path / "s.jsonl"
     written(file, study, drawn[:3])
     lines = file.read_text().splitlines()

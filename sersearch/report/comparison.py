@@ -11,7 +11,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from sersearch.architecture import Features, Model
+from sersearch.architecture import Model
 from sersearch.paper import BY_NOISE_LOSS
 from sersearch.report.evidence import Predictions
 from sersearch.statistics import (
@@ -130,7 +130,7 @@ class Robustness:
         trend: test of the claimed order; None for fewer than two of its types.
     """
 
-    features: Features
+    features: str
     losses: tuple[Loss, ...]
     pairs: tuple[Pair, ...]
     trend: Trend | None
@@ -152,7 +152,7 @@ class Robustness:
 
 
 def robustness(
-    features: Features, models: Sequence[tuple[str, Model, Predictions]], generator: np.random.Generator
+    features: str, models: Sequence[tuple[str, Model, Predictions]], generator: np.random.Generator
 ) -> Robustness:
     """Hold what noise costs each model against the paper's claim.
 

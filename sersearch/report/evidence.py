@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sersearch.augment import snr_bands
 from sersearch.statistics import (
     Counts,
     Interval,
@@ -26,8 +27,6 @@ from sersearch.statistics import (
     speaker_confusions,
     speaker_interval,
 )
-
-SNR_BAND_DB = 5
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ class Predictions:
     snr_db_N: NDArray[np.float64]
 
     @classmethod
-    def read(cls, files: Sequence[Path], emotions: tuple[str, ...]) -> Self:
-        """Read the prediction files of a winner, one a seed."""
+    def read(cls, files: Sequence[Path], emotions: tuple[str, ...], seeds: int | None = None) -> Self:
+        """Read the prediction files of a winner: one a seed, unless given how many there are, as of files a speaker."""
         table = pa.concat_tables([pq.read_table(file) for file in files])
         index = {name: number for number, name in enumerate(emotions)}
 
@@ -105,7 +104,7 @@ class Predictions:
 
         return cls(
             emotions=emotions,
-            seeds=len(files),
+            seeds=seeds or len(files),
             emotion_N=classes("emotion"),
             predicted_N=classes("predicted"),
             speaker_N=np.array(table["speaker"].to_pylist(), np.str_),
@@ -152,11 +151,7 @@ class Predictions:
 
     def _snr_bands(self) -> tuple[Slice, ...]:
         clean = (self._slice("clean", self.clean_N),) if self.clean_N.any() else ()
-        low_N = np.floor(self.snr_db_N / SNR_BAND_DB) * SNR_BAND_DB
-        return clean + tuple(
-            self._slice(f"{low:.0f} to {low + SNR_BAND_DB:.0f} dB", low_N == low)
-            for low in np.unique(low_N[~np.isnan(low_N)]).tolist()
-        )
+        return clean + tuple(self._slice(name, found_N) for name, found_N in snr_bands(self.snr_db_N).items())
 
     def _noise_kinds(self) -> tuple[Slice, ...]:
         kind_N = np.array([noise_kind(noise) if noise else "" for noise in self.noise_N.tolist()], np.str_)

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from sersearch.architecture import Configuration
-from sersearch.leaderboard import Group, Leaderboard, Row
+from sersearch.architecture import Configuration, fields
+from sersearch.leaderboard import Baseline, Group, Leaderboard, Row
 from sersearch.paper import SWEEP
+from sersearch.probe.findings import Findings, read_findings
 from sersearch.report.comparison import Pair, Ranking, Robustness, rank, robustness
 from sersearch.report.evidence import Evidence, Predictions
 from sersearch.run import Run
@@ -68,6 +69,21 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """A cell of Table 3 with its evidence.
+
+    Attributes:
+        baseline: the SVM.
+        test: what its test shows; None while the search is not complete.
+        tie: a letter shared with the sets of its protocol that it can't be told from, empty while not complete.
+    """
+
+    baseline: Baseline
+    test: Evidence | None
+    tie: str
+
+
+@dataclass(frozen=True)
 class Facts:
     """A run as its report shows it.
 
@@ -78,6 +94,7 @@ class Facts:
         rankings: by condition; none while the search is not complete.
         robustness: one entry for each kind of features; likewise.
         sweeps: the spaces that vary h1 alone.
+        baselines: the SVMs by set of functionals and protocol.
     """
 
     run: Run
@@ -86,6 +103,7 @@ class Facts:
     rankings: dict[Condition, Ranking]
     robustness: tuple[Robustness, ...]
     sweeps: tuple[Sweep, ...]
+    baselines: tuple[Heard, ...]
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
@@ -112,6 +130,11 @@ class Facts:
     def _numbers(self) -> dict[int, int]:
         return {id(entry): number for number, entry in enumerate(self.entries)}
 
+    @cached_property
+    def probed(self) -> tuple[Findings, ...]:
+        """What `sersearch probe` found of these winners, by condition; nothing while the run is not complete."""
+        return read_findings(self.run, self.board.rows) if self.board.complete else ()
+
     def standing(self, entry: Entry) -> tuple[int, str, Pair | None] | None:
         """Place from 1, letter shared with those it can't be told from, and the test against the next row."""
         ranking = self.rankings.get(entry.row.condition)
@@ -129,9 +152,9 @@ class Facts:
         return {
             "space": row.group.space,
             "model": row.group.model,
-            "features": row.group.features,
+            "features": row.features,
             "condition": row.condition,
-            **{name: getattr(row.configuration, name) for name in ("h1", "w1", "h2", "w2")},
+            **{name: getattr(row.configuration, name, None) for name in ("h1", "w1", "h2", "w2")},
             "parameters": row.parameters,
             "seeds": len(row.results),
             "candidates": len(row.group.candidates),
@@ -163,6 +186,7 @@ class Facts:
             "rows": [self.values(entry) | self._details(entry) for entry in self.entries],
             "comparisons": {condition: asdict(ranking) for condition, ranking in self.rankings.items()},
             "robustness": [asdict(each) | {"verdict": each.verdict} for each in self.robustness],
+            "baselines": [_baseline_record(heard) for heard in self.baselines],
             "sweeps": [
                 {"space": sweep.group.space, "h1": sweep.h1, "is_papers": sweep.is_papers}
                 | {condition: asdict(curve) for condition, curve in sweep.curves.items()}
@@ -215,7 +239,42 @@ def gather(run: Run, board: Leaderboard, generator: np.random.Generator) -> Fact
         rankings,
         tuple(_robustness(board.rows, predictions, generator)),
         tuple(_sweeps(board.groups, entries)),
+        tuple(_baselines(board.baselines, run.store.emotions, generator)),
     )
+
+
+def _baselines(
+    baselines: Sequence[Baseline], emotions: tuple[str, ...], generator: np.random.Generator
+) -> Iterable[Heard]:
+    read = {
+        n: Predictions.read(each.predictions, emotions, seeds=1) for n, each in enumerate(baselines) if each.predictions
+    }
+    ties: dict[int, str] = {}
+    for protocol in dict.fromkeys(each.protocol for each in baselines):
+        alike = {n: read[n].counts() for n in read if baselines[n].protocol == protocol}
+        if alike:
+            ranking = rank(alike, generator)
+            ties.update(zip(ranking.order, ranking.ties, strict=True))
+    for n, each in enumerate(baselines):
+        yield Heard(each, read[n].evidence() if n in read else None, ties.get(n, ""))
+
+
+def _baseline_record(heard: Heard) -> dict[str, Any]:
+    each = heard.baseline
+    return {
+        "space": each.space,
+        "features": each.features,
+        "protocol": each.protocol,
+        "candidates": each.candidates,
+        "validation_ua": _rounded(each.validation_ua),
+        "paper_ua": each.paper_ua,
+        "tie": heard.tie or None,
+        "winners": [
+            {"key": w.trial.key, "held_out": w.trial.held_out or None, **w.trial.configuration.canonical()}
+            for w in each.winners
+        ],
+        "test": asdict(heard.test) if heard.test else None,
+    }
 
 
 def _robustness(
@@ -243,29 +302,31 @@ def _sweeps(groups: Iterable[Group], entries: Sequence[Entry]) -> Iterable[Sweep
     for group in groups:
         if len(group.candidates) < SHORTEST_SWEEP or varying(group) != ["h1"]:
             continue
-        ordered = sorted(group.candidates, key=lambda c: c.h1 or 0)
+        ordered = sorted((c for c in group.candidates if isinstance(c, Configuration)), key=lambda c: c.h1 or 0)
         h1 = tuple(c.h1 for c in ordered if c.h1 is not None)
         curves: dict[Condition, Curve] = {}
         for entry in entries:
             if entry.row.group is group:
                 ua = [group.ua(c, entry.row.condition) for c in ordered]
                 filtered = median_filter(ua, MEDIAN_WINDOW).tolist()
-                assert entry.row.configuration.h1
+                peak = entry.row.configuration
+                assert isinstance(peak, Configuration)
+                assert peak.h1
                 test_ua = entry.test.overall.ua if entry.test else None
-                curves[entry.row.condition] = Curve(tuple(ua), tuple(filtered), entry.row.configuration.h1, test_ua)
+                curves[entry.row.condition] = Curve(tuple(ua), tuple(filtered), peak.h1, test_ua)
         papers = h1 == tuple(SWEEP) and (group.model, group.features, ordered[0].h2) == ("S-CLDNN", "log-mels", 3)
         yield Sweep(group, h1, curves, papers)
 
 
 def varying(group: Group) -> list[str]:
     """Names of the parameters in which a group's configurations differ."""
-    return [name for name in Configuration.model_fields if len({getattr(c, name) for c in group.candidates}) > 1]
+    return [name for name in fields(group.model) if len({getattr(c, name) for c in group.candidates}) > 1]
 
 
 def _openings(run: Run) -> dict[tuple[str, str], str]:
     file = run.path / "test" / "openings.jsonl"
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    openings = [json.loads(line) for line in lines]
+    openings = [opening for line in lines if (opening := json.loads(line)).get("by") != "probe"]
     return {(opening["key"], opening["condition"]): opening["opened"] for opening in openings}
 
 

@@ -11,12 +11,15 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from sersearch.paper import PEAK_H1
+from sersearch.probe.findings import Attribute, Findings, Probed, Winner
 from sersearch.report.comparison import Robustness
 from sersearch.report.facts import Entry, Facts, Sweep
 from sersearch.report.landscape import Landscape, Size, landscape
-from sersearch.report.sheets import name
+from sersearch.report.modules import HEADINGS, classes, pictured, spread, title
+from sersearch.report.sheets import name, percent
 from sersearch.statistics import Interval
 from sersearch.study import Condition
 
@@ -52,8 +55,8 @@ def figures(facts: Facts) -> Iterator[tuple[str, bytes]]:
     Yields:
         A file's name, with its ending, and its content.
     """
-    for title, size, draw in _drawings(facts):
-        file = re.sub(r"[^\w.-]+", "-", title)
+    for drawn, size, draw in _drawings(facts):
+        file = re.sub(r"[^\w.-]+", "-", drawn)
         with rc_context(_STYLE):
             figure = Figure(figsize=size, layout="constrained")
             draw(figure)
@@ -87,6 +90,14 @@ def _drawings(facts: Facts) -> Iterator[tuple[str, tuple[float, float], Draw]]:
         found = [made for condition in facts.conditions if (made := landscape(group, condition))]
         if found:
             yield f"landscape-{group.space}-{group.model}-{group.features}", _map_size(found), _bound(_draw_maps, found)
+    for findings in facts.probed:
+        for winner in findings.winners:
+            file = f"modules-{findings.condition}-{winner.space}-{winner.model}-{winner.features}"
+            size = (2.6 * len(pictured(winner)) + 0.4, 2.4 * len(findings.labels) + 0.4)
+            yield file, size, _bound(_draw_modules, findings, winner)
+        if findings.winners[0].modules[0].noise:
+            size = (2.6 * min(3, len(findings.winners)) + 0.4, 2.4 * -(-len(findings.winners) // 3) + 0.4)
+            yield f"modules-noise-{findings.condition}", size, _bound(_draw_module_noise, findings)
     for sweep in facts.sweeps:
         yield f"sweep-{sweep.group.space}", (6.5, 2.6 * len(sweep.curves)), _bound(_draw_sweep, sweep)
 
@@ -218,6 +229,58 @@ def _draw_sweep(figure: Figure, sweep: Sweep) -> None:
         axes.set_ylabel(f"UA (%), {condition}")
         axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncol=4, columnspacing=1)
     grid[-1, 0].set_xlabel("h1")
+
+
+def _draw_modules(figure: Figure, findings: Findings, winner: Winner) -> None:
+    """Figures 3 to 9: emotion, speaker and gender over CNN, BLSTM and MLP, each panel's title its rho."""
+    modules = pictured(winner)
+    grid = figure.subplots(len(findings.labels), len(modules), squeeze=False)
+    for line, attribute in zip(grid, findings.labels, strict=True):
+        for axes, module in zip(line, modules, strict=True):
+            _draw_panel(axes, findings, module, attribute)
+        line[0].set_ylabel(attribute)
+    for axes, module in zip(grid[-1], modules, strict=True):
+        axes.set_xlabel(HEADINGS[module.name])
+    figure.suptitle(f"{title(winner)}, {findings.condition} condition", fontsize=9)
+
+
+def _draw_panel(axes: Axes, findings: Findings, module: Probed, attribute: Attribute) -> None:
+    labels, class_U = classes(findings, attribute)
+    points_U2 = spread(module, attribute)
+    for number in range(len(labels)):
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
+        x, y = points_U2[class_U == number].T
+        axes.scatter(x, y, s=5, color=colour, marker=marker, alpha=0.6, linewidths=0)
+    for number, label in enumerate(labels):
+        x, y = points_U2[class_U == number].mean(0)
+        halo = [withStroke(linewidth=2, foreground="white")]
+        axes.text(x, y, label, ha="center", va="center", fontsize=7, weight="bold", path_effects=halo)
+    axes.set_title(f"ρ = {percent(module.parted[attribute].rho)}")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _draw_module_noise(figure: Figure, findings: Findings) -> None:
+    """What is left of each module's UA as noise grows, a winner a panel."""
+    grid = figure.subplots(-(-len(findings.winners) // 3), min(3, len(findings.winners)), squeeze=False, sharey=True)
+    for axes in grid.flat[len(findings.winners) :]:
+        axes.set_axis_off()
+    for axes, winner in zip(grid.flat, findings.winners, strict=False):
+        for module in winner.modules:
+            number = list(HEADINGS).index(module.name)
+            bands = [each for each in module.noise if each.band != "all"]
+            ua = [*(each.noisy_ua for each in bands), module.known["emotion"].ua]
+            look = {"color": COLOURS[number], "marker": MARKERS[number], "label": HEADINGS[module.name]}
+            axes.plot(ua, linewidth=1, markersize=4, **look)
+        axes.axhline(winner.modules[0].known["emotion"].chance, color="#000000", linewidth=0.5, linestyle=":")
+        ticks = [*(each.band.removesuffix(" dB") for each in bands), "clean"]
+        axes.set_xticks(range(len(ticks)), ticks, rotation=60, ha="right", fontsize=6)
+        axes.set_title(title(winner))
+    figure.supylabel("test UA (%)", fontsize=9)
+    figure.supxlabel("SNR (dB); ⋯ chance", fontsize=9)
+    lines = {line.get_label(): line for axes in grid.flat for line in axes.lines}
+    shown = [lines[heading] for heading in HEADINGS.values() if heading in lines]
+    figure.legend(handles=shown, loc="outside upper center", ncols=len(HEADINGS), fontsize=7)
 
 
 def _write(axes: Axes, row: int, column: int, words: str, ink: str, weight: str = "normal") -> None:

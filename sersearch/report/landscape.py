@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from sersearch.architecture import Configuration
+from sersearch.architecture import System
 from sersearch.leaderboard import Group
 from sersearch.study import Condition
 
@@ -43,6 +43,8 @@ class Landscape:
 
 def landscape(group: Group, condition: Condition) -> Landscape | None:
     """Lay a group out; None where its kernels don't vary."""
+    if condition not in group.conditions:
+        return None
     rows, columns = _axes(group)
     if not rows and not columns:
         return None
@@ -59,7 +61,7 @@ def landscape(group: Group, condition: Condition) -> Landscape | None:
 
 
 def _axes(group: Group) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    names = [n for n in ("h1", "h2", "w1", "w2") if len({getattr(c, n) for c in group.candidates}) > 1]
+    names = [n for n in ("h1", "h2", "w1", "w2") if len({getattr(c, n, None) for c in group.candidates}) > 1]
     heights = tuple(name for name in names if name.startswith("h"))
     widths = tuple(name for name in names if name.startswith("w"))
     if heights and widths:
@@ -69,5 +71,5 @@ def _axes(group: Group) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(name for name in names if name.endswith("1")), tuple(name for name in names if name.endswith("2"))
 
 
-def _sizes(configuration: Configuration, names: tuple[str, ...]) -> Size:
+def _sizes(configuration: System, names: tuple[str, ...]) -> Size:
     return tuple(getattr(configuration, name) for name in names)

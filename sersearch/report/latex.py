@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sersearch.report.facts import Facts
+from sersearch.report.modules import module_sheets
 from sersearch.report.sheets import Sheet, evidence, leaderboards
 
 _ESCAPES = {
@@ -22,6 +23,9 @@ _ESCAPES = {
     ">": r"\textgreater{}",
     "–": "--",
     "×": r"$\times$",
+    "±": r"$\pm$",
+    "°": r"$^\circ$",
+    "ρ": r"$\rho$",
 }
 
 _DOCUMENT = r"""\documentclass[10pt]{article}
@@ -45,7 +49,7 @@ _FITS = 6
 
 def document(facts: Facts) -> str:
     """All tables; an unfinished run says so at the head of every page."""
-    tables = "\n\n".join(table(sheet) for sheet in [*leaderboards(facts), *evidence(facts)])
+    tables = "\n\n".join(table(sheet) for sheet in [*leaderboards(facts), *evidence(facts), *module_sheets(facts)])
     state = f"\\textbf{{{escape(facts.unfinished)}}}" if facts.unfinished else ""
     text = _DOCUMENT.replace("TITLE", escape(facts.run.study.name)).replace("STATE", state)
     return text.replace("TABLES", tables or escape("No trial is done."))

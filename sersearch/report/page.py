@@ -16,6 +16,7 @@ from sersearch.ledger import Epoch, Result
 from sersearch.report import sheets
 from sersearch.report.facts import Entry, Facts, varying
 from sersearch.report.landscape import Landscape, landscape
+from sersearch.report.modules import module_data, module_sheets
 
 # Beyond so many cells a map shows colours alone; its figures show where the pointer is.
 LEGIBLE_CELLS = 400
@@ -45,7 +46,7 @@ def page(facts: Facts) -> str:
         facts=facts,
         entries=entries,
         leaderboards=sheets.leaderboards(facts),
-        evidence=sheets.evidence(facts),
+        evidence=sheets.evidence(facts) + module_sheets(facts),
         maps=_maps(facts),
         chance=100 / len(facts.run.store.emotions),
         command=_command,
@@ -106,6 +107,7 @@ def _data(facts: Facts, entries: Iterable[Entry]) -> dict[str, Any]:
     return {
         "conditions": list(facts.conditions),
         "groups": [_group(facts, group) for group in facts.board.groups],
+        "modules": module_data(facts),
         "rows": [[_curves(result.epochs) for result in entry.row.results] for entry in entries],
         "sweeps": [
             {
@@ -132,13 +134,16 @@ def _group(facts: Facts, group: Group) -> dict[str, Any]:
     trials = [
         [
             [getattr(configuration, name) for name in names],
-            [round(result.ua(condition), 2) for condition in facts.conditions],
+            [
+                round(result.ua(condition), 2) if condition in result.conditions else None
+                for condition in facts.conditions
+            ],
             _short(epoch.validation_loss for epoch in result.epochs),
             result.parameters,
             int(results[0].trial.key in winners),
         ]
         for configuration, results in group.candidates.items()
-        for result in results
+        for result in (results[:1] if group.model == "SVM" else results)
     ]
     return {
         "title": f"{group.model} ({group.features}), {group.space}",
@@ -153,5 +158,5 @@ def _curves(epochs: Iterable[Epoch]) -> dict[str, list[float]]:
     return {name: _short(getattr(epoch, name) for epoch in found) for name in names}
 
 
-def _short(values: Iterable[float]) -> list[float]:
-    return [round(value, 3) for value in values]
+def _short(values: Iterable[float | None]) -> list[float]:
+    return [round(value, 3) for value in values if value is not None]

@@ -104,6 +104,7 @@ def status_facts(run: Run) -> dict[str, Any]:
 
 
 def _best(done: list[Result], condition: Condition) -> dict[str, Any] | None:
+    done = [result for result in done if condition in result.conditions]
     if not done:
         return None
     best = max(done, key=lambda result: result.ua(condition))

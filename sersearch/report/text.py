@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sersearch.report.facts import Facts
+from sersearch.report.modules import module_sheets
 from sersearch.report.sheets import Sheet, evidence, leaderboards
 
 
@@ -23,7 +24,7 @@ def summary(facts: Facts) -> str:
 def markdown(facts: Facts) -> str:
     """All tables as Markdown."""
     title = f"# {facts.run.study.name}\n\n"
-    return title + _markdown(facts, [*leaderboards(facts), *evidence(facts)])
+    return title + _markdown(facts, [*leaderboards(facts), *evidence(facts), *module_sheets(facts)])
 
 
 def comma_separated(facts: Facts) -> str:
@@ -42,9 +43,11 @@ def as_json(facts: Facts) -> str:
 
 
 def parquet(rows: Iterable[dict[str, Any]]) -> bytes:
-    """Flat lines as Parquet."""
+    """Flat lines as Parquet; a line that lacks another's column is null there."""
+    found = list(rows)
+    columns = dict.fromkeys(name for row in found for name in row)
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(list(rows)), sink)
+    pq.write_table(pa.table({name: [row.get(name) for row in found] for name in columns}), sink)
     content: bytes = sink.getvalue().to_pybytes()
     return content
 
@@ -53,7 +56,8 @@ def trial_lines(facts: Facts) -> Iterable[dict[str, Any]]:
     """Every trial that has a result, one line each: configuration, figures of its best epoch, environment."""
     for group in facts.board.groups:
         for configuration, results in group.candidates.items():
-            for result in results:
+            several = results[:1] if group.model == "SVM" else results
+            for result in several:
                 yield {
                     "key": result.trial.key,
                     "space": group.space,
@@ -64,8 +68,8 @@ def trial_lines(facts: Facts) -> Iterable[dict[str, Any]]:
                     "trained_epochs": len(result.epochs),
                     "stopped": result.stopped,
                     "validation_loss": result.epochs[result.best].validation_loss,
-                    "validation_ua_noisy": result.ua("noisy"),
-                    "validation_ua_clean": result.ua("clean"),
+                    "validation_ua_noisy": result.epochs[result.best].ua_noisy,
+                    "validation_ua_clean": result.epochs[result.best].ua_clean,
                     "seconds": sum(epoch.seconds for epoch in result.epochs),
                     **result.environment,
                 }

@@ -1,21 +1,29 @@
-"""Two runs side by side: two corpora, two seeds, two versions of the code."""
+"""Several runs together: two side by side, and one leaderboard over any number.
+
+Runs differ in corpus, seed or version of the code. What is tested on other utterances is never ranked together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from sersearch.report.comparison import format_p
+from sersearch.report.comparison import Pair, Ranking, format_p, rank
 from sersearch.report.evidence import Predictions
 from sersearch.report.facts import Entry, Facts
-from sersearch.report.sheets import NONE, Sheet, bounds, estimate, percent
-from sersearch.statistics import Comparison, holm, paired_difference
+from sersearch.report.sheets import NONE, Sheet, above, bounds, estimate, kernels, name, percent, ranking_note
+from sersearch.statistics import Comparison, Counts, holm, paired_difference
+from sersearch.study import CONDITIONS, Condition
 
 Kind = tuple[str, str, str, str]
 """Model, features, space and condition."""
+
+
+OTHER_TESTS = "The runs test on other utterances, or with other numbers of seeds, so their differences can't be paired."
 
 
 @dataclass(frozen=True)
@@ -55,22 +63,14 @@ def compare(a: Facts, b: Facts, generator: np.random.Generator) -> list[Versus]:
 
 def same_test(a: Facts, b: Facts) -> bool:
     """Whether two runs test on the same utterances, as often: the same store, test speakers and number of seeds."""
-    return (
-        a.run.fingerprint == b.run.fingerprint
-        and set(a.run.partition.test) == set(b.run.partition.test)
-        and a.run.study.seeds == b.run.study.seeds
-    )
+    return _test_part(a) == _test_part(b)
 
 
 def side_by_side(a: Facts, b: Facts, rows: list[Versus]) -> Sheet:
     """The comparison as a table."""
-    names = [str(facts.run.path) for facts in (a, b)]
-    notes = [
-        "Differences are tested over speakers, Holm-corrected for all rows."
-        if same_test(a, b)
-        else "The runs test on other utterances, or with other numbers of seeds, so their differences can't be paired."
-    ]
-    notes += [f"{name} is {facts.unfinished}" for name, facts in zip(names, (a, b), strict=True) if facts.unfinished]
+    names = _names((a, b))
+    notes = ["Differences are tested over speakers, Holm-corrected for all rows." if same_test(a, b) else OTHER_TESTS]
+    notes += _unfinished((a, b))
     return Sheet(
         "versus",
         f"{names[0]} against {names[1]}",
@@ -98,6 +98,191 @@ def versus_facts(a: Facts, b: Facts, rows: list[Versus]) -> dict[str, Any]:
             for row in rows
         ],
     }
+
+
+@dataclass(frozen=True)
+class Line:
+    """A winner over several runs: the same trials with the same figures are one line, wherever they won.
+
+    Attributes:
+        wins: the entries, each with its run; those of runs that are complete first.
+    """
+
+    wins: tuple[tuple[Facts, Entry], ...]
+
+    @property
+    def entry(self) -> Entry:
+        """What all of them say of the winner: all but its space and the luck of having been its best."""
+        return self.wins[0][1]
+
+    @property
+    def runs(self) -> list[str]:
+        """Where it won, each run once."""
+        return list(dict.fromkeys(_names([facts for facts, _ in self.wins])))
+
+    @property
+    def spaces(self) -> list[str]:
+        """What it is the best of."""
+        return list(dict.fromkeys(entry.row.group.space for _, entry in self.wins))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Of its trials, one a seed."""
+        return tuple(result.trial.key for result in self.entry.row.results)
+
+    def counts(self) -> Counts:
+        """Test confusions [S, E, E], seeds added up."""
+        facts, entry = self.wins[0]
+        return Predictions.read(entry.row.predictions, facts.run.store.emotions).counts()
+
+
+@dataclass(frozen=True)
+class Board:
+    """One leaderboard over the runs that test on the same utterances.
+
+    Attributes:
+        condition: of all rows.
+        runs: the runs.
+        lines: best test UA first, then those that are not tested, best validation UA first.
+        ranking: of the lines that are tested, which are numbered as they stand; None where there are none.
+    """
+
+    condition: Condition
+    runs: tuple[Facts, ...]
+    lines: tuple[Line, ...]
+    ranking: Ranking | None
+
+    def standing(self, number: int) -> tuple[int, str, Pair | None] | None:
+        """Place from 1, letter shared with those it can't be told from, and the test against the next line."""
+        if self.ranking is None or number >= len(self.ranking.order):
+            return None
+        neighbours = self.ranking.neighbours
+        return number + 1, self.ranking.ties[number], neighbours[number] if number < len(neighbours) else None
+
+
+def merge(runs: Sequence[Facts], generator: np.random.Generator) -> list[Board]:
+    """One leaderboard a condition for all runs that test on the same utterances; Holm corrects for all its rows.
+
+    Args:
+        runs: one or more.
+        generator: of the tests' random flips, drawn from beyond 20 speakers.
+    """
+    groups: dict[Hashable, list[Facts]] = defaultdict(list)
+    for facts in runs:
+        groups[_test_part(facts)].append(facts)
+    return [
+        _board(condition, group, generator)
+        for condition in CONDITIONS
+        for group in groups.values()
+        if any(condition in facts.conditions for facts in group)
+    ]
+
+
+def _board(condition: Condition, runs: Sequence[Facts], generator: np.random.Generator) -> Board:
+    wins: dict[Hashable, list[tuple[Facts, Entry]]] = defaultdict(list)
+    for facts in sorted(runs, key=lambda facts: not facts.board.complete):
+        for entry in facts.ranked(condition):
+            wins[_trained(entry)].append((facts, entry))
+    lines = sorted((Line(tuple(of)) for of in wins.values()), key=lambda line: _best_first(line.entry))
+    counts = {number: line.counts() for number, line in enumerate(lines) if line.entry.test}
+    return Board(condition, tuple(runs), tuple(lines), rank(counts, generator) if counts else None)
+
+
+def merged(boards: Sequence[Board]) -> list[Sheet]:
+    """The leaderboards as tables."""
+    return [_merged(board, sum(other.condition == board.condition for other in boards) > 1) for board in boards]
+
+
+def _merged(board: Board, others: bool) -> Sheet:
+    keys = [line.keys for line in board.lines]
+    twice = sorted({first for first, *_ in keys if sum(first == other for other, *_ in keys) > 1})
+    notes = [ranking_note(board.ranking)] if board.ranking else []
+    if others:
+        notes.append(f"{OTHER_TESTS} There is a table for each test: places and letters hold within one.")
+    if twice:
+        notes.append(f"Trained more than once, with other figures (code, versions or processor): {', '.join(twice)}.")
+    return Sheet(
+        f"merged-{board.condition}",
+        f"Leaderboard, {board.condition} condition: {', '.join(_names(board.runs))}",
+        ("", "run", "model", "space", "test UA (%)", "against the next", "validation UA (%)", "kernels", "key"),
+        tuple(_line(board, number) for number in range(len(board.lines))),
+        (*notes, *_unfinished(board.runs)),
+    )
+
+
+def merged_facts(boards: Sequence[Board]) -> list[dict[str, Any]]:
+    """The leaderboards as plain JSON; comparisons name rows by their number from 0."""
+    return [
+        {
+            "condition": board.condition,
+            "runs": _names(board.runs),
+            "unfinished": _unfinished(board.runs),
+            "rows": [_values(board, number) for number in range(len(board.lines))],
+            "comparisons": asdict(board.ranking) if board.ranking else None,
+        }
+        for board in boards
+    ]
+
+
+def _line(board: Board, number: int) -> tuple[str, ...]:
+    line, standing = board.lines[number], board.standing(number)
+    entry = line.entry
+    place, tie, following = standing or ("", "", None)
+    return (
+        f"{place} {tie}".strip(),
+        ", ".join(line.runs),
+        name(entry),
+        ", ".join(line.spaces),
+        estimate(entry.test.overall) if entry.test else NONE,
+        above(following),
+        percent(entry.row.validation_ua),
+        kernels(entry.row.configuration.kernels) or NONE,
+        entry.row.key,
+    )
+
+
+def _values(board: Board, number: int) -> dict[str, Any]:
+    line = board.lines[number]
+    place, tie, following = board.standing(number) or (None, None, None)
+    facts, entry = line.wins[0]
+    common = facts.values(entry)
+    for of_one_win in ("space", "candidates", "validation_corrected_ua"):
+        del common[of_one_win]
+    return {
+        "runs": line.runs,
+        "spaces": line.spaces,
+        **common,
+        "place": place,
+        "tie": tie,
+        "next_difference": round(following.comparison.difference, 4) if following else None,
+        "next_p": round(following.adjusted_p, 4) if following else None,
+        "keys": line.keys,
+    }
+
+
+def _trained(entry: Entry) -> Hashable:
+    """A winner's trials and the figures of their epochs: another version of the code may give a key others."""
+    return tuple(
+        (result.trial.key, *((epoch.train_loss, epoch.validation_loss, epoch.ua_clean) for epoch in result.epochs))
+        for result in entry.row.results
+    )
+
+
+def _best_first(entry: Entry) -> tuple[bool, float, str]:
+    ua = entry.test.overall.ua if entry.test else entry.row.validation_ua
+    return entry.test is None, -ua, entry.row.key
+
+
+def _test_part(facts: Facts) -> Hashable:
+    return facts.run.fingerprint, frozenset(facts.run.partition.test), facts.run.study.seeds
+
+
+def _names(runs: Sequence[Facts]) -> list[str]:
+    return [str(facts.run.path) for facts in runs]
+
+
+def _unfinished(runs: Sequence[Facts]) -> list[str]:
+    return [f"{facts.run.path} is {facts.unfinished}" for facts in runs if facts.unfinished]
 
 
 def _by_kind(facts: Facts) -> Mapping[Kind, Entry]:

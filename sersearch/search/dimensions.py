@@ -1,4 +1,4 @@
-"""A space's ranges as Optuna's distributions; only those that a model and its features have are dimensions."""
+"""A space's ranges as Optuna's distributions; what a model, its features or its kernel don't have is no dimension."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sersearch.architecture import Configuration
-from sersearch.space import WHOLE, Range, Space, Value
+from sersearch.architecture import System
+from sersearch.space import SWITCHES, WHOLE, Range, Space, Value
 
 
 def draw(trial: optuna.Trial, space: Space, settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Have a trial choose model and features, and then a value of each range that is a dimension for them.
+    """Have a trial choose model, features and kernel, and then a value of each range that is a dimension for them.
 
     Args:
         trial: asked for, not told.
@@ -24,16 +24,16 @@ def draw(trial: optuna.Trial, space: Space, settings: Mapping[str, Value]) -> di
     Returns:
         The values of one leaf of the space, settings included.
     """
-    chosen = {name: _draw(trial, name, space.ranges[name]) for name in ("model", "features") if name in space.ranges}
+    chosen = {name: _draw(trial, name, space.ranges[name]) for name in SWITCHES if name in space.ranges}
     fixed, free = next(each for each in space.conditions(settings) if chosen.items() <= each[0].items())
     return {**fixed, **{name: _draw(trial, name, found) for name, found in free.items()}}
 
 
-def parameters(configuration: Configuration, space: Space) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+def parameters(configuration: System, space: Space) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
     """A configuration of a space as Optuna's parameters, and their distributions."""
-    chosen = {"model": configuration.model, "features": configuration.features}
+    chosen = {name: getattr(configuration, name) for name in SWITCHES if name in space.ranges}
     _, free = next(each for each in space.conditions({}) if chosen.items() <= each[0].items())
-    given = {name: found for name, found in space.ranges.items() if name in chosen} | free
+    given = {name: space.ranges[name] for name in chosen} | free
     dimensions = {name: found for name, found in given.items() if len(found.choices) != 1}
     distributions = {name: distribution(name, found) for name, found in dimensions.items()}
     values = {name: label(_written(name, found, configuration)) for name, found in dimensions.items()}
@@ -72,7 +72,7 @@ def _draw(trial: optuna.Trial, name: str, found: Range) -> Value:
     raise AssertionError(name)
 
 
-def _written(name: str, found: Range, configuration: Configuration) -> Value:
+def _written(name: str, found: Range, configuration: System) -> Value:
     """A configuration's value as the space writes it, for "M" stands for the number of rows."""
     value: Value = getattr(configuration, name)
     if value not in found.choices and "M" in found.choices:

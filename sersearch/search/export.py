@@ -15,7 +15,7 @@ from sersearch.run import Run
 from sersearch.search.dimensions import parameters
 from sersearch.search.suggest import new_study, values
 from sersearch.space import Space
-from sersearch.study import CONDITIONS, Trial
+from sersearch.study import Trial
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
 
@@ -72,15 +72,13 @@ def _trials(run: Run, space: Space, study: optuna.Study) -> Iterator[FrozenTrial
 
 def _finished(run: Run, space: Space, study: optuna.Study, result: Result) -> FrozenTrial:
     outcome, objective = run.outcome(result), run.study.search.objective
-    (other,) = (condition for condition in CONDITIONS if condition != objective)
-    found = _frozen(
-        result.trial, space, STATES[outcome.state], parameters=result.parameters, **{f"ua_{other}": result.ua(other)}
-    )
+    others = {f"ua_{condition}": result.ua(condition) for condition in result.conditions if condition != objective}
+    found = _frozen(result.trial, space, STATES[outcome.state], parameters=result.parameters, **others)
     found.values = values(study, outcome.ua, outcome.parameters)
     if len(study.directions) == 1:
         # Optuna has intermediate values for one objective only.
-        curve = ((epoch.epoch, getattr(epoch, f"ua_{objective}")) for epoch in result.epochs)
-        found.intermediate_values = dict(curve)
+        curve = {epoch.epoch: getattr(epoch, f"ua_{objective}") for epoch in result.epochs}
+        found.intermediate_values = {epoch: ua for epoch, ua in curve.items() if ua is not None}
     committed = (run.ledger.folder(result.trial.key) / RESULT).stat().st_mtime
     found.datetime_complete = datetime.fromtimestamp(committed)
     found.datetime_start = found.datetime_complete - timedelta(seconds=sum(epoch.seconds for epoch in result.epochs))
@@ -89,7 +87,7 @@ def _finished(run: Run, space: Space, study: optuna.Study, result: Result) -> Fr
 
 def _frozen(trial: Trial, space: Space, state: TrialState, **attributes: object) -> FrozenTrial:
     chosen, distributions = parameters(trial.configuration, space)
-    attributes = {"key": trial.key, "seed": trial.seed, **attributes}
+    attributes = {"key": trial.key, "seed": trial.seed, "held_out": trial.held_out, **attributes}
     value = None if state is TrialState.FAIL else 0.0
     return optuna.trial.create_trial(
         state=state, value=value, params=chosen, distributions=distributions, user_attrs=attributes

@@ -28,6 +28,8 @@ class Pruner:
         )
         self._trials: dict[str, optuna.Trial] = {}
         for result in sorted(results, key=lambda result: result.trial.key):
+            if result.stopped == "fitted":
+                continue
             for epoch in result.epochs:
                 self.lags(result.trial.key, epoch)
             self.ended(result)
@@ -52,7 +54,9 @@ class Pruner:
 
 
 def _ua(epoch: Epoch, condition: Condition) -> float:
-    return epoch.ua_noisy if condition == "noisy" else epoch.ua_clean
+    ua = epoch.ua_noisy if condition == "noisy" else epoch.ua_clean
+    assert ua is not None, "an SVM reports no epochs"
+    return ua
 
 
 def _pruner(search: Search) -> optuna.pruners.BasePruner:

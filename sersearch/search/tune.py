@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -24,6 +24,8 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+# A worker that finds a trial waiting goes on with it; one that finds none is ended, and a fresh one takes 2 s.
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "16")
 
 import ray
 from ray import tune
@@ -36,7 +38,7 @@ from sersearch.run import Run
 from sersearch.search.pruning import Pruner
 from sersearch.search.suggest import sources
 from sersearch.search.watchdog import Watchdog
-from sersearch.search.worker import Worker, commit_pruned
+from sersearch.search.worker import STOPPING, Worker, commit_pruned
 from sersearch.study import Trial
 
 LOST_WORKERS = 3
@@ -56,7 +58,7 @@ class Watcher(Protocol):
         """A trial has a result, or failed with an error."""
 
     def dropped(self, key: str, reason: str) -> None:
-        """A trial stands where its last checkpoint is; it goes on later."""
+        """A trial stands where its last checkpoint is and goes on later; without a reason it had not begun."""
 
     def lost(self, reason: str) -> None:
         """The search can't go on; the process ends after this."""
@@ -88,6 +90,7 @@ def search(run: Run, agenda: Agenda, watcher: Watcher, address: str | None = Non
         logging_level=logging.ERROR,
     )
     _log_to(run.path / "ray.log")
+    (run.path / STOPPING).unlink(missing_ok=True)
     watchdog = Watchdog(lambda name: _end(watcher, f"Ray's {name} on this machine has died")) if not address else None
     try:
         searcher = AgendaSearcher(agenda, run, watcher)
@@ -97,6 +100,8 @@ def search(run: Run, agenda: Agenda, watcher: Watcher, address: str | None = Non
     finally:
         if watchdog:
             watchdog.stop()
+        with suppress(OSError):
+            (run.path / STOPPING).unlink(missing_ok=True)
         ray.shutdown()
 
 
@@ -169,7 +174,8 @@ class AgendaSearcher(Searcher):
         self.run = run
         self.watcher = watcher
         self.stopped = ""
-        self._running: dict[str, Trial] = {}
+        self._handed_out: dict[str, Trial] = {}
+        self._started: set[str] = set()
         self._again: deque[Trial] = deque()
         self._lagging: set[str] = set()
         named = run.ledger.results() if run.study.search.pruner != "none" else {}
@@ -181,8 +187,10 @@ class AgendaSearcher(Searcher):
         return bool(self.stopped)
 
     def stop(self, reason: str) -> None:
-        """Hand out nothing more; running trials end with their epoch."""
+        """Hand out nothing more; running trials end with their epoch, and those that wait don't begin."""
         self.stopped = self.stopped or reason
+        with suppress(OSError):
+            (self.run.path / STOPPING).touch()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial, None while there is none, or the end."""
@@ -191,8 +199,7 @@ class AgendaSearcher(Searcher):
         trial = self._again.popleft() if self._again else self.agenda.take()
         if trial is None:
             return str(Searcher.FINISHED) if self.agenda.complete else None
-        self._running[trial_id] = trial
-        self.watcher.started(trial)
+        self._handed_out[trial_id] = trial
         return {
             "key": trial.key,
             "run": str(self.run.path.resolve()),
@@ -200,9 +207,16 @@ class AgendaSearcher(Searcher):
             "gpus": self._gpus(trial.key),
         }
 
+    def on_trial_start(self, trial_id: str) -> None:
+        """A worker takes a trial on, perhaps once more after another was lost."""
+        if trial_id not in self._started:
+            self._started.add(trial_id)
+            self.watcher.started(self._handed_out[trial_id])
+
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Enter how a trial ended: what the ledger says, not what Ray does."""
-        trial = self._running.pop(trial_id)
+        self.on_trial_start(trial_id)
+        trial = self._handed_out.pop(trial_id)
         if fatal := (result or {}).get("fatal"):
             self.stop(fatal)
         if trial.key in self._lagging:
@@ -213,7 +227,8 @@ class AgendaSearcher(Searcher):
             self.agenda.finish(trial.key, self.run.outcome(committed))
             self.watcher.finished(trial.key, committed, "")
         elif self.stopping:
-            self.watcher.dropped(trial.key, self.stopped)
+            begun = (result or {}).get("epoch")
+            self.watcher.dropped(trial.key, self.stopped if begun else "")
         else:
             self._failed(trial)
 
@@ -258,10 +273,13 @@ class AgendaSearcher(Searcher):
 
 
 class _Relay(tune.Callback):
-    """Tells the watcher of each epoch."""
+    """Tells of each start and each epoch."""
 
     def __init__(self, searcher: AgendaSearcher) -> None:
         self._searcher = searcher
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._searcher.on_trial_start(trial.trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

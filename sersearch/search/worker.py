@@ -10,6 +10,8 @@ from typing import Any
 
 from ray import tune
 
+from sersearch.architecture import SVMConfiguration
+from sersearch.baseline import Vectors, train_svm
 from sersearch.dataset import Dataset
 from sersearch.errors import InputError
 from sersearch.ledger import Attempt, Epoch, Ledger
@@ -19,6 +21,10 @@ from sersearch.trial import Training, run_epochs
 
 # No trial can be trained before someone mends this, so the search ends where it stands.
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE}
+
+
+STOPPING = "stopping"
+"""In a run's folder while its search ends: a trial that was handed out does not begin."""
 
 
 class Worker(tune.Trainable):
@@ -48,7 +54,7 @@ class Worker(tune.Trainable):
         try:
             if self._attempt is None:
                 ledger = Ledger(self._run)
-                if ledger.result(self._trial.key):
+                if ledger.result(self._trial.key) or (self._run / STOPPING).exists():
                     return self._report(done=True)
                 self._attempt = ledger.begin(self._trial)
             return self._advance(self._attempt)
@@ -56,6 +62,9 @@ class Worker(tune.Trainable):
             return self._failed(error)
 
     def _advance(self, attempt: Attempt) -> dict[str, Any]:
+        if isinstance(self._trial.configuration, SVMConfiguration):
+            self._fit(attempt, self._trial.configuration)
+            return self._report(done=True)
         if self._training is None:
             run, data = _open(self._run)
             self._training = Training(self._trial, data, "cuda" if run.study.resources.gpus else "cpu")
@@ -65,6 +74,17 @@ class Worker(tune.Trainable):
             # The generator commits the result behind its last epoch.
             next(self._epochs, None)
         return self._report(done=self._training.finished, epoch=vars(epoch) if epoch else None)
+
+    def _fit(self, attempt: Attempt, configuration: SVMConfiguration) -> None:
+        """Train an SVM, which is done in one step."""
+        partition = open_run(self._run).partition
+        speakers = (*partition.train, *partition.validation)
+        if configuration.protocol == "loso":
+            seen = _vectors(self._run, configuration.features, (*speakers, *partition.test))
+            vectors = seen.of({*speakers, *partition.test} - {self._trial.held_out})
+        else:
+            vectors = _vectors(self._run, configuration.features, speakers)
+        train_svm(attempt, vectors, partition.train, partition.validation)
 
     def _failed(self, error: Exception) -> dict[str, Any]:
         """Record what a trial can be blamed for; report what it can't."""
@@ -98,3 +118,9 @@ def _open(path: Path) -> tuple[Run, Dataset]:
     """The run and its frames, kept from trial to trial in the same worker."""
     run = open_run(path)
     return run, run.dataset()
+
+
+@lru_cache(maxsize=2)
+def _vectors(path: Path, features: str, speakers: tuple[str, ...]) -> Vectors:
+    """Functionals of some speakers, likewise kept."""
+    return open_run(path).vectors(features, speakers)

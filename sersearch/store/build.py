@@ -5,17 +5,11 @@ The bits depend on the recipe alone, neither on the number of workers nor on the
 
 import fcntl
 import math
-import multiprocessing
-import os
 import platform
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import groupby
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +19,6 @@ from sersearch.corpora import (
     NoiseLibrary,
     Refusal,
     Survey,
-    Utterance,
     examine,
     read_noises,
     sha256_of,
@@ -33,9 +26,10 @@ from sersearch.corpora import (
 from sersearch.durable import sync
 from sersearch.errors import InputError
 from sersearch.features import BANDS
-from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo, digest
+from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, digest
 from sersearch.store.reader import Store, open_store
 from sersearch.store.rows import SpeakerWriter
+from sersearch.workers import in_parallel
 
 Progress = Callable[[int, int, str], None]
 
@@ -86,7 +80,7 @@ def build_store(
     recipe = Recipe(
         corpus=corpus.name,
         emotions=survey.corpus.emotions,
-        content=_content(survey),
+        content=content_of(survey),
         noise_content=digest([[clip.name, clip.file_sha256] for clip in library.clips]) if library else None,
         noises=noises,
         snrs=snrs,
@@ -95,7 +89,7 @@ def build_store(
         bands=bands,
         dtype=dtype,
     )
-    with _locked(out):
+    with locked(out):
         manifest = _begin(out, recipe, survey)
         _go_on(out, manifest, SpeakerWriter(out, recipe, library), survey.corpus, workers, progress)
     return open_store(out)
@@ -123,13 +117,14 @@ def _check_refused(survey: Survey, library: NoiseLibrary | None, skip: bool) -> 
         raise InputError(f"corpus {survey.name}: no utterance is left; all {len(refused)} files are refused")
 
 
-def _content(survey: Survey) -> str:
+def content_of(survey: Survey) -> str:
+    """Hash what a corpus is to a store: ids, labels and the files that can be used."""
     labels = ((recording.utterance, recording.file_sha256) for recording in survey.recordings)
     return digest(sorted([u.id, u.speaker, u.gender or "", u.emotion, sha256] for u, sha256 in labels))
 
 
 @contextmanager
-def _locked(out: Path) -> Iterator[None]:
+def locked(out: Path) -> Iterator[None]:
     """Make the folder and hold its lock; the system lets go of it when the process ends, however it ends."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is not a folder; choose another place for the store")
@@ -192,7 +187,7 @@ def _go_on(
     missing = set(manifest.missing)
     by_speaker = groupby(sorted(corpus.utterances, key=lambda u: (u.speaker, u.id)), key=lambda u: u.speaker)
     jobs = [tuple(utterances) for speaker, utterances in by_speaker if speaker in missing]
-    for part, info in _results(write, jobs, workers or _cores()):
+    for part, info in in_parallel(write, jobs, workers):
         part.replace(out / info.file)
         sync(out)
         manifest = manifest.model_copy(update={"speakers": (*manifest.speakers, info)})
@@ -200,42 +195,3 @@ def _go_on(
         if progress:
             done = sum(info.rows for info in manifest.speakers)
             progress(done, sum(manifest.planned.values()), info.speaker)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _results(
-    write: "SpeakerWriter", jobs: list[tuple[Utterance, ...]], workers: int
-) -> Iterator[tuple[Path, SpeakerInfo]]:
-    """Run the jobs in this process or in several, and give what they return in the order of completion."""
-    workers = min(workers, len(jobs))
-    if workers <= 1:
-        yield from map(write, jobs)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, _start_worker, (write,)) as pool:
-        futures = [pool.submit(_work, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-_writer: "SpeakerWriter"
-
-
-def _start_worker(writer: "SpeakerWriter") -> None:
-    """Keep the writer, and with it the decoded noises, from job to job; end when the parent is killed."""
-    global _writer
-    _writer = writer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
-
-
-def _work(utterances: tuple[Utterance, ...]) -> tuple[Path, SpeakerInfo]:
-    return _writer(utterances)

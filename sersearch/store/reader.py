@@ -1,5 +1,6 @@
 """Reading a store: tables and frames mapped into memory, shared by all processes of a machine."""
 
+import json
 import math
 import os
 import tempfile
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from sersearch.corpora import sha256_of
 from sersearch.errors import InputError
 from sersearch.features import Moments
-from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo, replacing
+from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo, digest, replacing
 
 Frames = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 """Log-Mels [T, M]."""
@@ -100,6 +101,8 @@ class Store:
         for info in self.speakers:
             known[info.file] = self._fault(info)
             known[f"arrow/{_arrow_name(info)}"] = self._arrow_fault(info)
+        for folder in self.path.glob("functionals/*/"):
+            known |= self._functionals_faults(folder)
         here = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir()}
         faults = {name: fault for name, fault in known.items() if fault}
         faults.update(dict.fromkeys(here - set(known), "foreign (not written by this store; remove it)"))
@@ -113,10 +116,7 @@ class Store:
         raise InputError(f"{self.path}: has no speaker {speaker!r}; choose from {names}")
 
     def _fault(self, info: SpeakerInfo) -> str:
-        path = self.path / info.file
-        if not path.is_file():
-            return "missing"
-        return "" if sha256_of(path) == info.sha256 else "damaged (not the bytes that were written)"
+        return _fault_of(self.path / info.file, info.sha256)
 
     def _arrow_fault(self, info: SpeakerInfo) -> str:
         path = self.path / "arrow" / _arrow_name(info)
@@ -127,6 +127,21 @@ class Store:
         except InputError:
             same = False
         return "" if same else "damaged (not the rows of the Parquet file)"
+
+    def _functionals_faults(self, folder: Path) -> dict[str, str]:
+        """The faults, by file, of a set of functionals: its manifest hashes the files, and itself."""
+        name = folder.relative_to(self.path).as_posix()
+        try:
+            facts = json.loads((folder / "functionals.json").read_bytes())
+            rest = {key: fact for key, fact in facts.items() if key != "digest"}
+            whole = digest(rest)[:16] == facts["digest"]
+        except (OSError, ValueError, KeyError, AttributeError):
+            whole = False
+        if not whole:
+            fault = "unfinished or damaged (run the same `sersearch functionals` again, or remove it)"
+            return {f"{name}/{path.name}": fault for path in folder.iterdir()}
+        files = {f"{name}/{file}": _fault_of(folder / file, sha256) for file, sha256 in facts["files"].items()}
+        return files | {f"{name}/functionals.json": ""}
 
     def _read(self, info: SpeakerInfo) -> pa.Table:
         """Read a Parquet file into memory."""
@@ -179,6 +194,12 @@ def _write_arrow(path: Path, table: pa.Table) -> None:
 
 def _arrow_name(info: SpeakerInfo) -> str:
     return f"{info.file.removesuffix('.parquet')}-{info.sha256[:16]}.arrow"
+
+
+def _fault_of(path: Path, sha256: str) -> str:
+    if not path.is_file():
+        return "missing"
+    return "" if sha256_of(path) == sha256 else "damaged (not the bytes that were written)"
 
 
 def _size(path: Path) -> int | None:

@@ -49,7 +49,7 @@ function toggle(body) {
   details.hidden = !details.hidden;
   button.setAttribute("aria-expanded", String(!details.hidden));
   const curves = one(".row-curves", body);
-  if (!curves.hasChildNodes()) drawRow(curves, data.rows[curves.dataset.row]);
+  if (curves && !curves.hasChildNodes()) drawRow(curves, data.rows[curves.dataset.row]);
 }
 
 for (const body of bodies) {
@@ -205,7 +205,8 @@ function drawCoordinates() {
   const columns = [
     ...group.names.map((name, i) => [name, group.trials.map((trial) => trial[SETTINGS][i])]),
     ["parameters", group.trials.map((trial) => trial[PARAMETERS])],
-    ["validation UA (%)", group.trials.map((trial) => trial[UA][condition])],
+    // What was only ever heard clean has no other figure.
+    ["validation UA (%)", group.trials.map((trial) => trial[UA][condition] ?? trial[UA].find((ua) => ua !== null))],
   ];
   const [width, height] = [860, 340];
   const svg = draw(chart, "svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `settings and validation UA of ${group.title}` });
@@ -246,14 +247,68 @@ function drawSweeps() {
   }
 }
 
+// A winner's panels; a dot's `data-of` is its utterance, the same in all of them.
+
+const SIZE = 999;
+const tint = (number, count) => (count <= 6 ? `var(--c${number})` : `hsl(${(360 * number) / count} 60% 52%)`);
+
+function drawModules() {
+  const [found, winner] = one("#modules-winner").value.split(" ").map(Number);
+  const { classes, winners } = data.modules[found];
+  const { panels } = winners[winner];
+  const grid = one("#modules-panels");
+  grid.replaceChildren(...panels.map((panel) => drawPanel(panel, classes[panel.attribute])));
+  grid.style.setProperty("--columns", new Set(panels.map((panel) => panel.module)).size);
+  one("#modules-name").textContent = "\u00a0";
+}
+
+function drawPanel({ attribute, module, rho, points }, { short, of }) {
+  const figure = document.createElement("figure");
+  const caption = document.createElement("figcaption");
+  caption.textContent = `${attribute}, ${module}: ρ = ${rho}`;
+  figure.append(caption);
+  const [width, height, margin] = [400, 320, 14];
+  const svg = draw(figure, "svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": caption.textContent });
+  const x = scaler([0, SIZE], margin, width - margin);
+  const y = scaler([0, SIZE], height - margin, margin);
+  const centres = short.map(() => [0, 0, 0]);
+  of.forEach((number, i) => {
+    const [a, b] = [points[2 * i], points[2 * i + 1]];
+    draw(svg, "circle", { cx: x(a).toFixed(1), cy: y(b).toFixed(1), r: 3, "data-of": i, style: `fill:${tint(number, short.length)}` });
+    centres[number] = [centres[number][0] + a, centres[number][1] + b, centres[number][2] + 1];
+  });
+  centres.forEach(([a, b, count], number) => draw(svg, "text", { x: x(a / count), y: y(b / count) + 4 }, short[number]));
+  return figure;
+}
+
+function nameUtterance(event) {
+  const i = event.target.dataset.of;
+  if (i === undefined) return;
+  const { names, classes } = data.modules[one("#modules-winner").value.split(" ")[0]];
+  const labels = Object.entries(classes).map(([attribute, { full, of }]) => `${attribute} ${full[of[i]]}`);
+  const words = `${names[i]}: ${labels.join(", ")}`;
+  one("#modules-name").textContent = words;
+  for (const circle of all("#modules-panels .marked")) circle.classList.remove("marked");
+  for (const circle of all(`#modules-panels [data-of="${i}"]`)) circle.classList.add("marked");
+  if (!event.target.hasChildNodes()) draw(event.target, "title", {}, words);
+}
+
+if (data.modules.length) {
+  const titles = data.modules.flatMap(({ winners }, i) => winners.map(({ title }, j) => [`${i} ${j}`, title]));
+  choose(one("#modules-winner"), titles, drawModules);
+  one("#modules-panels").addEventListener("pointerover", nameUtterance);
+  drawModules();
+}
+
 if (data.groups.length) {
   const titles = data.groups.map((group, i) => [i, group.title]);
   const several = titles.filter(([i]) => data.groups[i].names.length);
-  choose(one("#curves-group"), titles, drawCurves);
+  const trained = titles.filter(([i]) => data.groups[i].trials[0][2].length);
+  choose(one("#curves-group"), trained, drawCurves);
   choose(one("#coordinates-group"), several.length ? several : titles, drawCoordinates);
   choose(one("#coordinates-condition"), data.conditions.entries(), drawCoordinates);
   one("#coordinates-best").addEventListener("input", drawCoordinates);
-  drawCurves();
+  if (trained.length) drawCurves();
   drawCoordinates();
 }
 if (data.sweeps.length) drawSweeps();
