@@ -331,6 +331,7 @@ def probe(
         WonUnder.clean
     ),
     store: _Store = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core unless given.")] = None,
     format: _Format = Format.text,
 ) -> None:
     """Look into the winners: what each module knows of emotion, speaker and gender (Table 5, Figures 3 to 9).
@@ -348,7 +349,7 @@ def probe(
 
     opened = open_run(run, store)
     whose: Condition = "noisy" if condition is WonUnder.noisy else "clean"
-    findings = look_into(opened, whose, lambda words: print(words, file=sys.stderr))
+    findings = look_into(opened, whose, lambda words: print(words, file=sys.stderr), workers)
     write_report(run / "report", make_report(opened))
     if format is Format.json:
         _emit(findings.model_dump(mode="json"))

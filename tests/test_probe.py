@@ -301,8 +301,8 @@ def labels(genders: tuple[str, str] = ("female", "male")) -> Representations:
             for take in range(4):
                 clean = (part, f"{speaker}-{emotion}-{take}", f"s{speaker}", genders[speaker % 2], emotion)
                 rows += [(*clean, math.nan)] + [(*clean, (-7.0, 12.0)[take % 2])] * (part == "test")
-    part, utterance, speaker, gender, emotion, snr_db = (np.array(each) for each in zip(*rows, strict=True))
-    return Representations(Path(), MODULES, part, utterance, speaker, gender, emotion, snr_db)
+    part_U, utterance_U, speaker_U, gender_U, emotion_U, snr_db_U = (np.array(each) for each in zip(*rows, strict=True))
+    return Representations(Path(), MODULES, part_U, utterance_U, speaker_U, gender_U, emotion_U, snr_db_U)
 
 
 @pytest.fixture(scope="module")
@@ -452,7 +452,7 @@ def train(folder: Path, store: Store, study: str = STUDY) -> Run:
 def trained(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = train(tmp_path_factory.mktemp("probed"), tiny_store)
     make_report(run)
-    probe(run, "clean", lambda words: None)
+    probe(run, "clean", lambda words: None, 1)
     return run
 
 
@@ -460,7 +460,7 @@ def test_the_table_has_each_utterance_and_what_the_model_answers(trained: Run) -
     for row in select_winners(trained).rows:
         if row.condition == "noisy":
             continue
-        made = pq.read_table(representations_file(trained, row)).to_pandas()
+        made = pq.read_table(representations_file(trained, row.key, row.condition)).to_pandas()
         lengths = {part: len(made[made["part"] == part]) for part in ("train", "validation", "test")}
         # Four, one and one speakers x three emotions x two utterances; two noisy copies of those of the test.
         assert lengths == {"train": 24, "validation": 6, "test": 18}
@@ -484,22 +484,24 @@ def test_a_second_call_opens_nothing_and_gives_the_same_bits(trained: Run) -> No
     report = make_report(trained)
     assert all(len(entry.opened) == 1 for entry in report.entries)
     told: list[str] = []
-    probe(trained, "clean", told.append)
-    assert len(told) == 4
+    probe(trained, "clean", told.append, 1)
+    assert len(told) == 3
     assert {file: file.read_bytes() for file in (trained.path / "probe").iterdir()} == before
     assert [json.loads(line) for line in openings.read_text().splitlines()] == opened
     row = next(row for row in select_winners(trained).rows if row.condition == "clean")
-    file = representations_file(trained, row)
+    file = representations_file(trained, row.key, row.condition)
     file.unlink()
-    write_representations(trained, row, trained.dataset())
+    write_representations(trained, row.results[0], row.condition, trained.dataset())
     assert file.read_bytes() == before[file]
 
 
 def test_the_command_writes_everything_down(trained: Run) -> None:
-    done = CliRunner().invoke(app, ["probe", str(trained.path), "--condition", "noisy", "--format", "json"])
+    done = CliRunner().invoke(
+        app, ["probe", str(trained.path), "--condition", "noisy", "--workers", "2", "--format", "json"]
+    )
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == json.loads((trained.path / "probe" / "probe-noisy.json").read_text())
-    assert "1/2 LDNN (mfccs), ldnn: representations" in done.stderr
+    assert done.stderr.startswith("2 winners under the noisy condition\n1/2 ")
     written = (trained.path / "report" / "leaderboard.md").read_text()
     both = read_findings(trained, select_winners(trained).rows)
     assert [findings.condition for findings in both] == ["noisy", "clean"]
@@ -560,7 +562,7 @@ def test_real_speech_tells_speakers_apart_and_the_answer_much_less(ravdess: Path
     store = build_store(tmp_path / "store", type(corpus)(**vars(corpus) | {"utterances": some}), None, noises=0, snrs=0)
     alone = "\n".join(line for line in STUDY.splitlines() if "LDNN" not in line.replace("CLDNN", ""))
     run = train(tmp_path, store, alone)
-    (found,) = probe(run, "clean", lambda words: None).winners
+    (found,) = probe(run, "clean", lambda words: None, 1).winners
     raw, mlp = found.module("raw"), found.module("mlp")
     assert raw
     assert mlp
@@ -569,4 +571,4 @@ def test_real_speech_tells_speakers_apart_and_the_answer_much_less(ravdess: Path
     assert mlp.known["speaker"].ua < raw.known["speaker"].ua - 20
     assert raw.noise == (), "there is no noise in the store"
     with pytest.raises(InputError, match="no network that won under the noisy condition"):
-        probe(run, "noisy", lambda words: None)
+        probe(run, "noisy", lambda words: None, 1)

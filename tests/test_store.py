@@ -457,7 +457,6 @@ def test_no_room_for_arrow_files_anywhere(
 def test_arrow_files_of_other_rows_are_not_used(
     store: Path, tmp_path: Path, tiny_corpus: Path, tiny_noise: Path
 ) -> None:
-    """Not even by chance: a store of another seed is put in the place of one that has been read."""
     before = np.array(open_store(store).frames("s0"))
     other = build(tmp_path / "other", tiny_corpus, tiny_noise, seed=9)
     for path in (*other.path.glob("*.parquet"), other.path / "store.json"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -17,8 +18,10 @@ from threadpoolctl import threadpool_limits
 from sersearch import durable
 from sersearch.architecture import Configuration, Model
 from sersearch.augment import snr_bands
+from sersearch.dataset import Dataset
 from sersearch.errors import InputError
 from sersearch.leaderboard import Leaderboard, Row, select_winners
+from sersearch.ledger import Result
 from sersearch.probe.findings import Accuracy, Attribute, Findings, Noise, Probed, Separability, Winner, findings_file
 from sersearch.probe.probes import FOLDS, Indices, choose_svm, deal, predict, prediction_p, read_off, shuffle
 from sersearch.probe.representations import Module, Representations, write_representations
@@ -26,11 +29,12 @@ from sersearch.probe.separability import inertia, project
 from sersearch.run import Run
 from sersearch.statistics import Counts, mean_recall, noise_loss, speaker_confusions, speaker_interval
 from sersearch.study import Condition
+from sersearch.workers import in_parallel
 
 SEED = 0
 
 
-def probe(run: Run, condition: Condition, tell: Callable[[str], object]) -> Findings:
+def probe(run: Run, condition: Condition, tell: Callable[[str], object], workers: int | None = None) -> Findings:
     """Look into the winners under a condition, and keep what is found; the same run gives the same bits.
 
     Representations that are there are used again. A winner of several seeds is represented by its first seed's model.
@@ -38,44 +42,71 @@ def probe(run: Run, condition: Condition, tell: Callable[[str], object]) -> Find
     Args:
         run: a complete run.
         condition: whose winners.
-        tell: called with what is being done.
+        tell: called with what was done last.
+        workers: processes; one a core unless given.
 
     Raises:
         InputError: the run is not complete, or has no such winners.
     """
     rows = _winners(run, select_winners(run), condition)
-    data = run.dataset()
-    winners: list[Winner] = []
-    asked: Asked | None = None
-    # More threads are slower on matrices this small, by far on a loaded machine, and their number changes bits.
-    with threadpool_limits(1):
-        for number, row in enumerate(rows, 1):
-            name = f"{number}/{len(rows)} {row.group.model} ({row.group.features}), {row.group.space}"
-            tell(f"{name}: representations")
-            found = Representations.read(write_representations(run, row, data))
-            asked = asked or Asked.of(found, run.store.emotions)
-            tell(f"{name}: probes")
-            winners.append(
-                Winner(
-                    key=row.key,
-                    space=row.group.space,
-                    model=row.group.model,
-                    features=row.group.features,
-                    speaks=row is max((other for other in rows if _kind(other) == _kind(row)), key=_speaks),
-                    modules=tuple(examine(found.vectors(module), module, asked) for module in found.modules),
-                )
-            )
-    assert asked
+    look = Look(run, condition)
+    # One trial may win in two spaces.
+    trials = {row.key: row.results[0] for row in rows}
+    modules: dict[str, tuple[Probed, ...]] = {}
+    tell(f"{len(trials)} winners under the {condition} condition")
+    for key, found in in_parallel(look, list(trials.values()), workers):
+        modules[key] = found
+        done = next(row.group for row in rows if row.key == key)
+        tell(f"{len(modules)}/{len(trials)} {done.model} ({done.features}), {done.space}")
+    winners = tuple(
+        Winner(
+            key=row.key,
+            space=row.group.space,
+            model=row.group.model,
+            features=row.group.features,
+            speaks=row is max((other for other in rows if _kind(other) == _kind(row)), key=_speaks),
+            modules=modules[row.key],
+        )
+        for row in rows
+    )
+    asked = look.asked(rows[0].results[0])
     findings = Findings(
         condition=condition,
         emotions=run.store.emotions,
         utterance=asked.utterance,
         labels={attribute: tuple(names.tolist()) for attribute, names in asked.names.items()},
         left_out=asked.left_out,
-        winners=tuple(winners),
+        winners=winners,
     )
     durable.write(findings_file(run, condition), findings.model_dump_json().encode())
     return findings
+
+
+@dataclass(frozen=True)
+class Look:
+    """Looking into one winner."""
+
+    run: Run
+    condition: Condition
+
+    def __call__(self, winner: Result) -> tuple[str, tuple[Probed, ...]]:
+        """The winner's key and its modules."""
+        found = self._representations(winner)
+        asked = Asked.of(found, self.run.store.emotions)
+        # More threads are slower on matrices this small, by far on a loaded machine, and their number changes bits.
+        with threadpool_limits(1):
+            return winner.trial.key, tuple(examine(found.vectors(module), module, asked) for module in found.modules)
+
+    def asked(self, winner: Result) -> Asked:
+        """What is asked of it, which is asked of all."""
+        return Asked.of(self._representations(winner), self.run.store.emotions)
+
+    def _representations(self, winner: Result) -> Representations:
+        return Representations.read(write_representations(self.run, winner, self.condition, self._data))
+
+    @cached_property
+    def _data(self) -> Dataset:
+        return self.run.dataset()
 
 
 def _winners(run: Run, board: Leaderboard, condition: Condition) -> list[Row]:

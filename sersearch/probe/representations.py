@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sersearch.dataset import Dataset, Utterances, View, open_utterances
-from sersearch.leaderboard import Row, record_opening, trained_model
+from sersearch.leaderboard import record_opening, trained_model
+from sersearch.ledger import Result
 from sersearch.models import CLDNN
 from sersearch.models.cldnn import mean_over_frames
 from sersearch.models.convolution import edge_pad
 from sersearch.partition import Part
 from sersearch.run import Run
 from sersearch.store.manifest import replacing
+from sersearch.study import Condition
 
 Module = Literal["raw", "cnn", "blstm", "mlp"]
 MODULES: tuple[Module, ...] = get_args(Module)
@@ -74,30 +76,31 @@ def mean_window(x_PBV: Tensor, lengths_B: Tensor, columns: int, dilation: int = 
     return torch.stack(means, 2).flatten(1)
 
 
-def representations_file(run: Run, row: Row) -> Path:
+def representations_file(run: Run, key: str, condition: Condition) -> Path:
     """Where a winner's representations are kept."""
-    return run.path / "probe" / f"{row.key}-{row.condition}.parquet"
+    return run.path / "probe" / f"{key}-{condition}.parquet"
 
 
-def write_representations(run: Run, row: Row, data: Dataset) -> Path:
-    """Write a winner's representations, its first seed's, a minibatch at a time; if they are there, they stay.
+def write_representations(run: Run, winner: Result, condition: Condition, data: Dataset) -> Path:
+    """Write a winner's representations, a minibatch at a time; if they are there, they stay.
 
     The test partition is opened for it, and that is written down. The file is whole or not there.
 
     Args:
         run: a complete run.
-        row: one of its winners.
+        winner: one of its winners.
+        condition: under which it won.
         data: the run's training and validation.
     """
-    file = representations_file(run, row)
+    file = representations_file(run, winner.trial.key, condition)
     if file.exists():
         return file
     # The same bits whatever the machine's load; and on a loaded machine several threads are slower by far.
     torch.set_num_threads(1)
     test = open_utterances(run.store, run.partition.test)
     # Written down first: an opening that is not recorded must not exist.
-    record_opening(run, row.key, row.condition, len(test), "probe")
-    model = trained_model(run, row.results[0])
+    record_opening(run, winner.trial.key, condition, len(test), "probe")
+    model = trained_model(run, winner)
     parts: dict[Part, Utterances] = {"train": data.train, "validation": data.validation, "test": test}
     schema = _schema(model)
     file.parent.mkdir(exist_ok=True)

@@ -309,6 +309,7 @@ if (data.groups.length) {
   choose(one("#coordinates-condition"), data.conditions.entries(), drawCoordinates);
   one("#coordinates-best").addEventListener("input", drawCoordinates);
   if (trained.length) drawCurves();
+  else one("#curves").hidden = one("a[href='#curves']").hidden = true;
   drawCoordinates();
 }
 if (data.sweeps.length) drawSweeps();
