@@ -2,8 +2,10 @@
 
 import json
 import math
+import pickle
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +29,12 @@ from typer.testing import CliRunner
 from sersearch.architecture import Configuration
 from sersearch.cli import app
 from sersearch.corpora import read_corpus
-from sersearch.errors import InputError
 from sersearch.leaderboard import select_winners
 from sersearch.models import CLDNN
 from sersearch.paper import CONTRIBUTIONS, TABLE_5
 from sersearch.probe import Findings, probe, probes, read_findings, separability
 from sersearch.probe.findings import Probed, Winner
-from sersearch.probe.inquiry import Asked, examine
+from sersearch.probe.inquiry import Asked, Look, examine
 from sersearch.probe.probes import Chosen, choose_svm, deal, predict, prediction_p, read_off, shuffle
 from sersearch.probe.representations import (
     MODULES,
@@ -45,6 +46,7 @@ from sersearch.probe.representations import (
     write_representations,
 )
 from sersearch.probe.separability import inertia, project
+from sersearch.report.figures import figures
 from sersearch.report.folder import make_report
 from sersearch.report.modules import sheets_of
 from sersearch.report.page import page
@@ -495,24 +497,32 @@ def test_a_second_call_opens_nothing_and_gives_the_same_bits(trained: Run) -> No
     assert file.read_bytes() == before[file]
 
 
-def test_the_command_writes_everything_down(trained: Run) -> None:
-    done = CliRunner().invoke(
-        app, ["probe", str(trained.path), "--condition", "noisy", "--workers", "2", "--format", "json"]
-    )
-    assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout) == json.loads((trained.path / "probe" / "probe-noisy.json").read_text())
-    assert done.stderr.startswith("2 winners under the noisy condition\n1/2 ")
-    written = (trained.path / "report" / "leaderboard.md").read_text()
-    both = read_findings(trained, select_winners(trained).rows)
-    assert [findings.condition for findings in both] == ["noisy", "clean"]
-    assert [winner.space for winner in both[0].winners] == ["ldnn", "fst"]
-    assert all(table(sheet) in written for findings in both for sheet in sheets_of(findings))
-    figures = {file.name for file in (trained.path / "report" / "figures").iterdir()}
-    for form in ("pdf", "png", "svg"):
-        assert f"modules-clean-fst-FST-CLDNN-log-mels.{form}" in figures
-        assert f"modules-noise-noisy.{form}" in figures
-    assert "tab:modules-clean" in (trained.path / "report" / "leaderboard.tex").read_text()
-    assert "Example: sersearch probe" in works("probe", "--help")
+def test_figures_are_a_page_a_model_and_one_of_noise(trained: Run) -> None:
+    facts = make_report(trained)
+    alone = replace(facts, entries=(), robustness=(), board=replace(facts.board, groups=()))
+    drawn = dict(figures(alone))
+    assert {name.removesuffix(".svg") for name in drawn if name.endswith(".svg")} == {
+        f"modules-{findings.condition}-{rest}"
+        for findings in facts.probed
+        for rest in ("fst-FST-CLDNN-log-mels", "ldnn-LDNN-mfccs")
+    } | {f"modules-noise-{findings.condition}" for findings in facts.probed}
+    page_of_fst = drawn["modules-clean-fst-FST-CLDNN-log-mels.svg"].decode()
+    for words in ("CNN", "BLSTM", "MLP", "emotion", "speaker", "gender"):
+        assert f">{words}<" in page_of_fst
+    assert page_of_fst.count(">ρ = ") == 9
+    assert drawn["modules-clean-ldnn-LDNN-mfccs.svg"].decode().count(">ρ = ") == 6
+
+
+def test_another_process_would_find_the_same(trained: Run) -> None:
+    told: list[str] = []
+    found = probe(trained, "noisy", told.append, 1)
+    assert told == ["2 winners under the noisy condition", "1/2 LDNN (mfccs), ldnn", "2/2 FST-CLDNN (log-mels), fst"]
+    board = select_winners(trained)
+    (row, *_) = (row for row in board.rows if row.condition == "noisy")
+    sent = pickle.loads(pickle.dumps((Look(trained, "noisy"), row.results[0])))
+    assert sent[0](sent[1]) == (row.key, found.winners[0].modules)
+    assert [each.condition for each in read_findings(trained, board.rows)] == ["noisy", "clean"]
+    assert read_findings(trained, board.rows)[0] == found
 
 
 def test_the_page_names_an_utterance_and_marks_it_in_every_panel(
@@ -560,9 +570,13 @@ def test_real_speech_tells_speakers_apart_and_the_answer_much_less(ravdess: Path
     corpus = read_corpus("ravdess", ravdess, ("anger", "sadness"))
     some = tuple(each for each in corpus.utterances if int(each.speaker) <= 5)
     store = build_store(tmp_path / "store", type(corpus)(**vars(corpus) | {"utterances": some}), None, noises=0, snrs=0)
-    alone = "\n".join(line for line in STUDY.splitlines() if "LDNN" not in line.replace("CLDNN", ""))
+    alone = "\n".join(line for line in STUDY.splitlines() if "mfccs" not in line)
     run = train(tmp_path, store, alone)
-    (found,) = probe(run, "clean", lambda words: None, 1).winners
+    done = CliRunner().invoke(app, ["probe", str(run.path), "--format", "json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == json.loads((run.path / "probe" / "probe-clean.json").read_text())
+    (findings,) = read_findings(run, select_winners(run).rows)
+    (found,) = findings.winners
     raw, mlp = found.module("raw"), found.module("mlp")
     assert raw
     assert mlp
@@ -570,5 +584,14 @@ def test_real_speech_tells_speakers_apart_and_the_answer_much_less(ravdess: Path
     assert raw.known["speaker"].p_value == 1 / 500
     assert mlp.known["speaker"].ua < raw.known["speaker"].ua - 20
     assert raw.noise == (), "there is no noise in the store"
-    with pytest.raises(InputError, match="no network that won under the noisy condition"):
-        probe(run, "noisy", lambda words: None, 1)
+    report = run.path / "report"
+    written = (report / "leaderboard.md").read_text()
+    assert all(table(sheet) in written for sheet in sheets_of(findings))
+    assert "tab:modules-clean" in (report / "leaderboard.tex").read_text()
+    for form in ("pdf", "png", "svg"):
+        assert (report / "figures" / f"modules-clean-fst-FST-CLDNN-log-mels.{form}").stat().st_size > 0
+    assert "no network that won under the noisy condition" in refused("probe", run.path, "--condition", "noisy")
+
+
+def test_help_shows_an_example() -> None:
+    assert "Example: sersearch probe" in works("probe", "--help")

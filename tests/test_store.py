@@ -491,3 +491,15 @@ def test_moments_are_those_of_the_frames(tiny_store: Store) -> None:
     assert moments.count == len(frames)
     np.testing.assert_allclose(moments.mean(), frames.mean(0), rtol=1e-9)
     np.testing.assert_allclose(moments.covariance(), np.cov(frames.T, bias=True), rtol=1e-6)
+
+
+def test_arrow_files_elsewhere_are_found_before_any_is_made_again(
+    store: Path, small_disk: Path, tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    for info in tiny_store.speakers:
+        open_store(store).table(info.speaker)
+        flip_a_byte(store / info.file)  # whoever reads it again is told so
+    for info in tiny_store.speakers:
+        np.testing.assert_array_equal(open_store(store).frames(info.speaker), tiny_store.frames(info.speaker))

@@ -8,6 +8,7 @@ import warnings
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -155,15 +156,18 @@ class Store:
     def _mappable(self, info: SpeakerInfo) -> Path | None:
         """Find or make a speaker's Arrow file; its name has the Parquet file's hash, so it can't be stale."""
         private = Path(tempfile.gettempdir()) / f"sersearch-{os.getuid()}"
-        for folder in (self.path / "arrow", private):
+        # Look in both before making it in either: a folder without room may come before the one where the file is.
+        for make, folder in product((False, True), (self.path / "arrow", private)):
             path = folder / _arrow_name(info)
             try:
-                folder.mkdir(mode=0o700 if folder == private else 0o777, exist_ok=True)
+                if make:
+                    folder.mkdir(mode=0o700 if folder == private else 0o777, exist_ok=True)
                 if folder == private and folder.stat().st_uid != os.getuid():
                     continue
-                if not path.is_file():
+                if make and not path.is_file():
                     _write_arrow(path, self._read(info))
-                return path
+                if path.is_file():
+                    return path
             except OSError:
                 continue
         warnings.warn(
