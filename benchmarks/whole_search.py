@@ -35,9 +35,9 @@ SPACES: list[dict[str, Any]] = [
     {"name": "fst", "model": "FST-CLDNN", "w1": [3, 8], "w2": 3},
     {"name": "t", "model": "T-CLDNN", "w1": [5, 8], "w2": 3},
 ]
-# With the paper's 0.001 the two sides' roundings drift apart to 0.2 % of the loss within an epoch.
-LEARNING_RATE = 1e-4
-ALLOWED = 1e-3
+# With the paper's rate of 0.001 the two sides' roundings drift apart to 0.2 % of the loss within an epoch.
+LEARNING_RATE = 1e-5
+ALLOWED = 1e-4
 
 
 class Clock:

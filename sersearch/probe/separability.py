@@ -13,8 +13,8 @@ from scipy.linalg import eigh
 
 from sersearch.models.svm import standardise
 
-# Part of a direction's mean variance that is added to each direction's within classes: see docs/decisions.md.
-SHRINKAGE = 0.01
+# So many times a direction's mean variance is added to each direction's within classes: see docs/decisions.md.
+SHRINKAGE = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def project(x_UD: NDArray[np.floating], class_U: NDArray[np.int64]) -> NDArray[n
     """The plane in which classes lie furthest apart: [U, min(C - 1, 2)], by linear discriminant analysis.
 
     A class's prior is its share of the utterances, as in the paper; the numbers are standardised, and the covariance
-    within classes is shrunk (docs/decisions.md). Variance within classes is about 1 in the plane.
+    within classes is shrunk.
 
     Args:
         x_UD: representations.
