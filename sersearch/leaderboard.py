@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import safetensors.torch
+import torch
 
 from sersearch import durable
 from sersearch.agenda import Agenda
@@ -303,6 +304,8 @@ class Tests:
     def _seen(self, configuration: Configuration, result: Result, condition: Condition) -> pa.Table:
         """A network's predictions."""
         chosen = np.flatnonzero(~self._test.noisy) if condition == "clean" else np.arange(len(self._test))
+        # As in training: the same bits whatever the load, and no threads in each other's way.
+        torch.set_num_threads(1)
         view = View(self._test.select(chosen), configuration, self._data.moments)
         logits = predict(trained_model(self._run, result), view)
         return _predicted(self._labels.take(pa.array(chosen)), logits.argmax(1).tolist(), self._data.emotions)

@@ -52,7 +52,7 @@ def build(corpus: Path, out: Path, *more: object) -> tuple[object, ...]:
 
 
 COMMANDS = ["corpus", "features", "functionals", "plan", "search", "resume", "status", "report", "rerun", "compare"]
-COMMANDS += ["export-optuna", "demo"]
+COMMANDS += ["probe", "export-optuna", "demo"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
