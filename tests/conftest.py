@@ -12,6 +12,9 @@ from hypothesis import settings
 from sersearch.corpora import read_corpus
 from sersearch.store import Store, build_store
 
+# Tests run side by side, and threads of one that wait for those of another do nothing but wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A loaded machine is no failure, and a failure must come back.
 settings.register_profile("sersearch", deadline=None, derandomize=True)
 settings.load_profile("sersearch")
