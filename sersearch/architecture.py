@@ -18,6 +18,7 @@ Network = Literal["LDNN", "S-CLDNN", "T-CLDNN", "ST-CLDNN", "FST-CLDNN"]
 Model = Network | Literal["SVM"]
 Features = Literal["log-mels", "mfccs"]
 Normalisation = Literal["corpus", "utterance", "none"]
+Precision = Literal["float32", "tf32", "bf16"]
 
 
 POOL_SIZE = 3
@@ -33,6 +34,8 @@ class Configuration(BaseModel):
     The defaults are the paper's. Kernel sizes that the model's type fixes (Table 1) are filled in, so that two ways
     of writing the same model are one configuration: T has h = 1, S has w = 1, FST has h1 = M and h2 = 1, LDNN has
     none.
+
+    `precision` is that of products, convolutions and recurrences on a GPU; a CPU computes in float32 whatever it says.
 
     Raises:
         ValueError: a kernel size that the type fixes is given otherwise, or one that it needs is missing.
@@ -63,6 +66,7 @@ class Configuration(BaseModel):
     minibatch: _Positive = 10
     patience: _Positive = 3
     epochs: _Positive = 100
+    precision: Precision = "float32"
 
     @model_validator(mode="before")
     @classmethod

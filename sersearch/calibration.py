@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sersearch.agenda import Agenda
 from sersearch.architecture import Configuration
-from sersearch.dataset import Dataset, Utterances, View
+from sersearch.dataset import Dataset, Utterances
 from sersearch.errors import InputError
 from sersearch.features import moments_of
 from sersearch.forecast import Forecast, Measurement, fit, make_forecast, relative_cost
@@ -186,7 +186,7 @@ def _measure(configuration: Configuration, emotions: int, lengths: NDArray[np.in
     training = Training(Trial(configuration, 0, "calibration"), data, device)
     training.run_epoch()
     start = time.perf_counter()
-    predict(training.model, View(data.validation, configuration, data.moments), device)
+    predict(training.model, training.view(data.validation))
     evaluation_s = time.perf_counter() - start
     epoch_s = float(np.mean([training.run_epoch().seconds for _ in range(EPOCHS - 1)]))
     train_frames, validation_frames = int(data.train.length.sum()), int(data.validation.length.sum())

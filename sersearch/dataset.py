@@ -1,12 +1,13 @@
 """The frames of a store, shared by all trials of a machine, and the minibatches made from them.
 
-Shapes: B utterances of a minibatch, T frames, M rows of the features, F = C * M coefficients a frame.
+Shapes: B utterances of a minibatch, T frames, M rows of the features, F = C * M coefficients a frame; U utterances and
+N frames in all, P frames with those repeated at the edges, J taps of a difference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from sersearch.architecture import Configuration
 from sersearch.errors import InputError
-from sersearch.features import Moments, dct_matrix, deltas, sum_moments
+from sersearch.features import Moments, dct_matrix, delta_kernels, deltas, sum_moments
 from sersearch.partition import PARTS, Partition
 from sersearch.store import Store
 
@@ -30,6 +31,15 @@ class Minibatch(NamedTuple):
     x_BTF: Tensor
     lengths_B: Tensor
     emotion_B: Tensor
+
+
+class Resident(NamedTuple):
+    """Utterances on a device: frames [N, M] as stored, first frame, length and emotion of each [U]."""
+
+    frames_NM: Tensor
+    start_U: Tensor
+    length_U: Tensor
+    emotion_U: Tensor
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,7 @@ class Utterances:
     emotion: NDArray[np.int64]
     noisy: NDArray[np.bool_]
     speakers: tuple[str, ...]
+    _resident: dict[str, Resident] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         """How many copies there are."""
@@ -68,6 +79,27 @@ class Utterances:
         """Some of the copies, in the given order; the frames are shared."""
         columns = ("speaker", "offset", "length", "emotion", "noisy")
         return replace(self, **{name: getattr(self, name)[indices] for name in columns})
+
+    def on(self, device: str) -> Resident:
+        """Move all frames to a device; they stay there as long as these utterances, for whoever asks again.
+
+        Raises:
+            torch.OutOfMemoryError: the device has too little memory.
+        """
+        if device not in self._resident:
+            self._resident[device] = self._moved(device)
+        return self._resident[device]
+
+    def _moved(self, device: str) -> Resident:
+        counts = [len(frames) for frames in self.frames]
+        stored = torch.from_numpy(np.empty(0, self.frames[0].dtype)).dtype
+        frames_NM = torch.empty(sum(counts), self.frames[0].shape[1], dtype=stored, device=device)
+        for part, frames in zip(torch.split(frames_NM, counts), self.frames, strict=True):
+            part.copy_(torch.tensor(frames))
+        start = np.cumsum([0, *counts])[self.speaker] + self.offset
+        return Resident(
+            frames_NM, *(torch.tensor(column, device=device) for column in (start, self.length, self.emotion))
+        )
 
 
 def open_utterances(store: Store, speakers: Sequence[str]) -> Utterances:
@@ -167,7 +199,11 @@ class View:
             x_TM = (x_TM - x_TM.mean(0)) / np.maximum(x_TM.std(0), 1e-5)
         return deltas(x_TM, self.configuration.deltas) if self.configuration.deltas else x_TM
 
-    def minibatch(self, indices: Sequence[int] | NDArray[np.int64], device: torch.device | str = "cpu") -> Minibatch:
+    def minibatches(self, batches: Iterable[NDArray[np.int64]]) -> Iterator[Minibatch]:
+        """Assemble one minibatch after the other."""
+        return map(self.minibatch, batches)
+
+    def minibatch(self, indices: Sequence[int] | NDArray[np.int64]) -> Minibatch:
         """Assemble utterances, padded at the end with zeros to the longest."""
         found = [self.frames(int(index)) for index in indices]
         lengths = [len(x) for x in found]
@@ -175,10 +211,64 @@ class View:
         for row, x in zip(x_BTF, found, strict=True):
             row[: len(x)] = x
         return Minibatch(
-            torch.from_numpy(x_BTF).to(device),
-            torch.tensor(lengths, device=device),
-            torch.from_numpy(self.utterances.emotion[np.asarray(indices)]).to(device),
+            torch.from_numpy(x_BTF),
+            torch.tensor(lengths),
+            torch.from_numpy(self.utterances.emotion[np.asarray(indices)]),
         )
+
+
+class ResidentView(View):
+    """A view whose frames lie on a device, where minibatches are made: the same numbers but for rounding.
+
+    The order of an epoch goes to the device at its beginning; after that the host waits for nothing.
+    """
+
+    def __init__(self, utterances: Utterances, configuration: Configuration, moments: Moments, device: str) -> None:
+        """Move to the device what is not there yet; see `View` and `Utterances.on`."""
+        super().__init__(utterances, configuration, moments)
+        self.device = device
+        self._resident = utterances.on(device)
+        self._kernels_OJ = torch.tensor(delta_kernels(configuration.deltas), device=device)
+        matrix = np.diag(self._matrix) if self._static else self._matrix
+        self._scale, self._shift_M = (torch.tensor(each, device=device) for each in (matrix, self._shift))
+
+    def minibatches(self, batches: Iterable[NDArray[np.int64]]) -> Iterator[Minibatch]:
+        """Assemble one minibatch after the other on the device."""
+        batches = list(batches)
+        order_U = torch.from_numpy(np.concatenate(batches)).to(self.device)
+        for batch, index_B in zip(batches, torch.split(order_U, [len(batch) for batch in batches]), strict=True):
+            yield self._assembled(index_B, int(self.utterances.length[batch].max()))
+
+    def minibatch(self, indices: Sequence[int] | NDArray[np.int64]) -> Minibatch:
+        """Assemble utterances on the device, padded at the end with zeros to the longest."""
+        return next(self.minibatches([np.asarray(indices)]))
+
+    def _assembled(self, index_B: Tensor, steps: int) -> Minibatch:
+        frames_NM, start_U, length_U, emotion_U = self._resident
+        length_B1 = length_U[index_B].unsqueeze(1)
+        reach = self._kernels_OJ.shape[1] // 2
+        position_P = torch.arange(-reach, steps + reach, device=index_B.device)
+        frame_BP = start_U[index_B].unsqueeze(1) + position_P.clamp(min=0).minimum(length_B1 - 1)
+        x_BPM = self._scaled(frames_NM[frame_BP].float()) + self._shift_M
+        padding_BT1 = (position_P[reach : reach + steps] >= length_B1).unsqueeze(2)
+        if self.configuration.normalisation == "utterance":
+            x_BPM = _normalised(x_BPM, x_BPM[:, reach : reach + steps], padding_BT1, length_B1.unsqueeze(2))
+        if self.configuration.deltas:
+            windows_BT1MJ = x_BPM.unfold(1, self._kernels_OJ.shape[1], 1).unsqueeze(2)
+            x_BPM = (windows_BT1MJ * self._kernels_OJ.unsqueeze(1)).sum(4).flatten(2)
+        return Minibatch(x_BPM.masked_fill(padding_BT1, 0), length_B1.squeeze(1), emotion_U[index_B])
+
+    def _scaled(self, x_BPM: Tensor) -> Tensor:
+        # No matrix product: a GPU may round one to TF32, and features have one precision.
+        return x_BPM * self._scale if self._static else (x_BPM.unsqueeze(3) * self._scale).sum(2)
+
+
+def _normalised(x_BPM: Tensor, real_BTM: Tensor, padding_BT1: Tensor, length_B11: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 over each utterance's real frames."""
+    mean_B1M = real_BTM.masked_fill(padding_BT1, 0).sum(1, keepdim=True) / length_B11
+    squares_BTM = (real_BTM - mean_B1M).square().masked_fill(padding_BT1, 0)
+    deviation_B1M = (squares_BTM.sum(1, keepdim=True) / length_B11).sqrt()
+    return (x_BPM - mean_B1M) / deviation_B1M.clamp(min=1e-5)
 
 
 def shuffled(lengths: NDArray[np.int64], size: int, generator: np.random.Generator) -> list[NDArray[np.int64]]:

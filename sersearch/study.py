@@ -236,7 +236,11 @@ class Trial:
     def __post_init__(self) -> None:
         """Derive the key."""
         left_out = [self.held_out] if self.held_out else []
-        object.__setattr__(self, "key", digest([self.configuration.canonical(), self.seed, self.data, *left_out]))
+        configuration = self.configuration.canonical()
+        # Keys are older than this setting, whose default is what was computed before.
+        if configuration.get("precision") == "float32":
+            del configuration["precision"]
+        object.__setattr__(self, "key", digest([configuration, self.seed, self.data, *left_out]))
 
     def record(self) -> dict[str, Any]:
         """The trial as plain JSON."""

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from sersearch import statistics
 from sersearch.architecture import Configuration, parameters
-from sersearch.dataset import Dataset, View, by_length, shuffled
+from sersearch.dataset import Dataset, Minibatch, ResidentView, Utterances, View, by_length, shuffled
 from sersearch.ledger import Attempt, Epoch, Result, best_epoch
+from sersearch.models import gpu
 from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.study import Trial
 
@@ -89,13 +90,18 @@ class Training:
         self.device = device
         self.epochs: list[Epoch] = []
         self.confusion: dict[str, dict[str, list[list[int]]]] = {}
-        self._train = View(data.train, configuration, data.moments)
-        self._validation = View(data.validation, configuration, data.moments)
         self.model = CLDNN(configuration, len(data.emotions), _generator(trial.key, "weights")).to(device)
+        self._train, self._validation = self.view(data.train), self.view(data.validation)
         self._optimiser = torch.optim.Adam(
             self.model.parameters(), lr=configuration.learning_rate, eps=1e-7, foreach=True
         )
         self._best = self._weights()
+
+    def view(self, utterances: Utterances) -> View:
+        """Utterances as the model wants them, on a GPU if it is there."""
+        if gpu.holds(self.model.blstm.kernel):
+            return ResidentView(utterances, self.configuration, self.data.moments, self.device)
+        return View(utterances, self.configuration, self.data.moments)
 
     @property
     def best(self) -> int:
@@ -146,18 +152,23 @@ class Training:
         order = np.random.default_rng(_seed(self.trial.key, f"order {epoch}"))
         dropout = _generator(self.trial.key, f"dropout {epoch}", self.device)
         total = torch.zeros((), device=self.device)
-        for indices in shuffled(self._train.utterances.length, configuration.minibatch, order):
-            batch = self._train.minibatch(indices, self.device)
-            self._optimiser.zero_grad()
-            loss = cross_entropy(self.model(batch.x_BTF, batch.lengths_B, dropout), batch.emotion_B)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._optimiser.step()
-            total += loss.detach() * len(indices)
+        batches = shuffled(self._train.utterances.length, configuration.minibatch, order)
+        with gpu.products(configuration.precision):
+            for batch in self._train.minibatches(batches):
+                total += self._step(batch, dropout) * len(batch.emotion_B)
         return float(total) / len(self._train.utterances)
+
+    def _step(self, batch: Minibatch, dropout: torch.Generator) -> Tensor:
+        """Learn from a minibatch; gives its loss. On a GPU nothing here waits for it."""
+        self._optimiser.zero_grad()
+        loss = cross_entropy(self.model(batch.x_BTF, batch.lengths_B, dropout), batch.emotion_B)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        return loss.detach()
 
     def _evaluate(self) -> tuple[float, dict[str, Any]]:
         utterances = self._validation.utterances
-        logits = predict(self.model, self._validation, self.device)
+        logits = predict(self.model, self._validation)
         emotion = torch.from_numpy(utterances.emotion)
         predicted = logits.argmax(1).numpy()
         loss = float(cross_entropy(logits, emotion))
@@ -188,12 +199,13 @@ class Training:
 
     def restore(self, checkpoint: bytes) -> None:
         """Go back to where a checkpoint was taken."""
-        state = torch.load(io.BytesIO(checkpoint), map_location=self.device, weights_only=True)
+        # On the CPU: Adam's counts of steps belong there, or each step would wait for them.
+        state = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
         self.confusion = state["confusion"]
         self.model.load_state_dict(state["model"])
         self._optimiser.load_state_dict(state["optimiser"])
-        self._best = {name: tensor.cpu() for name, tensor in state["best"].items()}
+        self._best = state["best"]
 
     def best_weights(self) -> bytes:
         """The best epoch's weights in the safetensors format."""
@@ -220,15 +232,14 @@ class Training:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
 
 
-def predict(model: CLDNN, view: View, device: str = "cpu") -> Tensor:
+def predict(model: CLDNN, view: View) -> Tensor:
     """Logits [utterances, N] of a view's utterances in their order, on the CPU."""
     lengths = view.utterances.length
     logits = torch.empty(len(lengths), model.emotions)
-    size = model.configuration.minibatch * EVALUATED_TOGETHER
-    with torch.inference_mode():
-        for indices in by_length(lengths, size):
-            batch = view.minibatch(indices, device)
-            logits[torch.from_numpy(indices)] = model(batch.x_BTF, batch.lengths_B).cpu()
+    order = list(by_length(lengths, model.configuration.minibatch * EVALUATED_TOGETHER))
+    with torch.inference_mode(), gpu.products(model.configuration.precision):
+        found = [model(batch.x_BTF, batch.lengths_B) for batch in view.minibatches(order)]
+        logits[torch.from_numpy(np.concatenate(order))] = torch.cat(found).cpu()
     return logits
 
 

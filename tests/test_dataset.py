@@ -4,14 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sersearch.architecture import Configuration
 from sersearch.corpora import examine, read_corpus
-from sersearch.dataset import View, by_length, open_dataset, shuffled
+from sersearch.dataset import ResidentView, Utterances, View, by_length, open_dataset, shuffled
 from sersearch.errors import InputError
-from sersearch.features import deltas, frame_count, mfcc
+from sersearch.features import deltas, frame_count, mfcc, moments_of
 from sersearch.partition import Partition, Shares, make_partition
 from sersearch.store import Store, open_store
 
@@ -70,6 +70,61 @@ def test_a_minibatch_is_padded_at_the_end(tiny_store: Store) -> None:
         length = int(batch.lengths_B[row])
         assert torch.equal(batch.x_BTF[row, :length], torch.from_numpy(view.frames(index)))
         assert not batch.x_BTF[row, length:].any()
+
+
+def utterances_of(lengths: list[int], speakers: int, dtype: str, seed: int) -> Utterances:
+    """Bands of unlike levels and deviations, as log-Mels are."""
+    generator = np.random.default_rng(seed)
+    speaker = np.sort(generator.integers(0, speakers, len(lengths)))
+    length = np.array(lengths)
+    offset = np.concatenate([np.cumsum(part) - part for s in range(speakers) for part in (length[speaker == s],)])
+    counts = [int(length[speaker == s].sum()) for s in range(speakers)]
+    level, spread = generator.uniform(-5, 18, 12), generator.uniform(0.5, 4, 12)
+    frames = tuple((level + spread * generator.standard_normal((n, 12))).astype(dtype) for n in counts)
+    emotion, noisy = np.arange(len(lengths)) % 3, np.zeros(len(lengths), np.bool_)
+    return Utterances(frames, speaker, offset, length, emotion, noisy, tuple(map(str, range(speakers))))
+
+
+@pytest.mark.parametrize("features", ["log-mels", "mfccs"])
+@pytest.mark.parametrize("normalisation", ["corpus", "utterance", "none"])
+@pytest.mark.parametrize("order", [0, 1, 2])
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=12),
+    speakers=st.integers(1, 3),
+    dtype=st.sampled_from(("float32", "float16")),
+    size=st.integers(1, 5),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=15)
+def test_minibatches_made_on_the_device_are_those_of_the_host(
+    features: str, normalisation: str, order: int, lengths: list[int], speakers: int, dtype: str, size: int, seed: int
+) -> None:
+    utterances = utterances_of(lengths, speakers, dtype, seed)
+    chosen = {"features": features, "normalisation": normalisation, "deltas": order, "bands": 12, "cepstra": 5}
+    configuration = Configuration.model_validate({"model": "LDNN"} | chosen)
+    # Of more frames than these few, whose covariance may be singular.
+    moments = moments_of(utterances_of([200], 1, "float32", seed).frames[0])
+    host = View(utterances, configuration, moments)
+    resident = ResidentView(utterances, configuration, moments, "cpu")
+    batches = shuffled(utterances.length, size, np.random.default_rng(seed))
+    for ours, theirs in zip(resident.minibatches(batches), host.minibatches(batches), strict=True):
+        assert ours.x_BTF.dtype == torch.float32
+        torch.testing.assert_close(ours.x_BTF, theirs.x_BTF, rtol=1e-5, atol=2e-5 * float(theirs.x_BTF.abs().max() + 1))
+        assert torch.equal(ours.lengths_B, theirs.lengths_B)
+        assert torch.equal(ours.emotion_B, theirs.emotion_B)
+        for row, length in zip(ours.x_BTF, ours.lengths_B, strict=True):
+            assert not row[length:].any()
+
+
+def test_frames_move_once_as_stored_and_serve_all_features(tiny_store: Store) -> None:
+    data = open_dataset(tiny_store, PARTITION)
+    moved = data.train.on("cpu")
+    assert moved.frames_NM.shape == (sum(map(len, data.train.frames)), 40)
+    assert moved.frames_NM.dtype == torch.float32
+    for each in ({"features": "mfccs"}, {"features": "log-mels", "deltas": 1}):
+        view = ResidentView(data.train, Configuration.model_validate({"model": "LDNN"} | each), data.moments, "cpu")
+        assert view._resident is moved
+    assert utterances_of([3, 4], 1, "float16", 0).on("cpu").frames_NM.dtype == torch.float16
 
 
 def test_bands_that_the_store_lacks(tiny_store: Store) -> None:

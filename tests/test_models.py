@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sersearch.architecture import Configuration, parameters, shapes
-from sersearch.models import CLDNN, filtering, recurrence
+from sersearch.architecture import Configuration, Precision, parameters, shapes
+from sersearch.models import CLDNN, filtering, gpu, recurrence
 from sersearch.models.blstm import BLSTM
 from sersearch.models.cldnn import cross_entropy
 from sersearch.models.filtering import correlate
@@ -64,6 +64,23 @@ def build(configuration: Configuration) -> CLDNN:
                 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
             )
     return model
+
+
+def ends_of_table_2() -> list[Configuration]:
+    ends = ("4x1-3x1", "30x1-3x1", "1x3-1x2", "1x8-1x3", "4x3-3x2", "9x8-4x3", "40x3-1x2", "13x8-1x3")
+    return [c for c in table_2() if c.model == "LDNN" or named(c).endswith(ends)]
+
+
+@pytest.fixture
+def gpus_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What models do on a GPU, done on a CPU."""
+    monkeypatch.setattr(gpu, "holds", lambda tensor: True)
+
+
+@pytest.mark.usefixtures("gpus_way")
+@pytest.mark.parametrize("configuration", ends_of_table_2() + beyond_the_paper(), ids=named)
+def test_a_gpus_way_gives_the_same_numbers_and_gradients(configuration: Configuration) -> None:
+    test_same_numbers_and_gradients_as_the_literal_model(configuration)
 
 
 @pytest.mark.parametrize("configuration", table_2() + beyond_the_paper(), ids=named)
@@ -242,6 +259,73 @@ def test_recurrence_and_gradients_equal_the_fused_lstm(lengths: list[int], seed:
         torch.autograd.grad(stepped, inputs, weight), torch.autograd.grad(fused, inputs, weight), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.sampled_from((1.0, 1e3)), st.integers(0, 2**31))
+@settings(max_examples=20)
+def test_both_directions_in_one_call_equal_one_after_the_other(lengths: list[int], scale: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    counts = torch.tensor(lengths)
+
+    def made(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+    inputs = made(max(lengths), len(lengths), 5), made(2, 12, 5), made(2, 12, 3), made(2, 12)
+    real = (torch.arange(max(lengths)).unsqueeze(1) < counts).unsqueeze(2)
+    weight = torch.randn(*real.shape[:2], 6, generator=generator, dtype=torch.float64) * real
+    together = recurrence.recur_together(inputs[0] * scale, *inputs[1:], counts)
+    apart = recurrence.recur_fused(inputs[0] * scale, *inputs[1:], counts)
+    torch.testing.assert_close(together * real, apart * real, rtol=1e-12, atol=1e-12)
+    for ours, theirs in zip(
+        torch.autograd.grad(together, inputs, weight), torch.autograd.grad(apart, inputs, weight), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11 * scale)
+
+
+BF16 = [
+    {"model": "LDNN"},
+    {"model": "S-CLDNN", "h1": 5, "h2": 3},
+    {"model": "T-CLDNN", "w1": 3, "w2": 2},
+    {"model": "ST-CLDNN", "h1": 5, "h2": 3, "w1": 3, "w2": 2},
+    {"model": "FST-CLDNN", "w1": 3, "w2": 2},
+]
+
+
+@pytest.mark.parametrize("settings", BF16, ids=lambda settings: settings["model"])
+def test_bf16_on_a_gpu_is_float32_to_its_accuracy(settings: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    configuration = Configuration.model_validate(settings)
+    x = torch.randn(3, 200, 40, generator=torch.Generator().manual_seed(2))
+    lengths, emotion = torch.tensor([200, 199, 7]), torch.tensor([0, 4, 2])
+
+    def found(precision: Precision) -> list[Tensor]:
+        model = CLDNN(configuration.model_copy(update={"precision": precision}), 6, torch.Generator().manual_seed(1))
+        logits = model(x, lengths)
+        gradients = torch.autograd.grad(cross_entropy(logits, emotion), list(model.parameters()))
+        assert {t.dtype for t in (logits, *gradients, *model.parameters())} == {torch.float32}
+        return [logits.detach(), *gradients]
+
+    exact = found("float32")
+    assert all(map(torch.equal, found("bf16"), exact)), "a CPU computes in float32"
+    monkeypatch.setattr(gpu, "holds", lambda tensor: True)
+    single, half = found("float32"), found("bf16")
+    assert all(map(torch.equal, found("tf32"), single))
+    for a, b, c in zip(exact, single, half, strict=True):
+        assert (a - b).norm() <= 1e-4 * a.norm()
+        # Rounding changes which value of a window is the largest: plain PyTorch under autocast is off by up to 0.28.
+        assert 1e-5 * a.norm() < (a - c).norm() <= 0.12 * a.norm()
+
+
+@pytest.mark.parametrize(("precision", "flag"), [("float32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
+def test_a_trials_precision_ends_with_it(precision: Precision, flag: str) -> None:
+    backends = torch.backends
+    parts = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)  # type: ignore[attr-defined]
+    before = [part.fp32_precision for part in parts]
+    with gpu.products(precision):
+        assert [part.fp32_precision for part in parts] == [flag] * 3
+    assert [part.fp32_precision for part in parts] == before
+    with pytest.raises(FloatingPointError), gpu.products(precision):
+        raise FloatingPointError
+    assert [part.fp32_precision for part in parts] == before
 
 
 def test_float32_gradients_are_as_exact_as_float32() -> None:

@@ -81,6 +81,18 @@ def test_the_key_knows_all_that_matters_and_nothing_else() -> None:
     assert again == Trial(base, 0, "d")
 
 
+def test_precision_is_a_training_setting_and_part_of_the_key() -> None:
+    study = parse_study({"name": "x", "spaces": [FST], "training": {"precision": "bf16"}}, "x.toml")
+    made = next(iter(study.spaces[0].enumerate(study.settings)))
+    assert made.precision == "bf16"
+    keys = {Trial(made.model_copy(update={"precision": p}), 0, "d").key for p in ("float32", "tf32", "bf16")}
+    assert len(keys) == 3
+    assert Trial.from_record(Trial(made, 0, "d").record()) == Trial(made, 0, "d")
+    assert Trial(made, 0, "d").record()["configuration"]["precision"] == "bf16"
+    with pytest.raises(InputError, match="precision: 'fp8' was given"):
+        parse_study({"name": "x", "spaces": [FST], "training": {"precision": "fp8"}}, "x.toml")
+
+
 def test_the_key_stays_from_version_to_version() -> None:
     assert Trial(Configuration(model="LDNN"), 0, "data").key == "7ed632ea0ca23695"
 

@@ -8,14 +8,14 @@ import safetensors.torch
 import torch
 
 from sersearch.architecture import Configuration, parameters
-from sersearch.dataset import Dataset, View, open_dataset
+from sersearch.dataset import Dataset, ResidentView, View, open_dataset
 from sersearch.ledger import Epoch, Ledger, Result
-from sersearch.models import CLDNN
+from sersearch.models import CLDNN, gpu
 from sersearch.partition import Partition
 from sersearch.store import Store
 from sersearch.study import Trial
 from sersearch.trial import Training, predict, run_epochs, run_trial
-from tests.test_models import SMALL
+from tests.test_models import BF16, SMALL
 
 CONFIGURATION = Configuration(model="FST-CLDNN", w1=3, w2=2, epochs=4, **SMALL)
 
@@ -61,6 +61,38 @@ def test_interrupted_or_not_the_same_bits(data: Dataset, tmp_path: Path, stops: 
     assert figures(resumed) == figures(plain)
     assert resumed.confusion == plain.confusion
     assert ledger.weights(resumed).read_bytes() == (plain_attempt.folder / "best.safetensors").read_bytes()
+
+
+@pytest.fixture
+def gpus_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What training does on a GPU, done on a CPU."""
+    monkeypatch.setattr(gpu, "holds", lambda tensor: True)
+
+
+@pytest.mark.usefixtures("gpus_way")
+def test_interrupted_or_not_the_same_bits_a_gpus_way(data: Dataset, tmp_path: Path) -> None:
+    assert isinstance(Training(Trial(CONFIGURATION, 0, "d"), data).view(data.validation), ResidentView)
+    test_interrupted_or_not_the_same_bits(data, tmp_path, (1, 2))
+
+
+@pytest.mark.parametrize("settings", BF16, ids=lambda settings: settings["model"])
+def test_a_gpus_way_trains_alike_in_every_precision(
+    settings: dict[str, object], data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losses(precision: str) -> list[float | None]:
+        given = settings | SMALL | {"epochs": 3, "precision": precision}
+        trial = Trial(Configuration.model_validate(given), 0, "d")
+        # The same weights, order and dropout whatever the precision.
+        object.__setattr__(trial, "key", "k")
+        return [loss for e in run_trial(trial, data).epochs for loss in (e.train_loss, e.validation_loss)]
+
+    exact = losses("float32")
+    assert losses("bf16") == losses("tf32") == exact, "a CPU computes in float32"
+    monkeypatch.setattr(gpu, "holds", lambda tensor: True)
+    assert losses("float32") == losses("tf32") == pytest.approx(exact, rel=1e-4)
+    half = losses("bf16")
+    assert half != pytest.approx(exact, rel=1e-7)
+    assert half == pytest.approx(exact, rel=0.02)
 
 
 def test_the_result_is_that_of_the_kept_weights(data: Dataset, tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from sersearch.models import gpu
 from sersearch.models.filtering import GATHERED, correlate, gather_windows
-from sersearch.models.recurrence import recur, recur_fused
+from sersearch.models.recurrence import recur, recur_fused, recur_together
 
 
 class BLSTM(nn.Module):
@@ -32,7 +33,9 @@ class BLSTM(nn.Module):
         return self.over_windows(x_BTF.transpose(0, 1), lengths_B, 1).transpose(0, 1)
 
     def over_windows(self, x_PBV: Tensor, lengths_B: Tensor, columns: int, dilation: int = 1) -> Tensor:
-        """Run both directions over windows of frames, which are gathered only where they are small.
+        """Run both directions over windows of frames, which are gathered only where they are small, or on a GPU.
+
+        It computes in the precision of its inputs.
 
         Args:
             x_PBV: [P, B, V]; step t's input is x[t + j * dilation] for j in range(columns), each of the V * columns
@@ -44,9 +47,10 @@ class BLSTM(nn.Module):
         Returns:
             [T, B, 2 * cells].
         """
-        if x_PBV.is_cuda or columns * x_PBV.shape[2] <= GATHERED:
+        kernel, recurrent, bias = (each.to(x_PBV.dtype) for each in (self.kernel, self.recurrent, self.bias))
+        on_gpu = gpu.holds(x_PBV)
+        if on_gpu or columns * x_PBV.shape[2] <= GATHERED:
             windows_TBV = gather_windows(x_PBV, columns, dilation)
-            return recur_fused(windows_TBV, self.kernel, self.recurrent, self.bias, lengths_B)
-        kernel_GVJ = self.kernel.view(2 * 4 * self.cells, -1, columns)
-        gates_TBG = correlate(x_PBV, kernel_GVJ, dilation)
-        return recur(gates_TBG, self.recurrent, self.bias, lengths_B)
+            return (recur_together if on_gpu else recur_fused)(windows_TBV, kernel, recurrent, bias, lengths_B)
+        gates_TBG = correlate(x_PBV, kernel.view(2 * 4 * self.cells, -1, columns), dilation)
+        return recur(gates_TBG, recurrent, bias, lengths_B)

@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.utils import skip_init
 
 from sersearch.architecture import Configuration, shapes
+from sersearch.models import gpu
 from sersearch.models.blstm import BLSTM
 from sersearch.models.convolution import Convolutions, edge_pad
 from sersearch.models.filtering import gather_windows
@@ -48,8 +49,11 @@ class CLDNN(nn.Module):
             dropout: generator of the dropout mask while training; without it nothing is dropped.
         """
         columns, dilation = self.convolutions.columns, self.convolutions.dilation
+        if self.configuration.precision == "bf16" and gpu.holds(x_BTF):
+            # Convolutions and BLSTM compute in the precision of their inputs; the few numbers behind them stay exact.
+            x_BTF = x_BTF.bfloat16()
         hidden_TBH = self.blstm.over_windows(self.maps(x_BTF, lengths_B), lengths_B, columns, dilation)
-        mean_BH = mean_over_frames(hidden_TBH.transpose(0, 1), lengths_B)
+        mean_BH = mean_over_frames(hidden_TBH.transpose(0, 1).to(self.blstm.bias.dtype), lengths_B)
         return self.classify(self._drop(mean_BH, dropout))
 
     def spliced(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
@@ -63,7 +67,7 @@ class CLDNN(nn.Module):
         padded_PBF = edge_pad(x_BTF, lengths_B, configuration.left, configuration.right)
         padded_PBCM = padded_PBF.unflatten(2, (configuration.channels, configuration.rows))  # type: ignore[no-untyped-call]
         # On a CPU one utterance at a time stays in the cache.
-        together = len(x_BTF) if x_BTF.is_cuda else 1
+        together = len(x_BTF) if gpu.holds(x_BTF) else 1
         return torch.cat([self.convolutions(part) for part in padded_PBCM.split(together, dim=1)], dim=1)
 
     def classify(self, c_BH: Tensor) -> Tensor:

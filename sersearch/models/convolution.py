@@ -67,14 +67,15 @@ class Convolutions(nn.Module):
     def forward(self, x_PBCM: Tensor) -> Tensor:
         """Convolve, pool and rectify: [P, B, C, M] to [P', B, V], P' as many frames as the last splice needs.
 
-        Column j of the splice of frame t lies at position t + j * dilation.
+        Column j of the splice of frame t lies at position t + j * dilation. It computes in the precision of its inputs.
         """
         batch = x_PBCM.shape[1]
         x_RMC = x_PBCM.flatten(0, 1).transpose(1, 2).contiguous()
         # One row of R is one frame of one utterance, so a frame later is `batch` rows later.
         dilation = batch
         for layer, kernel, bias in zip(self.geometry, self.kernels, self.biases, strict=True):
-            x_RMC = _Layer.apply(x_RMC, kernel, bias, layer.window, dilation)  # type: ignore[no-untyped-call]
+            weights = kernel.to(x_RMC.dtype), bias.to(x_RMC.dtype)
+            x_RMC = _Layer.apply(x_RMC, *weights, layer.window, dilation)  # type: ignore[no-untyped-call]
             dilation *= self._stride
         return x_RMC.transpose(1, 2).reshape(-1, batch, x_RMC[0].numel())
 

@@ -257,7 +257,8 @@ class AgendaSearcher(Searcher):
         """A trial's share of a GPU, doubled each time that it found too little memory; more than half is a whole."""
         share = self.run.study.resources.gpus
         for error in self.run.ledger.failures(key):
-            if error.startswith("OutOfMemoryError") and share:
+            # The second is what a process says that can't even begin with the GPU.
+            if share and error.startswith(("OutOfMemoryError", "AcceleratorError: CUDA error: out of memory")):
                 share = 1.0 if share > 0.5 else share * 2
         return share
 
