@@ -22,6 +22,11 @@ class Alone:
             start_new_session=True,
         )
 
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
     def answer(self, limit_s: float) -> dict[str, Any]:
         """Wait for the answer; {"failed": why} where there is none within the limit. What the side started ends."""
         try:

@@ -39,11 +39,12 @@ class Plain(nn.Module):
         c = self.configuration
         batch, steps, _ = x_BTF.shape
         index = torch.arange(steps).unsqueeze(1) + torch.arange(-c.left, c.right + 1)
+        index = index.to(x_BTF.device)
         index = index.clamp(min=0).unsqueeze(0).minimum(lengths_B.view(-1, 1, 1) - 1)
         spliced = x_BTF.gather(1, index.view(batch, -1, 1).expand(-1, -1, x_BTF.shape[2]))
         images = spliced.view(batch * steps, c.columns, c.channels, c.rows).permute(0, 2, 3, 1)
         vectors = self.convolutions(images).reshape(batch, steps, -1)
-        packed = pack_padded_sequence(vectors, lengths_B, batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(vectors, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
         hidden, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
         c_BH = hidden.sum(1) / lengths_B.unsqueeze(1)
         for layer in self.dense[:-1]:
