@@ -270,8 +270,8 @@ def work_choices(job: Job) -> Answer:
     }
     if convolutions.geometry:
         ways["convolution"] = {
-            "ours, products over views": lambda: model.maps(frames, counts),
-            "conv2d and max_pool2d": lambda: by_conv2d(model, frames, counts),
+            "ours": lambda: model.maps(frames, counts),
+            "conv2d and max_pool2d, time dilated": lambda: by_conv2d(model, frames, counts),
         }
     real = (torch.arange(max(lengths_of(job)), device=device).unsqueeze(1) < counts).unsqueeze(2)
     found: Answer = {}
