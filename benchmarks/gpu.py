@@ -133,12 +133,12 @@ def generated(copies: int, frames: int, seed: int) -> Utterances:
     for frames_of_it, index in zip(length, emotion, strict=True):
         wave = np.sin(0.06 * (index + 2) * np.arange(frames_of_it) + generator.uniform(0, 2 * math.pi))
         bands = np.exp(-0.5 * ((np.arange(40) - 6 * index - 5) / 4) ** 2)
-        found.append(15 + 2 * generator.standard_normal((frames_of_it, 40)) + np.outer(wave, bands))
+        found.append(15 + 4 * generator.standard_normal((frames_of_it, 40)) + np.outer(wave, bands))
     half = copies // 2
     speakers = tuple(np.concatenate(part).astype(np.float32) for part in (found[:half], found[half:]))
     offset = np.concatenate([np.cumsum(part) - part for part in (length[:half], length[half:])])
     speaker = (np.arange(copies) >= half).astype(np.int64)
-    return Utterances(speakers, speaker, offset, length, emotion, np.arange(copies) % 3 > 0, ("a", "b"))
+    return Utterances(speakers, speaker, offset, length, emotion, np.arange(copies) // EMOTIONS % 3 > 0, ("a", "b"))
 
 
 def training_of(job: Job, data: Dataset, seed: int = 0, **more: Any) -> Training:

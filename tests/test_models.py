@@ -293,7 +293,7 @@ BF16 = [
 
 @pytest.mark.parametrize("settings", BF16, ids=lambda settings: settings["model"])
 def test_bf16_on_a_gpu_is_float32_to_its_accuracy(settings: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
-    configuration = Configuration.model_validate(settings)
+    configuration = Configuration.model_validate(settings | {"maps": 8, "cells": 16, "dense": (16,)})
     x = torch.randn(3, 200, 40, generator=torch.Generator().manual_seed(2))
     lengths, emotion = torch.tensor([200, 199, 7]), torch.tensor([0, 4, 2])
 
