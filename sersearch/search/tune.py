@@ -26,9 +26,12 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 # A worker that finds a trial waiting goes on with it; one that finds none is ended, and a fresh one takes 2 s.
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "16")
+# Nobody reads Ray's snapshots, and each one writes down every trial since the start.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1e9")
 
 import ray
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
@@ -147,6 +150,7 @@ def _fit(run: Run, searcher: AgendaSearcher) -> None:
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
+                scheduler=_FirstCome(),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.config["key"],
@@ -270,6 +274,25 @@ class AgendaSearcher(Searcher):
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray pickles it to restore a run, which is never done."""
+        return {}
+
+
+class _FirstCome(FIFOScheduler):
+    """Starts trials in the order in which they came, looking at those alone that have not ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._live: list[Any] = []
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self._live.append(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        self._live = [trial for trial in self._live if not trial.is_finished()]
+        return next((trial for trial in self._live if trial.status == trial.PENDING), None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as the searcher."""
         return {}
 
 
