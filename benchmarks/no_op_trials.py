@@ -172,7 +172,7 @@ def ours(grid: Grid, folder: Path, limit_s: float, meter: Meter) -> Found:
         Path(os.devnull).open("w") as nobody,
         Progress(agenda, (), console=Console(file=nobody, force_terminal=True)) as progress,
     ):
-        tune.search(run, agenda, progress)
+        tune.search(run, agenda, {}, progress)
     timer.cancel()
     return [(point(result.trial), result.ua("noisy")) for result in run.ledger.results().values()]
 

@@ -111,7 +111,7 @@ def run_side(side: str, store: Path, epochs: int, folder: Path) -> dict[str, Any
 
         study = parse_study({"name": "whole", "spaces": SPACES, "training": training}, "whole")
         run = start_run(folder / "run", study, store)
-        stopped = search(run, run.agenda(), clock)
+        stopped = search(run, run.agenda(), {}, clock)
         assert not stopped, stopped
         seconds = clock.seconds()
         results = run.ledger.results().values()

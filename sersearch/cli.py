@@ -268,7 +268,7 @@ def _search(run: Any, address: str | None, retry_failed: bool, tensorboard: bool
     results = run.ledger.results()
     agenda = run.agenda(results)
     with SearchProgress(agenda, results.values(), run.path / "tensorboard" if tensorboard else None) as progress:
-        stopped = train(run, agenda, progress, address)
+        stopped = train(run, agenda, results, progress, address)
     for key in agenda.failed:
         print(
             f"{run.path}: trial {key} failed: {run.ledger.failure(key)}; see {run.ledger.folder(key)}", file=sys.stderr
@@ -296,7 +296,9 @@ def status(
     from sersearch.run import open_run
 
     opened = open_run(run)
-    facts = status_facts(opened) | (verified_facts(opened) if verify else {})
+    results = opened.ledger.results()
+    agenda = opened.agenda(results)
+    facts = status_facts(opened, agenda, results) | (verified_facts(opened, agenda) if verify else {})
     if format is Format.json:
         _emit(facts)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from sersearch.agenda import Agenda
 from sersearch.corpora import Survey
 from sersearch.forecast import seconds_left
 from sersearch.ledger import Result, verify
@@ -80,10 +82,9 @@ class BuildProgress:
         self._progress.update(self._task, completed=done, total=total, description=f"speaker {speaker}")
 
 
-def status_facts(run: Run) -> dict[str, Any]:
-    """How far a run is, from its folder alone."""
-    agenda, ledger = run.agenda(), run.ledger
-    results = ledger.results()
+def status_facts(run: Run, agenda: Agenda, results: Mapping[str, Result]) -> dict[str, Any]:
+    """How far a run is, from its folder alone: its agenda and the results that this was made of."""
+    ledger = run.ledger
     done = [results[key] for key in agenda.trials if key in results]
     begun = {key for key in ledger.keys() if key in agenda.trials and key not in results}  # noqa: SIM118
     failed = {key: error for key in sorted(begun) if (error := ledger.failure(key))}
@@ -137,8 +138,8 @@ def print_status(facts: dict[str, Any], console: Console) -> None:
         console.print(f"verified: {facts['faults']} of {facts['total']} trials missing or damaged", highlight=False)
 
 
-def verified_facts(run: Run) -> dict[str, Any]:
+def verified_facts(run: Run, agenda: Agenda) -> dict[str, Any]:
     """What a check of every trial found; faults are what is missing or damaged."""
-    findings = verify(run.ledger, run.agenda().trials)
+    findings = verify(run.ledger, agenda.trials)
     faults = sum(finding.kind in ("missing", "damaged") for finding in findings)
     return {"findings": [vars(finding) for finding in findings], "faults": faults}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 import optuna
@@ -33,11 +33,13 @@ def export_optuna(run: Run, storage: str) -> dict[str, int]:
     Raises:
         InputError: the storage can't be opened, or holds a study whose categories were others.
     """
-    opened = _open(storage)
-    return {
-        (name := f"{run.path.resolve().name}-{run.study.name}/{space.name}"): _export(run, space, name, opened)
-        for space in run.study.spaces
-    }
+    opened, results, added = _open(storage), run.ledger.results(), {}
+    planned = run.agenda(results).spaces
+    for space in run.study.spaces:
+        name = f"{run.path.resolve().name}-{run.study.name}/{space.name}"
+        found = [(trial, results.get(trial.key)) for trial in planned.get(space.name, ())]
+        added[name] = _export(run, space, found, name, opened)
+    return added
 
 
 def _open(storage: str) -> optuna.storages.BaseStorage:
@@ -48,10 +50,13 @@ def _open(storage: str) -> optuna.storages.BaseStorage:
         raise InputError(f"{storage}: is no storage ({reason}); name a data base, as in sqlite:///studies.db") from None
 
 
-def _export(run: Run, space: Space, name: str, storage: optuna.storages.BaseStorage) -> int:
+Found = Sequence[tuple[Trial, Result | None]]
+
+
+def _export(run: Run, space: Space, found: Found, name: str, storage: optuna.storages.BaseStorage) -> int:
     study = new_study(run.study.search, storage=storage, study_name=name, load_if_exists=True)
     there = {(trial.user_attrs["key"], trial.state) for trial in study.get_trials(deepcopy=False)}
-    new = [t for t in _trials(run, space, study) if (t.user_attrs["key"], t.state) not in there]
+    new = [t for t in _trials(run, space, found, study) if (t.user_attrs["key"], t.state) not in there]
     try:
         study.add_trials(new)
     except ValueError:
@@ -61,10 +66,10 @@ def _export(run: Run, space: Space, name: str, storage: optuna.storages.BaseStor
     return len(new)
 
 
-def _trials(run: Run, space: Space, study: optuna.Study) -> Iterator[FrozenTrial]:
+def _trials(run: Run, space: Space, found: Found, study: optuna.Study) -> Iterator[FrozenTrial]:
     """The space's trials that ended, in the order of its configurations; those to come follow another time."""
-    for trial in run.agenda().spaces.get(space.name, ()):
-        if result := run.ledger.result(trial.key):
+    for trial, result in found:
+        if result:
             yield _finished(run, space, study, result)
         elif error := run.ledger.failure(trial.key):
             yield _frozen(trial, space, TrialState.FAIL, error=error)

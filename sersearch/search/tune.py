@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -67,7 +67,9 @@ class Watcher(Protocol):
         """The search can't go on; the process ends after this."""
 
 
-def search(run: Run, agenda: Agenda, watcher: Watcher, address: str | None = None) -> str:
+def search(
+    run: Run, agenda: Agenda, results: Mapping[str, Result], watcher: Watcher, address: str | None = None
+) -> str:
     """Train every trial that an agenda still holds.
 
     Ctrl-C (or SIGTERM) once ends it when the running trials have finished their epochs; twice at once. Either way the
@@ -76,6 +78,7 @@ def search(run: Run, agenda: Agenda, watcher: Watcher, address: str | None = Non
     Args:
         run: study, store and folder.
         agenda: the run's; its trials are entered as they finish.
+        results: the ledger's, which the agenda was made of.
         watcher: told of each event, in the driver's process.
         address: of a running Ray cluster; without it one is started here and stopped at the end.
 
@@ -96,7 +99,7 @@ def search(run: Run, agenda: Agenda, watcher: Watcher, address: str | None = Non
     (run.path / STOPPING).unlink(missing_ok=True)
     watchdog = Watchdog(lambda name: _end(watcher, f"Ray's {name} on this machine has died")) if not address else None
     try:
-        searcher = AgendaSearcher(agenda, run, watcher)
+        searcher = AgendaSearcher(agenda, run, results, watcher)
         with _interruptible(searcher):
             _fit(run, searcher)
         return searcher.stopped
@@ -171,8 +174,8 @@ def _fit(run: Run, searcher: AgendaSearcher) -> None:
 class AgendaSearcher(Searcher):
     """Hands the agenda's trials to Ray Tune, each once, and ends the run when there are none left."""
 
-    def __init__(self, agenda: Agenda, run: Run, watcher: Watcher) -> None:
-        """Begin with what the agenda holds."""
+    def __init__(self, agenda: Agenda, run: Run, results: Mapping[str, Result], watcher: Watcher) -> None:
+        """Begin with what the agenda and the ledger hold."""
         super().__init__()
         self.agenda = agenda
         self.run = run
@@ -182,8 +185,7 @@ class AgendaSearcher(Searcher):
         self._started: set[str] = set()
         self._again: deque[Trial] = deque()
         self._lagging: set[str] = set()
-        named = run.ledger.results() if run.study.search.pruner != "none" else {}
-        self.pruner = Pruner(run.study.search, named.values())
+        self.pruner = Pruner(run.study.search, results.values() if run.study.search.pruner != "none" else ())
 
     @property
     def stopping(self) -> bool:
