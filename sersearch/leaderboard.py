@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +32,7 @@ from sersearch.baseline import Vectors, predict_svm
 from sersearch.dataset import Dataset, Utterances, View, open_utterances
 from sersearch.ledger import Result
 from sersearch.models import CLDNN
-from sersearch.paper import FUNCTIONALS, TABLE_3, TABLE_4, is_papers_space
+from sersearch.paper import FUNCTIONALS, TABLE_3, TABLE_4, departures, is_papers_space
 from sersearch.run import Run
 from sersearch.statistics import Counts
 from sersearch.study import CONDITIONS, Condition
@@ -135,6 +136,11 @@ class Row:
         paper = TABLE_4.get((self.group.model, self.group.features), {}) if self.group.is_papers else {}
         return paper.get(self.condition)
 
+    @property
+    def departures(self) -> dict[str, Any]:
+        """Settings in which the winner is not trained as the paper's."""
+        return departures(self.configuration)
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -177,6 +183,8 @@ class Leaderboard:
         groups: what they are the best of, in the same order.
         done: trials of the study with a result.
         total: trials of the study, at most.
+        failed: trials that failed for good.
+        results: all that are done, by name of space; those of a sampler's as far as they are drawn.
         complete: whether every trial has an outcome.
     """
 
@@ -185,7 +193,14 @@ class Leaderboard:
     groups: tuple[Group, ...]
     done: int
     total: int
+    failed: int
+    results: Mapping[str, tuple[Result, ...]]
     complete: bool
+
+    @property
+    def pruned(self) -> int:
+        """Trials that a pruner stopped; those and what failed make no candidate."""
+        return len({r.trial.key for found in self.results.values() for r in found if r.stopped == "pruned"})
 
 
 def select_winners(run: Run) -> Leaderboard:
@@ -200,9 +215,18 @@ def select_winners(run: Run) -> Leaderboard:
         for condition in conditions
         if condition in group.conditions
     ]
-    done = sum(key in results for key in agenda.trials)
     return Leaderboard(
-        tuple(rows), tuple(_baselines(agenda, results)), tuple(groups), done, agenda.upper_bound(), agenda.complete
+        rows=tuple(rows),
+        baselines=tuple(_baselines(agenda, results)),
+        groups=tuple(groups),
+        done=sum(key in results for key in agenda.trials),
+        total=agenda.upper_bound(),
+        failed=len(agenda.failed),
+        results={
+            name: tuple(results[trial.key] for trial in trials if trial.key in results)
+            for name, trials in agenda.spaces.items()
+        },
+        complete=agenda.complete,
     )
 
 

@@ -1,9 +1,11 @@
-"""What the paper found, for a run to be held against: Tables 2, 4 and 5, Figure 2, and the claim of Section 8."""
+"""What the paper did and found, for a run to be held against: Tables 2 to 5, Figure 2, and the claim of Section 8."""
 
 from collections.abc import Collection
 from itertools import product
+from typing import Any
 
-from sersearch.architecture import Model, Protocol, System
+from sersearch.architecture import Configuration, Model, Protocol, System
+from sersearch.space import KERNELS
 from sersearch.study import Condition
 
 H1, H2 = range(4, 10), range(3, 5)
@@ -55,6 +57,9 @@ PEAK_TEST_UA: dict[Condition, float] = {"noisy": 85.87, "clean": 95.42}
 BY_NOISE_LOSS: tuple[Model, ...] = ("S-CLDNN", "T-CLDNN", "ST-CLDNN", "FST-CLDNN")
 """The paper's main claim (Sections 7.3, 8): who loses most to noise, to who loses least."""
 
+COPIES = 61
+"""Of each utterance, one clean (Section 5.2)."""
+
 
 def table_2(model: Model, features: str) -> set[tuple[tuple[int, int], ...]]:
     """The kernels ((h1, w1), (h2, w2)) that the paper tries for a model; of the ST's it trains some alone."""
@@ -78,3 +83,17 @@ def is_papers_space(model: Model, features: str, candidates: Collection[System])
     papers = table_2(model, features)
     found = kernels <= papers if model == "ST-CLDNN" else kernels == papers
     return found and len(kernels) == len(candidates)
+
+
+def departures(configuration: System) -> dict[str, Any]:
+    """Settings in which a network differs from the paper's, its kernels aside; where the paper is silent, from ours.
+
+    Example:
+        >>> departures(Configuration(model="T-CLDNN", w1=3, w2=2, epochs=20))
+        {'epochs': 20}
+    """
+    if not isinstance(configuration, Configuration):
+        return {}
+    papers = Configuration(model="LDNN", features=configuration.features).canonical()
+    own = configuration.canonical()
+    return {name: own[name] for name in own if name not in ("model", *KERNELS) and own[name] != papers[name]}

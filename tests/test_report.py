@@ -15,8 +15,9 @@ from sklearn.metrics import confusion_matrix, recall_score
 from statsmodels.stats.multitest import multipletests
 from typer.testing import CliRunner
 
+from sersearch.architecture import Configuration
 from sersearch.cli import app
-from sersearch.paper import TABLE_4, is_papers_space
+from sersearch.paper import TABLE_4, departures, is_papers_space
 from sersearch.report import latex, text
 from sersearch.report.comparison import format_p, rank
 from sersearch.report.evidence import noise_kind
@@ -244,6 +245,74 @@ def test_the_papers_figures_stand_beside_its_own_spaces_alone(facts: Facts) -> N
     wider = [*s.candidates, *(c.model_copy(update={"learning_rate": 0.1}) for c in s.candidates)]
     assert is_papers_space(s.model, s.features, s.candidates)
     assert not is_papers_space(s.model, s.features, wider), "it was the best of twice as many"
+
+
+def test_a_row_says_how_its_training_departs_from_the_papers(tiny_store: Store, tmp_path: Path) -> None:
+    space = '{ name = "fst", model = "FST-CLDNN", w1 = "3:8", w2 = "2:3" }'
+    training = "epochs = 20\nmaps = 8\ndense = [16, 4]\n"
+    for name, settings in (("as-it-is", ""), ("other", training)):
+        (tmp_path / f"{name}.toml").write_text(f"spaces = [{space}]\n[training]\n{settings}")
+    kept, other = (
+        make_report(generate_run(tmp_path / name, tmp_path / f"{name}.toml", tiny_store))
+        for name in ("as-it-is", "other")
+    )
+    figure = TABLE_4["FST-CLDNN", "log-mels"]["clean"]
+    for facts, words, cell in (
+        (kept, "", f"{figure:.2f}"),
+        (other, "maps = 8, dense = [16, 4], epochs = 20", f"{figure:.2f}*"),
+    ):
+        (entry,) = facts.ranked("clean")
+        assert facts.values(entry)["paper_ua"] == figure
+        assert facts.values(entry)["unlike_paper"] == words
+        sheet = leaderboards(facts)[1]
+        assert sheet.rows[0][sheet.columns.index("paper (%)")] == cell
+        assert (f"* Not trained as in the paper: {words}." in sheet.notes) == bool(words)
+        assert any("learnt from 61 copies of each utterance, here from 3" in note for note in sheet.notes)
+    papers = Configuration(model="S-CLDNN", h1=5, h2=3)
+    assert departures(papers) == {}
+    for name in Configuration.model_fields.keys() - {"model", "features", "h1", "w1", "h2", "w2"}:
+        before = getattr(papers, name)
+        value = {"normalisation": "none", "dense": (8,)}.get(name, before + 1 if isinstance(before, int) else 0.5)
+        changed = papers.model_copy(update={name: value})
+        assert list(departures(changed)) == [name]
+
+
+def test_what_failed_or_was_pruned_is_told_and_makes_no_candidate(tiny_store: Store, tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text('spaces = [{ name = "fst", model = "FST-CLDNN", w1 = "3:8", w2 = "2:3" }]')
+    run = generate_run(tmp_path / "run", tmp_path / "study.toml", tiny_store)
+    failed, pruned, *left = sorted(run.agenda().trials.keys() - {e.row.key for e in make_report(run).entries})
+    file = run.ledger.folder(failed) / "result.json"
+    file.unlink()
+    (file.parent / "attempt-001").mkdir()
+    (file.parent / "attempt-001" / "failure.json").write_text('{"error": "FloatingPointError: nan", "traceback": ""}')
+    file = run.ledger.folder(pruned) / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"stopped": "pruned"}))
+    facts = make_report(run)
+    assert (facts.unfinished, facts.board.failed, facts.board.pruned, facts.board.done) == (None, 1, 1, 11)
+    assert {len(entry.row.group.candidates) for entry in facts.entries} == {10}
+    assert "Trials that make no candidate: 1 failed and 1 stopped by the pruner." in text.markdown(facts)
+    trials = {line["key"]: line["stopped"] for line in text.trial_lines(facts)}
+    assert trials.keys() == run.agenda().trials.keys() - {failed}
+    assert [key for key, stopped in trials.items() if stopped == "pruned"] == [pruned]
+    assert len(left) >= 8
+
+
+def test_spaces_stand_beside_table_2_with_all_that_they_vary(facts: Facts) -> None:
+    (sheet,) = (sheet for sheet in evidence(facts) if sheet.name == "spaces")
+    rows = {(row[0], row[1]): dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows}
+    s, ldnn = rows["S-CLDNN (log-mels)", "s_"], rows["LDNN (log-mels)", "ldnn"]
+    assert (s["h1"], s["h2"], s["Table 2's"], s["and"]) == ("4:9", "3:4", "h1 4:9, h2 3:4", "–")
+    assert rows["FST-CLDNN (log-mels)", "fst"]["Table 2's"] == "w1 3:8, w2 2:3"
+    assert rows["ST-CLDNN (log-mels)", "st"]["Table 2's"] == "h1 4:9, w1 3:8, h2 3:4, w2 2:3"
+    assert (ldnn["and"], ldnn["Table 2's"]) == ("learning_rate: 0.001, 0.01", "–")
+    assert ldnn["optimum, noisy"] in ("learning_rate = 0.001", "learning_rate = 0.01")
+
+
+def test_rows_of_one_model_are_told_apart_by_their_space(facts: Facts) -> None:
+    for sheet in evidence(facts):
+        own = 3 if sheet.name == "seeds" else 2
+        if "space" in sheet.columns:
+            assert len({row[:own] for row in sheet.rows}) == len(sheet.rows), sheet.title
 
 
 def test_formats_read_back(written: Path) -> None:

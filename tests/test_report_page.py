@@ -1,6 +1,7 @@
 """The page in a real browser: it sorts, filters and opens, complains of nothing and asks the network for nothing."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,6 +146,7 @@ def test_a_row_opens_with_the_keyboard(opened: webdriver.Chrome) -> None:
     details = opened.find_element(By.ID, button.get_attribute("aria-controls") or "")
     assert details.is_displayed()
     assert "sersearch rerun '" in details.text
+    assert re.search(r"validation UA \d+\.\d\d, test UA \d+\.\d\d, test opened 2026", details.text)
     for word in ("learning_rate", "git commit", "seed 0", "test opened", "Confusions", "By SNR", "By kind of noise"):
         assert word in details.text
     assert len(details.find_elements(By.CSS_SELECTOR, ".row-curves .chart")) == 2
@@ -176,6 +178,19 @@ def test_nothing_runs_off_the_side(opened: webdriver.Chrome, width: int) -> None
     resize(opened, width)
     all_of(opened, ".toggle button")[0].click()
     assert opened.execute_script("return document.documentElement.scrollWidth") <= width
+    for chart in ("#curves-chart svg", ".row-curves svg", "#sweeps-charts svg", "#coordinates-chart svg"):
+        drawn = opened.find_element(By.CSS_SELECTOR, chart)
+        scale = drawn.rect["width"] / float((drawn.get_dom_attribute("viewBox") or "").split()[2])
+        assert 0.9 <= scale <= 1.1, "its words are as large as they are on a desk"
+
+
+def test_print_shows_all_tables(opened: webdriver.Chrome) -> None:
+    closed = "return document.querySelectorAll('details:not([open])').length"
+    before = opened.execute_script(closed)
+    opened.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert opened.execute_script(closed) == 0
+    opened.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert opened.execute_script(closed) == before > 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -372,7 +372,7 @@ def test_expected_maximum_is_the_mean_of_maxima() -> None:
 
 
 def test_a_single_seed_has_no_spread() -> None:
-    assert statistics.seed_spread([60.0]) == statistics.SeedSpread(60.0, None, None, 60.0, None)
+    assert statistics.seed_spread([60.0]) == statistics.SeedSpread((60.0,), 60.0, None, None, 60.0, None)
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=40), st.sampled_from([1, 3, 5, 7]))

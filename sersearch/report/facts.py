@@ -164,6 +164,7 @@ class Facts:
             "test_low": _rounded(interval.low if interval else None),
             "test_high": _rounded(interval.high if interval else None),
             "paper_ua": row.paper_ua,
+            "unlike_paper": worded(row.departures) if row.paper_ua is not None else None,
             "place": place,
             "tie": tie,
             "next_difference": _rounded(following.comparison.difference if following else None),
@@ -180,6 +181,8 @@ class Facts:
             "complete": board.complete,
             "done": board.done,
             "total": board.total,
+            "failed": board.failed,
+            "pruned": board.pruned,
             "fingerprint": run.fingerprint,
             "partition": run.partition.model_dump(mode="json"),
             "emotions": list(run.store.emotions),
@@ -321,6 +324,22 @@ def _sweeps(groups: Iterable[Group], entries: Sequence[Entry]) -> Iterable[Sweep
 def varying(group: Group) -> list[str]:
     """Names of the parameters in which a group's configurations differ."""
     return [name for name in fields(group.model) if len({getattr(c, name) for c in group.candidates}) > 1]
+
+
+def worded(settings: Mapping[str, Any]) -> str:
+    """Settings as a sentence has them.
+
+    Example:
+        >>> worded({"epochs": 20, "dense": [64, 32]})
+        'epochs = 20, dense = [64, 32]'
+    """
+    return ", ".join(f"{name} = {_plain(value)}" for name, value in settings.items())
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return str(list(value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _openings(run: Run) -> dict[tuple[str, str], str]:

@@ -13,13 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from sersearch.paper import PEAK_H1
+from sersearch.paper import PEAK_H1, PEAK_TEST_UA
 from sersearch.probe.findings import Attribute, Findings, Probed, Winner
 from sersearch.report.comparison import Robustness
 from sersearch.report.facts import Entry, Facts, Sweep
 from sersearch.report.landscape import Landscape, Size, landscape
 from sersearch.report.modules import HEADINGS, classes, pictured, spread, title
-from sersearch.report.sheets import name, percent
+from sersearch.report.sheets import beside_paper, name, percent
 from sersearch.statistics import Interval
 from sersearch.study import Condition
 
@@ -115,13 +115,19 @@ def _draw_leaderboard(figure: Figure, entries: Sequence[Entry], condition: Condi
         axes.plot(entry.row.validation_ua, place, "|", color="#555555", markersize=9)
         if entry.row.paper_ua is not None:
             axes.plot(entry.row.paper_ua, place, "D", color=COLOURS[1], markerfacecolor="none")
-    axes.set_yticks(places, [f"{name(entry)}, {entry.row.group.space}" for entry in entries])
+    starred = ["*" if beside_paper(entry).endswith("*") else "" for entry in entries]
+    axes.set_yticks(places, [f"{_titled(entry)}{star}" for entry, star in zip(entries, starred, strict=True)])
     axes.set_ylim(len(entries) - 0.5, -0.5)
     axes.set_title(f"{condition} condition")
     paper = any(entry.row.paper_ua is not None for entry in entries)
     paper_too = "\n◇ the paper's, on eNTERFACE'05" if paper else ""
-    axes.set_xlabel(f"UA (%): ● test, 95 % interval; | validation{paper_too}")
+    otherwise = "; * not trained as in the paper" if any(starred) else ""
+    axes.set_xlabel(f"UA (%): ● test, 95 % interval; | validation{paper_too}{otherwise}")
     axes.grid(axis="x", linewidth=0.3)
+
+
+def _titled(entry: Entry) -> str:
+    return f"{name(entry)}, {entry.row.group.space}"
 
 
 def _interval(axes: Axes, value: float, interval: Interval | None, place: float) -> None:
@@ -133,6 +139,7 @@ def _interval(axes: Axes, value: float, interval: Interval | None, place: float)
 def _draw_confusions(figure: Figure, facts: Facts, entries: Sequence[Entry]) -> None:
     emotions = facts.run.store.emotions
     grid = figure.subplots(-(-len(entries) // 3), min(3, len(entries)), squeeze=False)
+    figure.supylabel("true emotion, % of its utterances", fontsize=8)
     for axes in grid.flat[len(entries) :]:
         axes.set_axis_off()
     for axes, entry in zip(grid.flat, entries, strict=False):
@@ -144,7 +151,8 @@ def _draw_confusions(figure: Figure, facts: Facts, entries: Sequence[Entry]) -> 
             _write(axes, row, column, f"{value:.0f}", _ink(value / 100))
         axes.set_xticks(range(len(emotions)), emotions, rotation=60, ha="right", fontsize=6)
         axes.set_yticks(range(len(emotions)), emotions, fontsize=6)
-        axes.set_title(name(entry))
+        axes.set_xlabel("taken for", fontsize=6)
+        axes.set_title(_titled(entry), fontsize=8)
 
 
 def _draw_snr(figure: Figure, entries: Sequence[Entry]) -> None:
@@ -159,12 +167,13 @@ def _draw_snr(figure: Figure, entries: Sequence[Entry]) -> None:
             linewidth=1,
             markersize=4,
             color=COLOURS[number % len(COLOURS)],
-            marker=MARKERS[number % len(MARKERS)],
-            label=f"{name(entry)}, {entry.row.group.space}",
+            # Once all colours are used, they come again with other markers.
+            marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
+            label=_titled(entry),
         )
-    axes.set_xticks(range(len(bands)), bands)
+    axes.set_xticks(range(len(bands)), [band.removesuffix(" dB") for band in bands])
     axes.set_ylabel("test UA (%)")
-    axes.set_xlabel("SNR")
+    axes.set_xlabel("SNR (dB)")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
@@ -210,6 +219,7 @@ def _draw_maps(figure: Figure, maps: Sequence[Landscape]) -> None:
 def _ticks(axes: Axes, found: Landscape) -> None:
     axes.set_xticks(range(len(found.column_sizes)), [_size(size) for size in found.column_sizes])
     axes.set_yticks(range(len(found.row_sizes)), [_size(size) for size in found.row_sizes])
+    axes.tick_params("y", left=bool(found.rows))
     axes.set_xlabel(", ".join(found.columns))
     axes.set_ylabel(", ".join(found.rows))
 
@@ -225,7 +235,12 @@ def _draw_sweep(figure: Figure, sweep: Sweep) -> None:
         axes.plot(curve.peak_h1, max(curve.ua), "o", markersize=9, markerfacecolor="none", color="#000000")
         axes.axvline(curve.peak_h1, color="#000000", linewidth=0.5, label=peak + tested)
         if sweep.is_papers:
-            axes.axvline(PEAK_H1, color="#888888", linestyle=":", label=f"the paper's peak, h1 = {PEAK_H1}")
+            axes.axvline(
+                PEAK_H1,
+                color="#888888",
+                linestyle=":",
+                label=f"the paper's, h1 = {PEAK_H1}: {PEAK_TEST_UA[condition]} %",
+            )
         axes.set_ylabel(f"UA (%), {condition}")
         axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncol=4, columnspacing=1)
     grid[-1, 0].set_xlabel("h1")

@@ -13,8 +13,9 @@ from matplotlib import colormaps
 
 from sersearch.leaderboard import Group
 from sersearch.ledger import Epoch, Result
+from sersearch.paper import PEAK_H1, PEAK_TEST_UA
 from sersearch.report import sheets
-from sersearch.report.facts import Entry, Facts, varying
+from sersearch.report.facts import Entry, Facts, Sweep, varying, worded
 from sersearch.report.landscape import Landscape, landscape
 from sersearch.report.modules import module_data, module_sheets
 
@@ -56,8 +57,10 @@ def page(facts: Facts) -> str:
         plural=_plural,
         percent=sheets.percent,
         bounds=sheets.bounds,
-        kernels=sheets.kernels,
         against_next=sheets.against_next,
+        beside_paper=sheets.beside_paper,
+        settings=sheets.settings,
+        worded=worded,
         legible_cells=LEGIBLE_CELLS,
         data=_data(facts, entries),
     )
@@ -109,28 +112,34 @@ def _data(facts: Facts, entries: Iterable[Entry]) -> dict[str, Any]:
         "groups": [_group(facts, group) for group in facts.board.groups],
         "modules": module_data(facts),
         "rows": [[_curves(result.epochs) for result in entry.row.results] for entry in entries],
-        "sweeps": [
-            {
-                "title": f"{sweep.group.model} ({sweep.group.features}), {sweep.group.space}",
-                "h1": sweep.h1,
-                "curves": {
-                    condition: {
-                        "ua": _short(curve.ua),
-                        "filtered": _short(curve.filtered),
-                        "peak": curve.peak_h1,
-                        "test": sheets.percent(curve.test_ua),
-                    }
-                    for condition, curve in sweep.curves.items()
-                },
-            }
-            for sweep in facts.sweeps
-        ],
+        "sweeps": [_sweep(sweep) for sweep in facts.sweeps],
     }
+
+
+def _sweep(sweep: Sweep) -> dict[str, Any]:
+    return {
+        "title": _title(sweep.group),
+        "h1": sweep.h1,
+        "curves": {
+            condition: {
+                "ua": _short(curve.ua),
+                "filtered": _short(curve.filtered),
+                "peak": curve.peak_h1,
+                "test": sheets.percent(curve.test_ua),
+                "paper": [PEAK_H1, sheets.percent(PEAK_TEST_UA[condition])] if sweep.is_papers else None,
+            }
+            for condition, curve in sweep.curves.items()
+        },
+    }
+
+
+def _title(group: Group) -> str:
+    return f"{group.model} ({group.features}), {group.space}"
 
 
 def _group(facts: Facts, group: Group) -> dict[str, Any]:
     names = varying(group)
-    winners = {e.row.key for e in facts.entries if e.row.group is group}
+    winners = {e.row.condition: e.row.configuration for e in facts.entries if e.row.group is group}
     trials = [
         [
             [getattr(configuration, name) for name in names],
@@ -140,13 +149,13 @@ def _group(facts: Facts, group: Group) -> dict[str, Any]:
             ],
             _short(epoch.validation_loss for epoch in result.epochs),
             result.parameters,
-            int(results[0].trial.key in winners),
+            [number for number, condition in enumerate(facts.conditions) if winners.get(condition) == configuration],
         ]
         for configuration, results in group.candidates.items()
         for result in (results[:1] if group.model == "SVM" else results)
     ]
     return {
-        "title": f"{group.model} ({group.features}), {group.space}",
+        "title": _title(group),
         "names": names,
         "trials": trials,
     }

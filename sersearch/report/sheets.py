@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from sersearch.architecture import System, unused
 from sersearch.leaderboard import Group
-from sersearch.paper import PEAK_H1, PEAK_TEST_UA, TABLE_3
+from sersearch.paper import COPIES, PEAK_H1, PEAK_TEST_UA, TABLE_3, TABLE_4, departures, table_2
 from sersearch.report.comparison import LEVEL, Pair, Ranking, Robustness, format_p
 from sersearch.report.evidence import Evidence, Slice
-from sersearch.report.facts import Entry, Facts, Heard, Sweep
+from sersearch.report.facts import Entry, Facts, Heard, Sweep, varying, worded
+from sersearch.space import KERNELS
 from sersearch.statistics import Interval
 from sersearch.study import Condition
 
 NONE = "–"
+
+# Of an interval that was sampled, the ends are given.
+MOST_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -46,35 +52,48 @@ def evidence(facts: Facts) -> list[Sheet]:
     sheets += [_recalls(facts, condition) for condition in facts.conditions]
     sheets += [_speakers(facts, condition) for condition in facts.conditions]
     sheets += _noise(facts)
-    sheets += [_robustness(each) for each in facts.robustness]
+    sheets += [_robustness(facts, each) for each in facts.robustness]
     sheets += [_seeds(facts)] if facts.run.study.seeds > 1 else []
-    sheets += [_spaces(facts), *(_sweep(sweep) for sweep in facts.sweeps)]
+    sheets += [_spaces(facts), *(_sweep(facts, sweep) for sweep in facts.sweeps)]
     return [sheet for sheet in sheets if sheet.rows]
 
 
 def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
     entries = facts.ranked(condition)
-    paper = any(entry.row.paper_ua is not None for entry in entries)
+    beside = [entry.row for entry in entries if entry.row.paper_ua is not None]
     columns = {
         "": lambda e: _place(facts, e),
         "model": name,
         "space": lambda e: e.row.group.space,
         "test UA (%)": lambda e: estimate(e.test.overall) if e.test else NONE,
         "against the next": lambda e: against_next(facts, e),
-        "paper (%)": lambda e: percent(e.row.paper_ua),
+        "paper (%)": beside_paper,
         "validation UA (%)": lambda e: percent(e.row.validation_ua),
         "corrected (%)": lambda e: percent(e.selection.corrected_ua),
         "best of": lambda e: f"{len(e.row.group.candidates):,}",
-        "kernels": lambda e: kernels(e.row.configuration.kernels) or NONE,
+        "configuration": lambda e: ", ".join(settings(e.row.group, e.row.configuration)) or NONE,
         "parameters": lambda e: f"{e.row.parameters:,}",
     }
-    if not paper:
+    if not beside:
         del columns["paper (%)"]
     notes = ["Corrected: the validation UA less what being the best of so many is worth by luck."]
     if condition in facts.rankings:
         notes = [ranking_note(facts.rankings[condition]), notes[0] + " The test UA was looked at once and needs none."]
-    notes += ["The paper's figures are eNTERFACE'05's: another corpus is not to be held against them."] if paper else []
+    notes += _paper_notes(facts, [row.departures for row in beside])
     return _sheet(f"leaderboard-{condition}", f"Leaderboard, {condition} condition", columns, entries, notes)
+
+
+def _paper_notes(facts: Facts, unlike: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the paper's figures are of; for each that is shown, how the training here departs from it."""
+    if not unlike:
+        return []
+    copies = facts.run.store.recipe.copies
+    learnt = f", learnt from {COPIES} copies of each utterance, here from {copies}" if copies != COPIES else ""
+    found = list(dict.fromkeys(worded(each) for each in unlike if each))
+    return [
+        f"The paper's figures are eNTERFACE'05's{learnt}: another corpus is not to be held against them.",
+        *([f"* Not trained as in the paper: {'; or '.join(found)}."] if found else []),
+    ]
 
 
 def _baselines(facts: Facts) -> Sheet:
@@ -109,6 +128,7 @@ def _baselines(facts: Facts) -> Sheet:
             "Clean speech. Test UA with its 95 % interval over speakers; sets with the same letter can't be told apart "
             "within a protocol, as in the leaderboard. Leaving one subject out, kernel, C and gamma are chosen anew "
             "for each speaker, by leaving out each of the others in turn.",
+            "The paper's figures are eNTERFACE'05's: another corpus is not to be held against them.",
         ),
     )
 
@@ -170,13 +190,18 @@ def _noise(facts: Facts) -> list[Sheet]:
 
 def _by_name(sheet: str, title: str, entries: Iterable[Entry], figures: Callable[[Evidence], dict[str, str]]) -> Sheet:
     """A column a name, in the order in which the best row has them."""
-    found = [(name(entry), figures(entry.test)) for entry in entries if entry.test]
+    found = [(entry, figures(entry.test)) for entry in entries if entry.test]
     names = list(dict.fromkeys(column for _, cells in found for column in cells))
-    rows = tuple((first, *(cells.get(column, NONE) for column in names)) for first, cells in found)
-    return Sheet(sheet, title, ("model", *names), rows)
+    rows = tuple(
+        (name(entry), entry.row.group.space, *(cells.get(column, NONE) for column in names)) for entry, cells in found
+    )
+    return Sheet(sheet, title, ("model", "space", *names), rows)
 
 
-def _robustness(found: Robustness) -> Sheet:
+def _robustness(facts: Facts, found: Robustness) -> Sheet:
+    papers = {
+        model: ua["clean"] - ua["noisy"] for (model, features), ua in TABLE_4.items() if features == found.features
+    }
     rows = tuple(
         (
             loss.model,
@@ -184,6 +209,7 @@ def _robustness(found: Robustness) -> Sheet:
             percent(loss.clean_ua),
             percent(loss.noisy_ua),
             f"{loss.loss.value:.2f} {bounds(loss.loss.interval)}".rstrip(),
+            percent(papers.get(loss.model)),
         )
         for loss in found.losses
     )
@@ -196,12 +222,14 @@ def _robustness(found: Robustness) -> Sheet:
     notes = (
         *([found.verdict] if found.verdict else []),
         *(differ or ["No two types can be told apart by what noise costs them."] * (len(found.pairs) > 0)),
-        "Each model is the best under the noisy condition, tested on its clean copies and on all of them.",
+        "Each model is the best under the noisy condition, tested on its clean copies and on all of them. The paper's "
+        "is Table 4's clean column less its noisy one, whose winners may be two models.",
+        *_paper_notes(facts, [{}]),
     )
     return Sheet(
         f"robustness-{found.features}",
         f"What noise costs, {found.features}",
-        ("model", "space", "clean copies (%)", "noisy condition (%)", "UA lost (points)"),
+        ("model", "space", "clean copies (%)", "noisy condition (%)", "UA lost (points)", "paper (points)"),
         rows,
         notes,
     )
@@ -214,6 +242,7 @@ def _seeds(facts: Facts) -> Sheet:
         usual = seeds.expected_best
         return (
             name(entry),
+            entry.row.group.space,
             entry.row.condition,
             f"{seeds.mean:.2f} {bounds(seeds.interval)}".rstrip(),
             percent(seeds.sd),
@@ -222,42 +251,57 @@ def _seeds(facts: Facts) -> Sheet:
         )
 
     rows = tuple(spread(entry) for entry in facts.entries if entry.test)
+    two = " Of two seeds it always is." if facts.run.study.seeds == 2 else ""
     return Sheet(
         "seeds",
         f"Test UA over {facts.run.study.seeds} seeds (%)",
-        ("model", "condition", "mean", "standard deviation", "best seed", "best by luck"),
+        ("model", "space", "condition", "mean", "standard deviation", "best seed", "best by luck"),
         rows,
-        ("A best seed about as high as so many tries give by luck gains on the mean by luck alone.",),
+        (f"A best seed about as high as so many tries give by luck gains on the mean by luck alone.{two}",),
     )
 
 
 def _spaces(facts: Facts) -> Sheet:
     """Table 2 as run."""
-    rows = []
-    for group in facts.board.groups:
+
+    def row(group: Group) -> Iterable[str]:
+        yield f"{group.model} ({group.features})"
+        yield group.space
+        yield from (ranges(group, size) for size in KERNELS)
+        yield "; ".join(f"{each}: {ranges(group, each)}" for each in varying(group) if each not in KERNELS) or NONE
+        yield _papers_ranges(group)
+        yield f"{len(group.candidates):,}"
         best = {e.row.condition: e.row.configuration for e in facts.entries if e.row.group is group}
-        rows.append(
-            (
-                f"{group.model} ({group.features})",
-                group.space,
-                *(ranges(group, size) for size in ("h1", "w1", "h2", "w2")),
-                f"{len(group.candidates):,}",
-                *(
-                    kernels(best[condition].kernels) or NONE if condition in best else NONE
-                    for condition in facts.conditions
-                ),
-            )
-        )
+        for condition in facts.conditions:
+            yield ", ".join(settings(group, best[condition])) or NONE if condition in best else NONE
+
     optima = (f"optimum, {condition}" for condition in facts.conditions)
     return Sheet(
         "spaces",
         "Spaces as run (Table 2)",
-        ("model", "space", "h1", "w1", "h2", "w2", "tried", *optima),
-        tuple(rows),
+        ("model", "space", *KERNELS, "and", "Table 2's", "tried", *optima),
+        tuple(tuple(row(group)) for group in facts.board.groups),
+        (left_out,) if (left_out := _left_out(facts)) else (),
     )
 
 
-def _sweep(sweep: Sweep) -> Sheet:
+def _left_out(facts: Facts) -> str:
+    """Which trials make no candidate; nothing where all do."""
+    counts = {"failed": facts.board.failed, "stopped by the pruner": facts.board.pruned}
+    found = " and ".join(f"{count:,} {how}" for how, count in counts.items() if count)
+    return f"Trials that make no candidate: {found}." if found else ""
+
+
+def _papers_ranges(group: Group) -> str:
+    """Table 2's own ranges of the sizes that it varies."""
+    if (group.model, group.features) not in TABLE_4 or group.model in ("LDNN", "SVM"):
+        return NONE
+    tried = [[size for kernel in kernels for size in kernel] for kernels in table_2(group.model, group.features)]
+    values = zip(KERNELS, (sorted(set(sizes)) for sizes in zip(*tried, strict=True)), strict=True)
+    return ", ".join(f"{size} {_notation(found)}" for size, found in values if len(found) > 1)
+
+
+def _sweep(facts: Facts, sweep: Sweep) -> Sheet:
     """Figure 2's peaks."""
     rows = [
         (
@@ -285,6 +329,7 @@ def _sweep(sweep: Sweep) -> Sheet:
             *(("paper's peak", "paper's test UA (%)") if sweep.is_papers else ()),
         ),
         tuple(rows),
+        tuple(_paper_notes(facts, [departures(next(iter(group.candidates)))]) if sweep.is_papers else ()),
     )
 
 
@@ -298,6 +343,19 @@ def _sheet(
 def name(entry: Entry) -> str:
     """A row's model and features."""
     return f"{entry.row.group.model} ({entry.row.features})"
+
+
+def settings(group: Group, configuration: System) -> list[str]:
+    """What tells a configuration from others of its space: its kernels, and whatever else varies."""
+    meaningless = ("features", *KERNELS, *unused(getattr(configuration, "kernel", "")))
+    others = {each: getattr(configuration, each) for each in varying(group) if each not in meaningless}
+    return [*(kernels([size]) for size in configuration.kernels), *([worded(others)] if others else [])]
+
+
+def beside_paper(entry: Entry) -> str:
+    """The paper's figure, starred where the training is not the paper's."""
+    row = entry.row
+    return percent(row.paper_ua) + ("*" if row.paper_ua is not None and row.departures else "")
 
 
 def _place(facts: Facts, entry: Entry) -> str:
@@ -340,13 +398,17 @@ def kernels(sizes: Sequence[tuple[int, int]]) -> str:
 
 
 def ranges(group: Group, size: str) -> str:
-    """The values of a size that a group tried, in Table 2's notation."""
+    """The values of a parameter that a group tried, in Table 2's notation."""
     values = sorted({value for c in group.candidates if (value := getattr(c, size, None)) is not None})
     if not values:
         return NONE
-    if (group.model, size) == ("FST-CLDNN", "h1"):
-        return "M"
+    return "M" if (group.model, size) == ("FST-CLDNN", "h1") else _notation(values)
+
+
+def _notation(values: Sequence[Any]) -> str:
     low, high = values[0], values[-1]
-    if low < high and values == list(range(low, high + 1)):
+    if isinstance(low, int) and low < high and list(values) == list(range(low, high + 1)):
         return f"{low}:{high}"
-    return ", ".join(map(str, values))
+    if isinstance(low, float) and len(values) > MOST_LISTED:
+        return f"{low:g} to {high:g}"
+    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)

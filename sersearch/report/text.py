@@ -53,26 +53,26 @@ def parquet(rows: Iterable[dict[str, Any]]) -> bytes:
 
 
 def trial_lines(facts: Facts) -> Iterable[dict[str, Any]]:
-    """Every trial that has a result, one line each: configuration, figures of its best epoch, environment."""
-    for group in facts.board.groups:
-        for configuration, results in group.candidates.items():
-            several = results[:1] if group.model == "SVM" else results
-            for result in several:
-                yield {
-                    "key": result.trial.key,
-                    "space": group.space,
-                    "seed": result.trial.seed,
-                    **configuration.canonical(),
-                    "parameters": result.parameters,
-                    "best_epoch": result.epochs[result.best].epoch,
-                    "trained_epochs": len(result.epochs),
-                    "stopped": result.stopped,
-                    "validation_loss": result.epochs[result.best].validation_loss,
-                    "validation_ua_noisy": result.epochs[result.best].ua_noisy,
-                    "validation_ua_clean": result.epochs[result.best].ua_clean,
-                    "seconds": sum(epoch.seconds for epoch in result.epochs),
-                    **result.environment,
-                }
+    """Every trial of each space that has a result: configuration, figures of its best epoch, environment."""
+    for space, results in facts.board.results.items():
+        for result in results:
+            best = result.epochs[result.best]
+            yield {
+                "key": result.trial.key,
+                "space": space,
+                "seed": result.trial.seed,
+                "held_out": result.trial.held_out or None,
+                **result.trial.configuration.canonical(),
+                "parameters": result.parameters,
+                "best_epoch": best.epoch,
+                "trained_epochs": len(result.epochs),
+                "stopped": result.stopped,
+                "validation_loss": best.validation_loss,
+                "validation_ua_noisy": best.ua_noisy,
+                "validation_ua_clean": best.ua_clean,
+                "seconds": sum(epoch.seconds for epoch in result.epochs),
+                **result.environment,
+            }
 
 
 def _markdown(facts: Facts, sheets: Iterable[Sheet]) -> str:

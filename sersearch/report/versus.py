@@ -15,7 +15,7 @@ import numpy as np
 from sersearch.report.comparison import Pair, Ranking, format_p, rank
 from sersearch.report.evidence import Predictions
 from sersearch.report.facts import Entry, Facts
-from sersearch.report.sheets import NONE, Sheet, above, bounds, estimate, kernels, name, percent, ranking_note
+from sersearch.report.sheets import NONE, Sheet, above, bounds, estimate, name, percent, ranking_note, settings
 from sersearch.statistics import Comparison, Counts, holm, paired_difference
 from sersearch.study import CONDITIONS, Condition
 
@@ -204,7 +204,7 @@ def _merged(board: Board, others: bool) -> Sheet:
     return Sheet(
         f"merged-{board.condition}",
         f"Leaderboard, {board.condition} condition: {', '.join(_names(board.runs))}",
-        ("", "run", "model", "space", "test UA (%)", "against the next", "validation UA (%)", "kernels", "key"),
+        ("", "run", "model", "space", "test UA (%)", "against the next", "validation UA (%)", "configuration", "key"),
         tuple(_line(board, number) for number in range(len(board.lines))),
         (*notes, *_unfinished(board.runs)),
     )
@@ -236,7 +236,7 @@ def _line(board: Board, number: int) -> tuple[str, ...]:
         estimate(entry.test.overall) if entry.test else NONE,
         above(following),
         percent(entry.row.validation_ua),
-        kernels(entry.row.configuration.kernels) or NONE,
+        ", ".join(settings(entry.row.group, entry.row.configuration)) or NONE,
         entry.row.key,
     )
 

@@ -40,6 +40,7 @@ class SeedSpread:
     """UA of one configuration over training seeds; sd, interval and expected_best are None for one seed.
 
     Attributes:
+        ua: of each seed.
         mean: mean UA.
         sd: sample standard deviation.
         interval: t interval of the mean, for the luck of training alone: all seeds share their speakers.
@@ -48,6 +49,7 @@ class SeedSpread:
             repeated tries and nothing else; one far above it is an outlier to look into.
     """
 
+    ua: tuple[float, ...]
     mean: float
     sd: float | None
     interval: Interval | None
@@ -112,12 +114,12 @@ def seed_spread(ua: ArrayLike) -> SeedSpread:
         raise InputError(f"UA per seed {values.tolist()}: pass one or more values in [0, 100]")
     n, mean, best = values.size, float(values.mean()), float(values.max())
     if n == 1:
-        return SeedSpread(mean, None, None, best, None)
+        return SeedSpread((mean,), mean, None, None, best, None)
     sd = float(values.std(ddof=1))
     half_width = float(stats.t.ppf(0.975, n - 1)) * sd / sqrt(n)
     interval = Interval(max(0.0, mean - half_width), min(100.0, mean + half_width))
     c4 = sqrt(2 / (n - 1)) * exp(lgamma(n / 2) - lgamma((n - 1) / 2))
-    return SeedSpread(mean, sd, interval, best, mean + expected_maximum(n) * sd / c4)
+    return SeedSpread(tuple(values.tolist()), mean, sd, interval, best, mean + expected_maximum(n) * sd / c4)
 
 
 def expected_maximum(n: int) -> float:

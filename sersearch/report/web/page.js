@@ -38,7 +38,8 @@ function filter() {
     body.hidden = !wanted.every((select) => body.dataset[select.name] === select.value);
     shown += !body.hidden;
   }
-  one("#count").value = shown === bodies.length ? `${shown} rows` : `${shown} of ${bodies.length} rows`;
+  const total = bodies.length;
+  one("#count").value = `${shown === total ? "" : `${shown} of `}${total} row${total === 1 ? "" : "s"}`;
 }
 
 for (const select of all(".filters[aria-label] select")) select.addEventListener("change", filter);
@@ -48,6 +49,10 @@ function toggle(body) {
   const details = one(".details", body);
   details.hidden = !details.hidden;
   button.setAttribute("aria-expanded", String(!details.hidden));
+  drawDetails(body);
+}
+
+function drawDetails(body) {
   const curves = one(".row-curves", body);
   if (curves && !curves.hasChildNodes()) drawRow(curves, data.rows[curves.dataset.row]);
 }
@@ -107,9 +112,14 @@ function ticks(low, high, count, whole) {
 const scaler = ([low, high], from, to) => (value) => from + ((value - low) / (high - low)) * (to - from);
 const path = (points, x, y) => points.map(([a, b], i) => `${i ? "L" : "M"}${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("");
 
-function lineChart(parent, { title, faint = [], series, xLabel, yLabel, width = 860, height = 320 }) {
+// No wider than the window, so that words keep their size on a phone.
+const room = (parent, most) => Math.max(260, Math.min(most, parent.clientWidth || most));
+
+// Series are what is told apart; each has as many lines as there are seeds.
+function lineChart(parent, { title, faint = [], series, xLabel, yLabel, most = 860, height = 320 }) {
+  const width = room(parent, most);
   const svg = draw(parent, "svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
-  const points = [...faint, ...series.map((each) => each.points)].flat();
+  const points = [...faint, ...series.flatMap((each) => each.lines)].flat();
   const [xs, ys] = [0, 1].map((axis) => extent(points.map((point) => point[axis])));
   const [x, y] = [scaler(xs, 48, width - 12), scaler(ys, height - 42, 26)];
   for (const at of ticks(...ys, 5, false)) {
@@ -124,7 +134,8 @@ function lineChart(parent, { title, faint = [], series, xLabel, yLabel, width = 
   if (faint.length) draw(svg, "path", { class: "all", d: faint.map((line) => path(line, x, y)).join("") });
   series.forEach((each, i) => {
     const style = `stroke:var(--c${i % 6})`;
-    draw(svg, "path", { class: "series", d: path(each.points, x, y), style, "stroke-dasharray": DASHES[i % 4] });
+    const d = each.lines.map((line) => path(line, x, y)).join("");
+    draw(svg, "path", { class: "series", d, style, "stroke-dasharray": DASHES[i % 4] });
     if (each.mark) draw(svg, "circle", { cx: x(each.mark[0]), cy: y(each.mark[1]), r: 5, style: `fill:var(--c${i % 6})` });
   });
   keys(parent, series);
@@ -147,17 +158,15 @@ function keys(parent, series) {
 const numbered = (values) => values.map((value, i) => [i + 1, value]);
 
 function drawRow(parent, seeds) {
-  seeds.forEach((curves, seed) => {
-    const name = seeds.length > 1 ? `seed ${seed}: ` : "";
-    const small = { xLabel: "epoch", width: 420, height: 200 };
-    lineChart(parent, {
-      ...small, title: `${name}losses by epoch`, yLabel: `${name}loss`,
-      series: [["train_loss", "training"], ["validation_loss", "validation"]].map(([key, label]) => ({ label, points: numbered(curves[key]) })),
-    });
-    lineChart(parent, {
-      ...small, title: `${name}validation UA by epoch`, yLabel: `${name}UA (%)`,
-      series: data.conditions.map((condition) => ({ label: `validation, ${condition}`, points: numbered(curves[`ua_${condition}`]) })),
-    });
+  const small = { xLabel: seeds.length > 1 ? "epoch, a line a seed" : "epoch", most: 420, height: 220 };
+  const lines = (key) => seeds.map((curves) => numbered(curves[key]));
+  lineChart(parent, {
+    ...small, title: "losses by epoch", yLabel: "loss (nats)",
+    series: [["train_loss", "training"], ["validation_loss", "validation"]].map(([key, label]) => ({ label, lines: lines(key) })),
+  });
+  lineChart(parent, {
+    ...small, title: "validation UA by epoch", yLabel: "UA (%)",
+    series: data.conditions.map((condition) => ({ label: `validation, ${condition}`, lines: lines(`ua_${condition}`) })),
   });
 }
 
@@ -170,15 +179,17 @@ function drawCurves() {
   const group = data.groups[one("#curves-group").value];
   const chart = one("#curves-chart");
   chart.replaceChildren();
-  const [LOSSES, WINNER] = [2, 4];
-  const winners = group.trials.filter((trial) => trial[WINNER]);
+  const [SETTINGS, LOSSES, WON] = [0, 2, 4];
+  const winners = new Map();
+  for (const trial of group.trials.filter((each) => each[WON].length)) {
+    const settings = group.names.map((name, i) => `${name} = ${trial[SETTINGS][i]}`);
+    const label = `best, ${trial[WON].map((i) => data.conditions[i]).join(" and ")}${settings.length ? ": " : ""}${settings.join(", ")}`;
+    winners.set(label, [...(winners.get(label) ?? []), numbered(trial[LOSSES])]);
+  }
   lineChart(chart, {
     title: `validation losses of ${group.title}`, xLabel: "epoch", yLabel: "validation loss",
-    faint: group.trials.filter((trial) => !trial[WINNER]).map((trial) => numbered(trial[LOSSES])),
-    series: winners.map((trial) => ({
-      label: group.names.map((name, i) => `${name} = ${trial[0][i]}`).join(", ") || "the winner",
-      points: numbered(trial[LOSSES]),
-    })),
+    faint: group.trials.filter((trial) => !trial[WON].length).map((trial) => numbered(trial[LOSSES])),
+    series: [...winners].map(([label, lines]) => ({ label, lines })),
   });
 }
 
@@ -208,7 +219,7 @@ function drawCoordinates() {
     // What was only ever heard clean has no other figure.
     ["validation UA (%)", group.trials.map((trial) => trial[UA][condition] ?? trial[UA].find((ua) => ua !== null))],
   ];
-  const [width, height] = [860, 340];
+  const [width, height] = [room(chart, 860), 340];
   const svg = draw(chart, "svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `settings and validation UA of ${group.title}` });
   const axes = columns.map(([name, values]) => axis(name, values));
   const x = scaler([0, Math.max(1, axes.length - 1)], 50, width - 70);
@@ -227,20 +238,24 @@ function drawCoordinates() {
   axes.forEach((each, i) => {
     draw(svg, "line", { class: "axis", x1: x(i), x2: x(i), y1: 34, y2: height - 24 });
     draw(svg, "text", { x: x(i), y: 16, "text-anchor": "middle" }, each.name);
-    for (const mark of each.marks) draw(svg, "text", { x: x(i) + 5, y: ys[i](each.at(mark)) + 4 }, mark);
+    for (const mark of each.marks) draw(svg, "text", { x: x(i) + 6, y: ys[i](each.at(mark)) + 4 }, typeof mark === "number" ? mark.toLocaleString("en") : mark);
   });
 }
 
 function drawSweeps() {
+  one("#sweeps-charts").replaceChildren();
   for (const sweep of data.sweeps) {
     for (const [condition, curve] of Object.entries(sweep.curves)) {
       const points = (values) => values.map((value, i) => [sweep.h1[i], value]);
       const peak = [curve.peak, curve.ua[sweep.h1.indexOf(curve.peak)]];
+      const [h1, test] = curve.paper ?? [];
+      const paper = { label: `the paper's peak, h1 = ${h1} (test UA there: ${test}, on eNTERFACE'05)`, lines: [extent(curve.ua).map((ua) => [h1, ua])] };
       lineChart(one("#sweeps-charts"), {
         title: `${sweep.title}, ${condition}`, xLabel: "h1", yLabel: `UA (%), ${condition}, ${sweep.title}`,
         series: [
-          { label: `validation UA, peak at h1 = ${curve.peak} (test UA there: ${curve.test})`, points: points(curve.ua), mark: peak },
-          { label: "running median", points: points(curve.filtered) },
+          { label: `validation UA, peak at h1 = ${curve.peak} (test UA there: ${curve.test})`, lines: [points(curve.ua)], mark: peak },
+          { label: "running median", lines: [points(curve.filtered)] },
+          ...(curve.paper ? [paper] : []),
         ],
       });
     }
@@ -313,3 +328,27 @@ if (data.groups.length) {
   drawCoordinates();
 }
 if (data.sweeps.length) drawSweeps();
+
+// What is turned or resized is drawn anew; what is printed shows all tables.
+
+let drawnAt = innerWidth;
+addEventListener("resize", () => {
+  if (innerWidth === drawnAt) return;
+  drawnAt = innerWidth;
+  for (const curves of all(".row-curves")) curves.replaceChildren();
+  for (const body of bodies.filter((each) => !one(".details", each).hidden)) drawDetails(body);
+  if (data.groups.length) {
+    drawCurves();
+    drawCoordinates();
+  }
+  if (data.sweeps.length) drawSweeps();
+});
+
+let closed = [];
+addEventListener("beforeprint", () => {
+  closed = all("details:not([open])");
+  for (const each of closed) each.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const each of closed) each.open = false;
+});
