@@ -348,6 +348,9 @@ def test_an_unfinished_run_says_so_everywhere(unfinished: Facts, tmp_path: Path)
     write_report(tmp_path, unfinished)
     for name in ("leaderboard.md", "leaderboard.tex", "report.html"):
         assert "Unfinished: 14 of" in (tmp_path / name).read_text()
+    captions = [line for line in (tmp_path / "leaderboard.tex").read_text().splitlines() if "caption" in line]
+    assert captions
+    assert all("(unfinished)" in caption for caption in captions)
     drawn = list((tmp_path / "figures").glob("*.svg"))
     assert drawn
     for figure in drawn:
@@ -408,11 +411,15 @@ def test_a_run_compared_with_itself_and_with_another(run: Run, facts: Facts, tin
     same = compare(facts, facts, np.random.default_rng(0))
     assert len(same) == 14
     assert all(row.comparison and row.comparison.difference == 0 and row.adjusted_p == 1 for row in same)
+    assert len(side_by_side(facts, facts, same).notes) == 1
     (tmp_path / "study.toml").write_text(STUDY.format(seeds=1) + "seed = 5\n[training]\nepochs = 3\n")
     other = make_report(generate_run(tmp_path / "run", tmp_path / "study.toml", tiny_store, seed=1))
     rows = compare(facts, other, np.random.default_rng(0))
     assert all(row.a and row.b and row.comparison is None for row in rows)
-    assert "can't be paired" in side_by_side(facts, other, rows).notes[0]
+    unpaired, differ = side_by_side(facts, other, rows).notes
+    assert "can't be paired" in unpaired
+    assert differ.startswith("The runs differ in test speakers (")
+    assert differ.endswith("), seeds (2 and 1), epochs (– and 3).")
     done = CliRunner().invoke(app, ["compare", str(run.path), str(other.run.path), "--format", "json"])
     found = json.loads(done.output)
     assert not found["same_test"]

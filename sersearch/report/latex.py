@@ -1,4 +1,4 @@
-"""The report as a LaTeX document; each table can be lifted out, with booktabs and nothing else."""
+"""The report as a LaTeX document; each table can be lifted out, with booktabs and graphicx and nothing else."""
 
 from __future__ import annotations
 
@@ -48,14 +48,15 @@ _FITS = 6
 
 
 def document(facts: Facts) -> str:
-    """All tables; an unfinished run says so at the head of every page."""
-    tables = "\n\n".join(table(sheet) for sheet in [*leaderboards(facts), *evidence(facts), *module_sheets(facts)])
+    """All tables; an unfinished run says so at the head of every page, and in each caption, which may be lifted out."""
+    sheets = [*leaderboards(facts), *evidence(facts), *module_sheets(facts)]
+    tables = "\n\n".join(table(sheet, unfinished=not facts.board.complete) for sheet in sheets)
     state = f"\\textbf{{{escape(facts.unfinished)}}}" if facts.unfinished else ""
     text = _DOCUMENT.replace("TITLE", escape(facts.run.study.name)).replace("STATE", state)
     return text.replace("TABLES", tables or escape("No trial is done."))
 
 
-def table(sheet: Sheet) -> str:
+def table(sheet: Sheet, *, unfinished: bool = False) -> str:
     """One table, its notes below it."""
     lines = [
         f"\\begin{{tabular}}{{{'l' * len(sheet.columns)}}}",
@@ -69,10 +70,11 @@ def table(sheet: Sheet) -> str:
     if len(sheet.columns) > _FITS:
         lines = [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", *lines[:-1], lines[-1] + "}"]
     notes = [f"\n\\smallskip\n\\parbox{{\\linewidth}}{{\\footnotesize {escape(note)}}}" for note in sheet.notes]
+    title = f"{sheet.title} (unfinished)" if unfinished else sheet.title
     head = [
         r"\begin{table}[htbp]",
         r"\centering",
-        f"\\caption{{{escape(sheet.title)}}}",
+        f"\\caption{{{escape(title)}}}",
         f"\\label{{tab:{sheet.name}}}",
     ]
     return "\n".join([*head, *lines, *notes, r"\end{table}"])

@@ -70,6 +70,7 @@ def side_by_side(a: Facts, b: Facts, rows: list[Versus]) -> Sheet:
     """The comparison as a table."""
     names = _names((a, b))
     notes = ["Differences are tested over speakers, Holm-corrected for all rows." if same_test(a, b) else OTHER_TESTS]
+    notes += [f"The runs differ in {words}."] if (words := _differ(a, b)) else []
     notes += _unfinished((a, b))
     return Sheet(
         "versus",
@@ -283,6 +284,29 @@ def _names(runs: Sequence[Facts]) -> list[str]:
 
 def _unfinished(runs: Sequence[Facts]) -> list[str]:
     return [f"{facts.run.path} is {facts.unfinished}" for facts in runs if facts.unfinished]
+
+
+def _differ(a: Facts, b: Facts) -> str:
+    """What two runs don't share of data, settings and versions."""
+    of_a, of_b = _traits(a), _traits(b)
+    names = [name for name in dict.fromkeys([*of_a, *of_b]) if of_a.get(name) != of_b.get(name)]
+    return ", ".join(f"{name} ({of_a.get(name, NONE)} and {of_b.get(name, NONE)})" for name in names)
+
+
+def _traits(facts: Facts) -> dict[str, str]:
+    run, study = facts.run, facts.run.study
+    made = [result.environment for entry in facts.entries for result in entry.row.results]
+    return {
+        "corpus": run.store.recipe.corpus,
+        "store": run.fingerprint,
+        "test speakers": " ".join(run.partition.test),
+        "seeds": str(study.seeds),
+        **{name: str(value) for name, value in study.settings.items()},
+        **{
+            name: " or ".join(sorted({each[name] for each in made if name in each}))
+            for name in dict.fromkeys(name for each in made for name in each)
+        },
+    }
 
 
 def _by_kind(facts: Facts) -> Mapping[Kind, Entry]:
