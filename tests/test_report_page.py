@@ -166,6 +166,9 @@ def test_charts_follow_their_selects(opened: webdriver.Chrome) -> None:
             assert option.text in drawn(chart)
             seen.add(drawn(chart))
         assert len(seen) == len(options.options) == 5
+    Select(opened.find_element(By.ID, "coordinates-group")).select_by_visible_text("FST-CLDNN (log-mels), fst")
+    marks = [each.text for each in all_of(opened, "#coordinates-chart text")]
+    assert {"learning_rate", "0.001", "0.01"} <= set(marks)
     before = len(opened.find_element(By.ID, "coordinates-chart").get_attribute("innerHTML") or "")
     opened.find_element(By.ID, "coordinates-best").send_keys(Keys.HOME)
     assert len(opened.find_element(By.ID, "coordinates-chart").get_attribute("innerHTML") or "") < before

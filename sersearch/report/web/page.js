@@ -223,7 +223,7 @@ function drawCoordinates() {
   const svg = draw(chart, "svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `settings and validation UA of ${group.title}` });
   const axes = columns.map(([name, values]) => axis(name, values));
   const x = scaler([0, Math.max(1, axes.length - 1)], 50, width - 70);
-  const ys = axes.map((each) => scaler(each.range, height - 24, 34));
+  const ys = axes.map((each) => scaler(each.range, height - 24, 46));
   const ua = columns.at(-1)[1];
   const order = [...ua.keys()].sort((a, b) => ua[a] - ua[b]).slice(Math.floor(ua.length * (1 - share / 100)));
   const [low, high] = axes.at(-1).range;
@@ -235,10 +235,12 @@ function drawCoordinates() {
   bins.forEach((d, i) => {
     if (d) draw(svg, "path", { d, fill: "none", style: `stroke:var(--b${i})`, "stroke-width": 1.5, class: "coordinate" });
   });
+  const narrow = x(1) - x(0) < 110;
   axes.forEach((each, i) => {
-    draw(svg, "line", { class: "axis", x1: x(i), x2: x(i), y1: 34, y2: height - 24 });
-    draw(svg, "text", { x: x(i), y: 16, "text-anchor": "middle" }, each.name);
-    for (const mark of each.marks) draw(svg, "text", { x: x(i) + 6, y: ys[i](each.at(mark)) + 4 }, typeof mark === "number" ? mark.toLocaleString("en") : mark);
+    draw(svg, "line", { class: "axis", x1: x(i), x2: x(i), y1: 46, y2: height - 24 });
+    // Names that would run into each other stand on two lines in turn.
+    draw(svg, "text", { x: x(i), y: narrow && i % 2 ? 26 : 12, "text-anchor": "middle" }, each.name);
+    for (const mark of each.marks) draw(svg, "text", { x: x(i) + 4, y: ys[i](each.at(mark)) - 4 }, typeof mark === "number" ? mark.toLocaleString("en", { maximumSignificantDigits: 8 }) : mark);
   });
 }
 
