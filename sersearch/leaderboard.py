@@ -138,8 +138,8 @@ class Row:
 
     @property
     def departures(self) -> dict[str, Any]:
-        """Settings in which the winner is not trained as the paper's."""
-        return departures(self.configuration)
+        """Settings in which the winner is not trained as the paper's whose figure stands beside it."""
+        return departures(self.configuration) if self.paper_ua is not None else {}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from sersearch.report.comparison import Robustness
 from sersearch.report.facts import Entry, Facts, Sweep
 from sersearch.report.landscape import Landscape, Size, landscape
 from sersearch.report.modules import HEADINGS, classes, pictured, spread, title
-from sersearch.report.sheets import beside_paper, name, percent
+from sersearch.report.sheets import name, percent
 from sersearch.statistics import Interval
 from sersearch.study import Condition
 
@@ -115,13 +115,12 @@ def _draw_leaderboard(figure: Figure, entries: Sequence[Entry], condition: Condi
         axes.plot(entry.row.validation_ua, place, "|", color="#555555", markersize=9)
         if entry.row.paper_ua is not None:
             axes.plot(entry.row.paper_ua, place, "D", color=COLOURS[1], markerfacecolor="none")
-    starred = ["*" if beside_paper(entry).endswith("*") else "" for entry in entries]
-    axes.set_yticks(places, [f"{_titled(entry)}{star}" for entry, star in zip(entries, starred, strict=True)])
+    axes.set_yticks(places, [_titled(entry) + "*" * bool(entry.row.departures) for entry in entries])
     axes.set_ylim(len(entries) - 0.5, -0.5)
     axes.set_title(f"{condition} condition")
     paper = any(entry.row.paper_ua is not None for entry in entries)
     paper_too = "\n◇ the paper's, on eNTERFACE'05" if paper else ""
-    otherwise = "; * not trained as in the paper" if any(starred) else ""
+    otherwise = "; * not trained as in the paper" if any(entry.row.departures for entry in entries) else ""
     axes.set_xlabel(f"UA (%): ● test, 95 % interval; | validation{paper_too}{otherwise}")
     axes.grid(axis="x", linewidth=0.3)
 

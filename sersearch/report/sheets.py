@@ -354,8 +354,7 @@ def settings(group: Group, configuration: System) -> list[str]:
 
 def beside_paper(entry: Entry) -> str:
     """The paper's figure, starred where the training is not the paper's."""
-    row = entry.row
-    return percent(row.paper_ua) + ("*" if row.paper_ua is not None and row.departures else "")
+    return percent(entry.row.paper_ua) + "*" * bool(entry.row.departures)
 
 
 def _place(facts: Facts, entry: Entry) -> str:
