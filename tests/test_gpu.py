@@ -77,7 +77,7 @@ def test_too_little_memory_for_the_frames_is_the_trials_failure(
     monkeypatch.setattr(Utterances, "_moved", moving)
     trial = run.agenda().left[0]
     works = worker.Worker.__new__(worker.Worker)
-    searcher = tune.AgendaSearcher(run.agenda(), run, Mock())
+    searcher = tune.AgendaSearcher(run.agenda(), run, {}, Mock())
     for share in (0.25, 0.5, 1.0):
         assert searcher._gpus(trial.key) == share
         works.setup(record(run, trial))

@@ -272,7 +272,9 @@ def test_a_row_says_how_its_training_departs_from_the_papers(tiny_store: Store, 
     assert departures(papers) == {}
     for name in Configuration.model_fields.keys() - {"model", "features", "h1", "w1", "h2", "w2"}:
         before = getattr(papers, name)
-        value = {"normalisation": "none", "dense": (8,)}.get(name, before + 1 if isinstance(before, int) else 0.5)
+        value = {"normalisation": "none", "dense": (8,), "precision": "tf32"}.get(
+            name, before + 1 if isinstance(before, int) else 0.5
+        )
         changed = papers.model_copy(update={name: value})
         assert list(departures(changed)) == [name]
 
