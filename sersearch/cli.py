@@ -296,7 +296,8 @@ def status(
     from sersearch.run import open_run
 
     opened = open_run(run)
-    results = opened.ledger.results()
+    # What is damaged is among what is looked for.
+    results = opened.ledger.whole_results() if verify else opened.ledger.results()
     agenda = opened.agenda(results)
     facts = status_facts(opened, agenda, results) | (verified_facts(opened, agenda) if verify else {})
     if format is Format.json:

@@ -18,6 +18,7 @@ import json
 import math
 import traceback
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,15 @@ class Ledger:
         """All committed results by key."""
         found = ((key, self.result(key)) for key in self.keys())
         return {key: result for key, result in found if result is not None}
+
+    def whole_results(self) -> dict[str, Result]:
+        """Those of `results` that are not damaged."""
+        found = {}
+        for key in self.keys():
+            with suppress(InputError):
+                if result := self.result(key):
+                    found[key] = result
+        return found
 
     def keys(self) -> Iterator[str]:
         """Keys of all trials that were ever begun, sorted."""

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from sersearch.cli import app
 from sersearch.errors import InputError
 from sersearch.store import Store
+from tests.generated import generate_run
 
 RATE = 16_000
 
@@ -186,3 +187,19 @@ def test_status_of_a_run_that_has_not_begun(tmp_path: Path, tiny_store: Store) -
     assert (facts["done"], facts["left"], facts["best"]["noisy"]) == (0, 2, None)
     assert "0 of 2 trials done" in works("status", tmp_path / "run")
     assert "Unfinished: 0 of 2" in works("report", tmp_path / "run")
+
+
+def test_verification_names_all_that_is_damaged_or_missing(tmp_path: Path, tiny_store: Store) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text('name = "v"\nspaces = [{ name = "fst", model = "FST-CLDNN", w1 = "3:6", w2 = 2 }]\n')
+    run = generate_run(tmp_path / "run", study, tiny_store)
+    cut, gone, *_ = sorted(run.ledger.results())
+    result = run.ledger.folder(cut) / "result.json"
+    result.write_bytes(result.read_bytes()[:-40])
+    (run.ledger.folder(gone) / "result.json").unlink()
+
+    assert str(result) in refused("status", run.path)
+    said = CliRunner().invoke(app, ["status", str(run.path), "--verify", "--format", "json"])
+    assert said.exit_code == 1
+    found = {finding["key"]: finding["kind"] for finding in json.loads(said.stdout)["findings"]}
+    assert (found[cut], found[gone]) == ("damaged", "missing")
