@@ -2,17 +2,25 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def write(path: Path, content: bytes) -> None:
     """Put a file in place as a whole; a reader sees what was there before or all of what is there now."""
-    beside = _beside(path, content)
-    try:
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    sync(path.parent)
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a name beside `path` to write to, then put what was written in the place of `path` as a whole."""
+    with _beside(path) as part:
+        yield part
+        sync(part)
+        part.replace(path)
+        sync(path.parent)
 
 
 def write_once(path: Path, content: bytes) -> bool:
@@ -21,13 +29,13 @@ def write_once(path: Path, content: bytes) -> bool:
     Returns:
         Whether this call's content is now in place.
     """
-    beside = _beside(path, content)
-    try:
-        path.hardlink_to(beside)
-    except FileExistsError:
-        return False
-    finally:
-        beside.unlink(missing_ok=True)
+    with _beside(path) as part:
+        part.write_bytes(content)
+        sync(part)
+        try:
+            path.hardlink_to(part)
+        except FileExistsError:
+            return False
     sync(path.parent)
     return True
 
@@ -41,14 +49,10 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _beside(path: Path, content: bytes) -> Path:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    return beside
+        yield part
+    finally:
+        part.unlink(missing_ok=True)

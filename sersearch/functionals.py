@@ -36,12 +36,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sersearch import durable
 from sersearch.audio import SAMPLING_RATE, Waveform, decode
 from sersearch.corpora import Corpus, Utterance, examine, sha256_of
 from sersearch.errors import InputError
 from sersearch.store import Store
 from sersearch.store.build import content_of, locked
-from sersearch.store.manifest import digest, replacing
+from sersearch.store.manifest import digest
 from sersearch.workers import in_parallel
 
 SETS = ("IS09", "IS10", "IS11", "IS12", "IS13", "eGeMAPSv02")
@@ -323,7 +324,7 @@ def _write(task: _Task, utterances: Sequence[Utterance], x_UD: NDArray[np.floati
     }
     table = pa.table(columns).replace_schema_metadata({"sersearch": task.fingerprint})
     task.folder.mkdir(parents=True, exist_ok=True)
-    with replacing(task.file(utterances[0].speaker)) as part:
+    with durable.replacing(task.file(utterances[0].speaker)) as part:
         pq.write_table(table, part, compression="zstd", write_page_checksum=True)
 
 
@@ -370,8 +371,7 @@ def _finish(task: _Task, speakers: Iterable[str]) -> FunctionalsManifest:
     }
     manifest = FunctionalsManifest.model_validate(facts | {"digest": digest(facts)[:16]})
     if manifest != earlier:
-        with replacing(task.folder / MANIFEST) as part:
-            part.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        durable.write(task.folder / MANIFEST, f"{manifest.model_dump_json(indent=1)}\n".encode())
     return manifest
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sersearch.dataset import Dataset, Utterances, View, open_utterances
+from sersearch.durable import replacing
 from sersearch.leaderboard import record_opening, trained_model
 from sersearch.ledger import Result
 from sersearch.models import CLDNN
@@ -28,7 +29,6 @@ from sersearch.models.cldnn import mean_over_frames
 from sersearch.models.convolution import edge_pad
 from sersearch.partition import Part
 from sersearch.run import Run
-from sersearch.store.manifest import replacing
 from sersearch.study import Condition
 
 Module = Literal["raw", "cnn", "blstm", "mlp"]

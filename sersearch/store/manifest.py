@@ -2,17 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
-from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sersearch import durable
 from sersearch.audio import SAMPLING_RATE, WINDOW_MS
 from sersearch.corpora import Gender
-from sersearch.durable import sync
 from sersearch.errors import InputError
 from sersearch.features import BANDS, SHIFT_MS
 
@@ -109,24 +106,10 @@ class Manifest(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Replace `store.json` in one step."""
-        with replacing(folder / MANIFEST) as part:
-            part.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        durable.write(folder / MANIFEST, f"{self.model_dump_json(indent=1)}\n".encode())
 
 
 def digest(content: object) -> str:
     """Hash what JSON can hold: SHA-256 of the canonical form, hexadecimal."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write to, then fsync it and put it in the place of `path` in one step."""
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    try:
-        yield part
-        sync(part)
-        part.replace(path)
-        sync(path.parent)
-    finally:
-        part.unlink(missing_ok=True)

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sersearch.corpora import sha256_of
+from sersearch.durable import replacing
 from sersearch.errors import InputError
 from sersearch.features import Moments
-from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo, digest, replacing
+from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo, digest
 
 Frames = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 """Log-Mels [T, M]."""
