@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +204,14 @@ def test_verification_names_all_that_is_damaged_or_missing(tmp_path: Path, tiny_
     assert said.exit_code == 1
     found = {finding["key"]: finding["kind"] for finding in json.loads(said.stdout)["findings"]}
     assert (found[cut], found[gone]) == ("damaged", "missing")
+
+
+def test_an_address_where_no_cluster_answers(tmp_path: Path, tiny_store: Store) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text('name = "a"\nspaces = [{ name = "fst", model = "FST-CLDNN", w1 = 3, w2 = 2 }]\n')
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    address = f"127.0.0.1:{port}"
+    said = refused("search", study, "--store", tiny_store.path, "--run", tmp_path / "run", "--address", address)
+    assert f"--address {address} was given, but no Ray cluster answers there" in said
+    assert "ray start --head" in said

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections import deque
@@ -36,6 +37,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from sersearch.agenda import FAILED, Agenda
+from sersearch.errors import InputError
 from sersearch.ledger import Epoch, Result
 from sersearch.run import Run
 from sersearch.search.pruning import Pruner
@@ -43,6 +45,9 @@ from sersearch.search.suggest import sources
 from sersearch.search.watchdog import Watchdog
 from sersearch.search.worker import STOPPING, Worker, commit_pruned
 from sersearch.study import Trial
+
+ANSWER_S = 10.0
+"""How long a cluster may take to answer at all."""
 
 LOST_WORKERS = 3
 """How often a trial goes on elsewhere after its worker or node was lost."""
@@ -84,17 +89,16 @@ def search(
 
     Returns:
         Why it ended before its time; empty if it did not.
+
+    Raises:
+        InputError: no cluster answers at the address.
     """
     if not agenda.complete:
         agenda.draw_from(sources(run))
     if agenda.complete:
         return ""
-    ray.init(
-        address=address or "local",
-        include_dashboard=False if address is None else None,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    if failure := _start_ray(address):
+        return failure
     _log_to(run.path / "ray.log")
     (run.path / STOPPING).unlink(missing_ok=True)
     watchdog = Watchdog(lambda name: _end(watcher, f"Ray's {name} on this machine has died")) if not address else None
@@ -109,6 +113,31 @@ def search(
         with suppress(OSError):
             (run.path / STOPPING).unlink(missing_ok=True)
         ray.shutdown()
+
+
+def _start_ray(address: str | None) -> str:
+    """Start Ray here, or join the cluster at an address; why that failed, empty if it did not."""
+    try:
+        host, _, port = (address or "").rpartition(":")
+        if host and port.isdecimal():
+            # Ray itself would try for minutes.
+            socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+        ray.init(
+            address=address or "local",
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except Exception as error:  # Ray raises anything, bare exceptions included.
+        ray.shutdown()
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if address is None:
+            return f"Ray could not be started ({reason})"
+        raise InputError(
+            f"--address {address} was given, but no Ray cluster answers there ({reason}): start one with "
+            "`ray start --head`, or leave --address out to train on this machine alone"
+        ) from error
+    return ""
 
 
 def _end(watcher: Watcher, reason: str) -> None:
