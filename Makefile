@@ -10,6 +10,7 @@ BIN := .venv/bin
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@echo "openSMILE (audEERING), which the tests use, was installed too: for research and private use, no products."
 	touch $@
 
 demo: .venv/.ready

@@ -11,19 +11,22 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from sersearch.architecture import SVMConfiguration
 from sersearch.baseline import Vectors, make_vectors, predict_svm, run_svm
 from sersearch.errors import InputError
-from sersearch.functionals import Functionals, import_table
+from sersearch.functionals import Functionals, import_table, open_functionals
 from sersearch.ledger import Result
-from sersearch.models.svm import Kernel, classify, kernel_matrix, standardise, standardise_by
+from sersearch.models.svm import KERNELS, Kernel, classify, kernel_matrix, standardise, standardise_by
 from sersearch.report.folder import make_report
 from sersearch.report.sheets import evidence, leaderboards
 from sersearch.rerun import rerun
@@ -167,6 +170,51 @@ def test_a_feature_that_names_the_speaker_gains_nothing(protocol: str) -> None:
     assert fitted(with_names, protocol, kernel="linear", C=15 / 8).confusion == plain.confusion
 
 
+@pytest.mark.parametrize("protocol", ["partition", "loso"])
+def test_functionals_that_tell_nothing_change_nothing(protocol: str) -> None:
+    x, emotion = informative()
+    count = len(x)
+    useless = np.column_stack([np.full(count, 5.5), np.full(count, np.nan), np.full(count, -np.inf), np.zeros(count)])
+    plain = fitted(vectors(x, 6, emotion), protocol, kernel="linear", C=1)
+    # The same products but for the scale of C.
+    joined = vectors(np.concatenate([x, useless], axis=1), 6, emotion)
+    assert fitted(joined, protocol, kernel="linear", C=12 / 8).confusion == plain.confusion
+    for kernel in ("linear", "polynomial", "rbf"):
+        counts = np.sum(
+            list(fitted(vectors(useless, 6, emotion), protocol, kernel=kernel).confusion["clean"].values()), 0
+        )
+        assert counts.sum() == (90 if protocol == "loso" else 30), "each utterance is answered"
+
+
+@pytest.mark.parametrize("protocol", ["partition", "loso"])
+def test_an_utterance_too_short_for_its_functionals_is_answered(protocol: str) -> None:
+    x, emotion = informative()
+    x[[3, 40, 80]] = np.nan
+    found = fitted(vectors(x, 6, emotion), protocol, kernel="rbf", C=3)
+    assert np.sum(list(found.confusion["clean"].values())) == (90 if protocol == "loso" else 30)
+    assert found.ua("clean") > 60, "the others are learnt all the same"
+
+
+def test_choosing_the_best_of_many_leaks_nothing() -> None:
+    """Shuffled labels, the nested choice as in a search: tested at chance, and above it if chosen on what is tested."""
+    x, emotion = informative()
+    grid = [SVMConfiguration(features="own", kernel=k, C=c, protocol="loso") for k in KERNELS for c in (0.3, 30)]
+    names = [f"s{number:02}" for number in range(6)]
+    nested, cheated = [], []
+    for seed in range(6):
+        found = vectors(x, 6, np.random.default_rng(seed).permutation(emotion))
+        for left_out in names:
+            others = [name for name in names if name != left_out]
+            inner = [run_svm(Trial(each, 0, "d", left_out), found.of(others), (), ()).ua("clean") for each in grid]
+            tests = [predict_svm(each, found, others) for each in grid]
+            ua = [100 * float(np.mean(tested.emotion_U == predicted)) for tested, predicted in tests]
+            nested.append(ua[int(np.argmax(inner))])
+            cheated.append(max(ua))
+    bound = 4 * 47 / np.sqrt(6 * 90)
+    assert abs(np.mean(nested) - 100 / 3) < bound
+    assert np.mean(cheated) - 100 / 3 > bound
+
+
 def test_a_class_that_a_fold_lacks() -> None:
     emotion = np.concatenate([np.tile([0, 1], 15), np.tile([0, 1, 2], 10), np.zeros(30, np.int64)])
     x = np.random.default_rng(0).standard_normal((90, 4)) + np.eye(4)[emotion]
@@ -305,6 +353,32 @@ def test_table_3_has_its_evidence(store: Store, finished: Path) -> None:
     assert len(sheet.rows) == 2
     openings = [json.loads(line) for line in (finished / "test" / "openings.jsonl").read_text().splitlines()]
     assert len(openings) == len({(o["key"], o["condition"]) for o in openings}) == 2 * (1 + 6) + 2
+
+
+def test_table_3_is_scikit_learns_nested_loop(store: Store, finished: Path) -> None:
+    """Each speaker left out: configurations ranked by leaving out each of the others, the best asked of the speaker."""
+    read = open_functionals(store, "own")
+    x = np.concatenate([StandardScaler().fit_transform(read.x_UD[read.speaker == s]) for s in np.unique(read.speaker)])
+    grid = {(k, C): SVC(kernel=k, C=C / 3 if k == "linear" else C, gamma=1 / 3, class_weight="balanced")
+            for k in ("linear", "rbf") for C in (0.1, 1, 10)}  # fmt: skip
+    (loso,) = [each.baseline for each in make_report(open_run(finished)).baselines
+               if (each.baseline.features, each.baseline.protocol) == ("own", "loso")]  # fmt: skip
+    for winner, file in zip(loso.winners, loso.predictions, strict=True):
+        rest = read.speaker != winner.trial.held_out
+        labels, groups = read.emotion[rest], read.speaker[rest]
+        ua = {}
+        for name, machine in grid.items():
+            predicted = cross_val_predict(machine, x[rest], labels, groups=groups, cv=LeaveOneGroupOut())
+            ua[name] = 100 * balanced_accuracy_score(labels, predicted)
+        configuration = winner.trial.configuration
+        assert isinstance(configuration, SVMConfiguration)
+        assert winner.ua("clean") == pytest.approx(max(ua.values()))
+        assert ua[configuration.kernel, configuration.C] == pytest.approx(max(ua.values()))
+        machine = grid[configuration.kernel, configuration.C].fit(x[rest], labels)
+        expected = dict(zip(np.array(read.utterance)[~rest], machine.predict(x[~rest]), strict=True))
+        tested = pq.read_table(file).to_pylist()
+        assert len(tested) == 6
+        assert {row["utterance"]: store.emotions.index(row["predicted"]) for row in tested} == expected
 
 
 def test_the_best_svm_enters_the_leaderboard(finished: Path) -> None:
