@@ -477,6 +477,19 @@ def test_the_table_has_each_utterance_and_what_the_model_answers(trained: Run) -
             assert trained.store.emotions[int(np.argmax(answers[utterance]))] == predicted
 
 
+def test_rows_are_read_as_they_are_asked_for(trained: Run) -> None:
+    row = next(row for row in select_winners(trained).rows if row.condition == "clean")
+    file = representations_file(trained, row.key, row.condition)
+    found = Representations.read(file)
+    assert pq.ParquetFile(file).num_row_groups == 3
+    for module in found.modules:
+        whole = np.array(pq.read_table(file, columns=[module])[module].to_pylist(), np.float32)
+        column = found.column(module)
+        assert column.shape == whole.shape
+        for rows in ([47, 0, 29, 30, 24, 0], [], range(48)):
+            np.testing.assert_array_equal(column[np.array(rows, np.int64)], whole[np.array(rows, np.int64)])
+
+
 def test_a_second_call_opens_nothing_and_gives_the_same_bits(trained: Run) -> None:
     openings = trained.path / "test" / "openings.jsonl"
     opened = [json.loads(line) for line in openings.read_text().splitlines()]

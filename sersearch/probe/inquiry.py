@@ -23,7 +23,7 @@ from sersearch.errors import InputError
 from sersearch.leaderboard import Leaderboard, Row, select_winners
 from sersearch.ledger import Result
 from sersearch.probe.findings import Accuracy, Attribute, Findings, Noise, Probed, Separability, Winner, findings_file
-from sersearch.probe.probes import FOLDS, Indices, choose_svm, deal, predict, prediction_p, read_off, shuffle
+from sersearch.probe.probes import FOLDS, Indices, Rows, choose_svm, deal, predict, prediction_p, read_off, shuffle
 from sersearch.probe.representations import Module, Representations, write_representations
 from sersearch.probe.separability import inertia, project
 from sersearch.run import Run
@@ -95,7 +95,7 @@ class Look:
         asked = Asked.of(found, self.run.store.emotions)
         # More threads are slower on matrices this small, by far on a loaded machine, and their number changes bits.
         with threadpool_limits(1):
-            return winner.trial.key, tuple(examine(found.vectors(module), module, asked) for module in found.modules)
+            return winner.trial.key, tuple(examine(found.column(module), module, asked) for module in found.modules)
 
     def asked(self, winner: Result) -> Asked:
         """What is asked of it, which is asked of all."""
@@ -244,7 +244,7 @@ def _ask_gender(name_U: NDArray[np.str_], gender_U: NDArray[np.str_]) -> Questio
     return Question(gender_S[speaker_U], fold_S[speaker_U], shuffle(gender_S, fold_S, generator)[:, speaker_U])
 
 
-def examine(x_UD: NDArray[np.float32], module: Module, asked: Asked) -> Probed:
+def examine(x_UD: Rows, module: Module, asked: Asked) -> Probed:
     """Ask a module's representations of all copies everything that there is to ask."""
     chosen = choose_svm(x_UD, asked.emotion_U, asked.train, asked.validation)
     predicted_T = predict(x_UD, asked.emotion_U, asked.train, asked.test, chosen)
@@ -289,7 +289,7 @@ def _counts(at: Indices, predicted: Indices, asked: Asked) -> Counts:
     return speaker_confusions(asked.emotion_U[copies], predicted, asked.speaker_U[copies], emotions)
 
 
-def _read_off(x_UD: NDArray[np.float32], question: Question, asked: Asked) -> Accuracy:
+def _read_off(x_UD: NDArray[np.floating], question: Question, asked: Asked) -> Accuracy:
     predicted_U, p_value = read_off(x_UD, question.label_U, question.fold_U, question.shuffled_PU)
     classes = int(question.label_U.max()) + 1
     return _accuracy(speaker_confusions(question.label_U, predicted_U, asked.names["speaker"], classes), p_value)
@@ -305,7 +305,7 @@ def _accuracy(counts_SCC: Counts, p_value: float) -> Accuracy:
     )
 
 
-def _parted(x_UD: NDArray[np.float32], name_U: NDArray[np.str_], module: Module) -> Separability:
+def _parted(x_UD: NDArray[np.floating], name_U: NDArray[np.str_], module: Module) -> Separability:
     class_U = np.unique(name_U, return_inverse=True)[1]
     found = inertia(x_UD, class_U)
     points = [] if module == "raw" else project(x_UD, class_U).round(3).tolist()

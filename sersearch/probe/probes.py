@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,18 @@ RIDGE = 0.01
 PERMUTATIONS = 499
 
 # Utterances that are predicted together: their kernel must fit into memory.
-_TOGETHER = 2000
+_TOGETHER = 500
+
+
+class Rows(Protocol):
+    """Representations [U, D] by their rows: an array, or a file of which those asked for are read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """U and D."""
+
+    def __getitem__(self, rows: Indices, /) -> NDArray[np.floating]:
+        """Some of them, in the given order."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class Chosen:
     validation_ua: float
 
 
-def choose_svm(x_UD: NDArray[np.floating], emotion_U: Indices, train: Indices, validation: Indices) -> Chosen:
+def choose_svm(x_UD: Rows, emotion_U: Indices, train: Indices, validation: Indices) -> Chosen:
     """Choose kernel and C by UA on validation, the numbers standardised by the training utterances.
 
     Args:
@@ -68,7 +79,7 @@ def choose_svm(x_UD: NDArray[np.floating], emotion_U: Indices, train: Indices, v
     return max(found, key=lambda each: round(each.validation_ua, 9))
 
 
-def predict(x_UD: NDArray[np.floating], emotion_U: Indices, train: Indices, others: Indices, chosen: Chosen) -> Indices:
+def predict(x_UD: Rows, emotion_U: Indices, train: Indices, others: Indices, chosen: Chosen) -> Indices:
     """Learn from the training utterances and predict the emotions of others."""
     predicted = []
     for start in range(0, len(others), _TOGETHER):

@@ -139,6 +139,36 @@ def _list_column(x_UD: NDArray[np.float32]) -> pa.Array:
     return pa.ListArray.from_arrays(ends, pa.array(x_UD.ravel()))
 
 
+class Column:
+    """A module's representations [U, D], of which only the rows that are asked for are read, a row group at a time.
+
+    So looking into a winner takes no more memory the more noisy copies there are.
+    """
+
+    def __init__(self, file: Path, module: Module) -> None:
+        """Look at the file's end."""
+        self._file = pq.ParquetFile(file)
+        self._module = module
+        metadata = self._file.metadata
+        groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+        self._starts = np.concatenate([[0], np.cumsum(groups)])
+        self.shape = (int(self._starts[-1]), self._group(0).shape[1])
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.float32]:
+        """Read some rows, in the given order."""
+        x_UD = np.empty((len(rows), self.shape[1]), np.float32)
+        group_U = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(group_U):
+            at = group_U == number
+            x_UD[at] = self._group(int(number))[rows[at] - self._starts[number]]
+        return x_UD
+
+    def _group(self, number: int) -> NDArray[np.float32]:
+        column = self._file.read_row_group(number, columns=[self._module])[self._module].combine_chunks()
+        x_UD: NDArray[np.float32] = column.flatten().to_numpy().reshape(len(column), -1)
+        return x_UD
+
+
 @dataclass(frozen=True)
 class Representations:
     """A winner's representations, open for reading; a module's are read when they are asked for.
@@ -183,11 +213,9 @@ class Representations:
             np.array(table["snr_db"].to_pylist(), np.float64),
         )
 
-    def vectors(self, module: Module) -> NDArray[np.float32]:
-        """A module's representations [U, D]."""
-        column = pq.read_table(self.file, columns=[module])[module].combine_chunks()
-        x_UD: NDArray[np.float32] = column.flatten().to_numpy().reshape(len(column), -1)
-        return x_UD
+    def column(self, module: Module) -> Column:
+        """A module's representations."""
+        return Column(self.file, module)
 
     def clean(self, part: Part) -> NDArray[np.int64]:
         """Indices of a part's clean utterances."""
