@@ -1,5 +1,6 @@
 """What modules know: against oracles on drawn numbers, planted cases, and winners that are really trained."""
 
+import itertools
 import json
 import math
 import pickle
@@ -48,7 +49,7 @@ from sersearch.probe.representations import (
 from sersearch.probe.separability import inertia, project
 from sersearch.report.figures import figures
 from sersearch.report.folder import make_report
-from sersearch.report.modules import sheets_of
+from sersearch.report.modules import label_places, sheets_of
 from sersearch.report.page import page
 from sersearch.report.text import table
 from sersearch.run import Run, start_run
@@ -418,6 +419,27 @@ def test_contributions_are_the_papers_on_its_own_table(known: Representations, a
     table_5 = one.model_copy(update={"winners": (silent, *(winner(*kind, speaks=True) for kind in TABLE_5))})
     for name, (mean, deviation) in table_5.contributions().items():
         assert (mean, deviation) == pytest.approx(CONTRIBUTIONS[name], abs=0.01)
+
+
+@given(clusters(), st.floats(0, 1))
+def test_labels_stand_apart_and_near_their_centres(
+    drawn: tuple[NDArray[np.float64], NDArray[np.int64]], crowded: float
+) -> None:
+    """In a panel of 1 x 1: a label of three letters is about 0.08 wide and 0.055 high."""
+    label_U = drawn[1]
+    corners_22 = np.array([[0.0, 0.0], [1.0, 1.0]])
+    inner_U2 = 0.5 + crowded * np.random.default_rng(len(label_U)).uniform(-0.5, 0.5, (len(label_U), 2))
+    points_U2 = np.vstack([corners_22, inner_U2])
+    class_U = np.concatenate([label_U[:1], label_U[:1], label_U])
+    names = [f"s{number:02}" for number in range(label_U.max() + 1)]
+    place_C2 = label_places(points_U2, class_U, names)
+    centre_C2 = np.stack([points_U2[class_U == each].mean(0) for each in range(len(names))])
+    assert place_C2[:, 0] == pytest.approx(centre_C2[:, 0])
+    assert np.abs(place_C2 - centre_C2).max() < 0.055 * len(names)
+    for a, b in itertools.combinations(place_C2, 2):
+        assert abs(a[0] - b[0]) > 0.077 or abs(a[1] - b[1]) > 0.05
+    alone = np.abs(centre_C2[:, None, 0] - centre_C2[:, 0]) + np.eye(len(names)) > 0.08
+    assert place_C2[alone.all(1)] == pytest.approx(centre_C2[alone.all(1)])
 
 
 # The whole way.

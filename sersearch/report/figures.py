@@ -18,7 +18,7 @@ from sersearch.probe.findings import Attribute, Findings, Probed, Winner
 from sersearch.report.comparison import Robustness
 from sersearch.report.facts import Entry, Facts, Sweep
 from sersearch.report.landscape import Landscape, Size, landscape
-from sersearch.report.modules import HEADINGS, classes, pictured, spread, title
+from sersearch.report.modules import HEADINGS, classes, label_places, pictured, spread, title
 from sersearch.report.sheets import name, percent
 from sersearch.statistics import Interval
 from sersearch.study import Condition
@@ -265,8 +265,9 @@ def _draw_panel(axes: Axes, findings: Findings, module: Probed, attribute: Attri
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
         x, y = points_U2[class_U == number].T
         axes.scatter(x, y, s=5, color=colour, marker=marker, alpha=0.6, linewidths=0)
-    for number, label in enumerate(labels):
-        x, y = points_U2[class_U == number].mean(0)
+    for number, (label, (x, y)) in enumerate(zip(labels, label_places(points_U2, class_U, labels), strict=True)):
+        centre = points_U2[class_U == number].mean(0)
+        axes.plot([centre[0], x], [centre[1], y], color="black", linewidth=0.5)
         halo = [withStroke(linewidth=2, foreground="white")]
         axes.text(x, y, label, ha="center", va="center", fontsize=7, weight="bold", path_effects=halo)
     axes.set_title(f"ρ = {percent(module.parted[attribute].rho)}")

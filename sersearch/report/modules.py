@@ -22,6 +22,9 @@ HEADINGS: dict[Module, str] = {"raw": "raw", "cnn": "CNN", "blstm": "BLSTM", "ml
 # A panel's points on the page: whole numbers, which take least room.
 _GRID = 999
 
+# What a label takes of a panel: a letter's share of the width, a line's of the height.
+_LETTER, _LINE = 0.026, 0.055
+
 
 def module_sheets(facts: Facts) -> list[Sheet]:
     """All tables, condition by condition."""
@@ -155,7 +158,7 @@ def _noise(findings: Findings) -> Sheet:
             title(winner),
             HEADINGS[module.name],
             percent(module.known["emotion"].ua),
-            *(f"{each.loss:.2f} {bounds(each.interval)}".rstrip() for each in module.noise),
+            *(f"{round(each.loss, 2) + 0.0:.2f} {bounds(each.interval)}".rstrip() for each in module.noise),
         )
         for winner in findings.winners
         for module in winner.modules
@@ -198,6 +201,36 @@ def spread(module: Probed, attribute: Attribute) -> NDArray[np.float64]:
     return np.column_stack([points_UK[:, 0], np.linspace(0, 1, len(points_UK))])
 
 
+def label_places(points_U2: NDArray[np.float64], class_U: NDArray[np.int64], labels: list[str]) -> NDArray[np.float64]:
+    """Where a picture's labels stand, [C, 2]: at the centres, moved up or down as far as they would cover each other.
+
+    Args:
+        points_U2: where it shows each utterance.
+        class_U: class of each.
+        labels: names of the C classes.
+    """
+    low, high = _ends(points_U2)
+    place_C2 = np.stack([points_U2[class_U == number].mean(0) for number in range(len(labels))])
+    x_C, y_C = ((place_C2 - low) / (high - low)).T
+    width_C = _LETTER * np.array([len(label) for label in labels])
+    beside_CC = np.abs(x_C[:, None] - x_C) < (width_C[:, None] + width_C) / 2
+    np.fill_diagonal(beside_CC, False)
+    above_CC = np.where(np.tri(len(labels), dtype=bool), 1, -1)
+    for _ in range(500):
+        gap_CC = y_C[:, None] - y_C
+        missing_CC = np.where(beside_CC, np.maximum(_LINE - np.abs(gap_CC), 0), 0)
+        if missing_CC.max() < _LINE / 20:
+            break
+        y_C = y_C + (np.where(gap_CC == 0, above_CC, np.sign(gap_CC)) * missing_CC).sum(1) / 4
+    return np.column_stack([x_C, y_C]) * (high - low) + low
+
+
+def _ends(points_U2: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The corners of a picture."""
+    low = points_U2.min(0)
+    return low, np.maximum(points_U2.max(0), low + 1e-9)
+
+
 def module_data(facts: Facts) -> list[dict[str, Any]]:
     """What the page's script draws."""
     return [
@@ -207,7 +240,11 @@ def module_data(facts: Facts) -> list[dict[str, Any]]:
             "winners": [
                 {
                     "title": f"{title(winner)}, {findings.condition}",
-                    "panels": [_panel(module, name) for name in findings.labels for module in pictured(winner)],
+                    "panels": [
+                        _panel(module, name, *classes(findings, name))
+                        for name in findings.labels
+                        for module in pictured(winner)
+                    ],
                 }
                 for winner in findings.winners
             ],
@@ -227,13 +264,18 @@ def _classes_data(findings: Findings, attribute: Attribute) -> dict[str, Any]:
     return {"short": names, "full": full, "of": class_U.tolist()}
 
 
-def _panel(module: Probed, attribute: Attribute) -> dict[str, Any]:
+def _panel(module: Probed, attribute: Attribute, labels: list[str], class_U: NDArray[np.int64]) -> dict[str, Any]:
     points_U2 = spread(module, attribute)
-    low, high = points_U2.min(0), points_U2.max(0)
-    scaled = (points_U2 - low) / np.maximum(high - low, 1e-9) * _GRID
+    low, high = _ends(points_U2)
+
+    def on_grid(places_A2: NDArray[np.float64]) -> list[int]:
+        whole: list[int] = ((places_A2 - low) / (high - low) * _GRID).round().astype(int).ravel().tolist()
+        return whole
+
     return {
         "attribute": attribute,
         "module": HEADINGS[module.name],
         "rho": percent(module.parted[attribute].rho),
-        "points": scaled.round().astype(int).ravel().tolist(),
+        "points": on_grid(points_U2),
+        "labels": on_grid(label_places(points_U2, class_U, labels)),
     }

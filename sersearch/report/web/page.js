@@ -279,7 +279,7 @@ function drawModules() {
   one("#modules-name").textContent = "\u00a0";
 }
 
-function drawPanel({ attribute, module, rho, points }, { short, of }) {
+function drawPanel({ attribute, module, rho, points, labels }, { short, of }) {
   const figure = document.createElement("figure");
   const caption = document.createElement("figcaption");
   caption.textContent = `${attribute}, ${module}: ρ = ${rho}`;
@@ -294,7 +294,11 @@ function drawPanel({ attribute, module, rho, points }, { short, of }) {
     draw(svg, "circle", { cx: x(a).toFixed(1), cy: y(b).toFixed(1), r: 3, "data-of": i, style: `fill:${tint(number, short.length)}` });
     centres[number] = [centres[number][0] + a, centres[number][1] + b, centres[number][2] + 1];
   });
-  centres.forEach(([a, b, count], number) => draw(svg, "text", { x: x(a / count), y: y(b / count) + 4 }, short[number]));
+  centres.forEach(([a, b, count], number) => {
+    const [left, up] = [x(labels[2 * number]), y(labels[2 * number + 1])];
+    draw(svg, "line", { x1: x(a / count), y1: y(b / count), x2: left, y2: up });
+    draw(svg, "text", { x: left, y: up + 4 }, short[number]);
+  });
   return figure;
 }
 
