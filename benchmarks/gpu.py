@@ -47,7 +47,7 @@ from sersearch.models import CLDNN, gpu
 from sersearch.models.cldnn import cross_entropy
 from sersearch.models.convolution import edge_pad
 from sersearch.models.filtering import gather_windows
-from sersearch.models.recurrence import recur_fused, recur_together
+from sersearch.models.recurrence import recur_together
 from sersearch.partition import make_partition
 from sersearch.store import open_store
 from sersearch.study import Trial
@@ -264,7 +264,6 @@ def work_choices(job: Job) -> Answer:
     ways: dict[str, dict[str, Callable[[], Tensor]]] = {
         "BLSTM": {
             "ours, both directions in one call": lambda: recur_together(windows, *weights, counts),
-            "one direction after the other": lambda: recur_fused(windows, *weights, counts),
             "packed": lambda: packed(lstm, windows, lengths),
         }
     }

@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from sersearch.architecture import Configuration, multiply_adds
 from sersearch.dataset import shuffled
 from sersearch.models import CLDNN
 from sersearch.models.cldnn import cross_entropy
+from sersearch.models.loops import one_thread
 
 EMOTIONS = 6
 RATE_HZ, SHIFT, WINDOW = 16_000, 160, 400
@@ -114,11 +116,12 @@ def side(name: str, configuration: Configuration, lengths: list[int]) -> tuple[S
 def run_side(name: str, case: str, lengths: list[int], repeats: int, gradients_file: Path) -> dict[str, float]:
     """Measure one side in this process, which is pinned to one core."""
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
-    torch.set_num_threads(1)
+    one_thread()
     configuration = Configuration(**CASES[case])
-    # What only importing and building takes is no part of a step.
-    minibatch(configuration, lengths)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # What libraries take when they are first used is no part of a step.
+    small = configuration.model_copy(update={"maps": 2, "cells": 2, "dense": (2,)})
+    side(name, small, [30, 29])[0]()
+    before = psutil.Process().memory_info().rss
     step, gradients = side(name, configuration, lengths)
     np.savez(gradients_file, **gradients)  # type: ignore[arg-type]
     loss = step()
@@ -127,13 +130,13 @@ def run_side(name: str, case: str, lengths: list[int], repeats: int, gradients_f
         begin = time.process_time()
         step()
         times.append(time.process_time() - begin)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"seconds": min(times), "mib": peak / 1024, "loss": loss}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    return {"seconds": min(times), "mib": peak / 2**20, "loss": loss}
 
 
 def matrix_rate() -> float:
     """Multiply-adds a second of a float32 matrix product on one thread."""
-    torch.set_num_threads(1)
+    one_thread()
     a, b, out = torch.randn(1024, 1024), torch.randn(1024, 1024), torch.empty(1024, 1024)
     best = math.inf
     for _ in range(30):

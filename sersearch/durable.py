@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,16 @@ def write_once(path: Path, content: bytes) -> bool:
             return False
     sync(path.parent)
     return True
+
+
+def private_folder() -> Path | None:
+    """A folder of this user's on this machine, for what can be made again; None where there can be none."""
+    folder = Path(tempfile.gettempdir()) / f"sersearch-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder if folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK) else None
+    except OSError:
+        return None
 
 
 def sync(path: Path) -> None:

@@ -23,7 +23,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import safetensors.torch
-import torch
 
 from sersearch import durable
 from sersearch.agenda import Agenda
@@ -32,6 +31,7 @@ from sersearch.baseline import Vectors, predict_svm
 from sersearch.dataset import Dataset, Utterances, View, open_utterances
 from sersearch.ledger import Result
 from sersearch.models import CLDNN
+from sersearch.models.loops import one_thread
 from sersearch.paper import FUNCTIONALS, TABLE_3, TABLE_4, departures, is_papers_space
 from sersearch.run import Run
 from sersearch.statistics import Counts
@@ -328,8 +328,7 @@ class Tests:
     def _seen(self, configuration: Configuration, result: Result, condition: Condition) -> pa.Table:
         """A network's predictions."""
         chosen = np.flatnonzero(~self._test.noisy) if condition == "clean" else np.arange(len(self._test))
-        # As in training: the same bits whatever the load, and no threads in each other's way.
-        torch.set_num_threads(1)
+        one_thread()
         view = View(self._test.select(chosen), configuration, self._data.moments)
         logits = predict(trained_model(self._run, result), view)
         return _predicted(self._labels.take(pa.array(chosen)), logits.argmax(1).tolist(), self._data.emotions)

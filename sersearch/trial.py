@@ -25,6 +25,7 @@ from sersearch.dataset import Dataset, Minibatch, ResidentView, Utterances, View
 from sersearch.ledger import Attempt, Epoch, Result, best_epoch
 from sersearch.models import gpu
 from sersearch.models.cldnn import CLDNN, cross_entropy
+from sersearch.models.loops import one_thread
 from sersearch.study import Trial
 
 # Evaluation has no gradients to hold, so it takes this many training minibatches at a time.
@@ -81,7 +82,7 @@ class Training:
     def __init__(self, trial: Trial, data: Dataset, device: str = "cpu") -> None:
         """Build the model from the trial's key; see `run_trial`."""
         if device == "cpu":
-            torch.set_num_threads(1)
+            one_thread()
         configuration = trial.configuration
         assert isinstance(configuration, Configuration), "SVMs are sersearch.baseline's"
         self.trial = trial

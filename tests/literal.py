@@ -43,15 +43,24 @@ def lstm(x_TF: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor) -> Tenso
     return torch.stack(outputs)
 
 
+def blstm(x_TBF: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor, lengths: list[int]) -> Tensor:
+    """Both directions over each utterance alone: [T, B, F] to [T, B, 2 * H], zero behind an utterance's end."""
+    outputs = []
+    for b, length in enumerate(lengths):
+        real = x_TBF[:length, b]
+        ahead = lstm(real, kernel[0], recurrent[0], bias[0])
+        back = lstm(real.flip(0), kernel[1], recurrent[1], bias[1]).flip(0)
+        outputs.append(F.pad(torch.cat((ahead, back), dim=1), (0, 0, 0, len(x_TBF) - length)))
+    return torch.stack(outputs, dim=1)
+
+
 def logits(model: CLDNN, x_TF: Tensor) -> Tensor:
     """The whole model on one utterance: [T, F] to [N], without dropout."""
     c: Configuration = model.configuration
     spliced = splice(x_TF, c.left, c.right).unflatten(1, (c.channels, c.rows))
     vectors = convolve(model, spliced).flatten(1)
     kernel, recurrent, bias = model.blstm.kernel, model.blstm.recurrent, model.blstm.bias
-    ahead = lstm(vectors, kernel[0], recurrent[0], bias[0])
-    back = lstm(vectors.flip(0), kernel[1], recurrent[1], bias[1]).flip(0)
-    c_H = torch.cat((ahead, back), dim=1).mean(0)
+    c_H = blstm(vectors.unsqueeze(1), kernel, recurrent, bias, [len(vectors)]).mean((0, 1))
     *hidden, last = model.dense
     for layer in hidden:
         c_H = F.relu(layer(c_H))

@@ -1,5 +1,8 @@
 import math
+from typing import Any
 
+import numba
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,11 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sersearch.architecture import Configuration, Precision, parameters, shapes
-from sersearch.models import CLDNN, filtering, gpu, recurrence
+from sersearch.models import CLDNN, filtering, gpu, loops, recurrence
 from sersearch.models.blstm import BLSTM
 from sersearch.models.cldnn import cross_entropy
 from sersearch.models.filtering import correlate
-from sersearch.models.recurrence import reverse_within
 from tests import literal
 
 LENGTHS = (3, 21, 1)
@@ -140,17 +142,6 @@ def test_blstm_equals_torch_packed(lengths: list[int], seed: int) -> None:
         torch.testing.assert_close(found[row, :length], expected[row, :length], rtol=1e-12, atol=1e-12)
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=4))
-@settings(deadline=None)
-def test_reversing_twice_is_nothing(lengths: list[int]) -> None:
-    x = torch.arange(len(lengths) * 9.0).reshape(len(lengths), 9, 1)
-    counts = torch.tensor(lengths)
-    once = reverse_within(x, counts)
-    for row, length in enumerate(lengths):
-        assert once[row, :length].tolist() == x[row, :length].flip(0).tolist()
-    assert torch.equal(reverse_within(once, counts), x)
-
-
 def test_initialisation_is_keras() -> None:
     model = CLDNN(Configuration(model="ST-CLDNN", h1=4, h2=3, w1=3, w2=2), 6, torch.Generator().manual_seed(0))
     fans = [(4 * 3, 32 * 4 * 3), (32 * 3 * 2, 32 * 3 * 2)]
@@ -240,7 +231,7 @@ def test_blocks_of_outputs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(0, 2**31))
 @settings(max_examples=20)
-def test_recurrence_and_gradients_equal_the_fused_lstm(lengths: list[int], seed: int) -> None:
+def test_recurrence_and_gradients_are_the_papers_equations(lengths: list[int], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     counts = torch.tensor(lengths)
 
@@ -250,20 +241,20 @@ def test_recurrence_and_gradients_equal_the_fused_lstm(lengths: list[int], seed:
     inputs = made(max(lengths), len(lengths), 24), made(2, 12, 3), made(2, 12)
     real = (torch.arange(max(lengths)).unsqueeze(1) < counts).unsqueeze(2)
     weight = torch.randn(*real.shape[:2], 6, generator=generator, dtype=torch.float64) * real
-    stepped = recurrence.recur(*inputs, counts)
     gates, recurrent, bias = inputs
+    stepped = recurrence.recur(gates.clone(), recurrent, bias, counts)
     kernel = torch.eye(24, dtype=torch.float64).reshape(2, 12, 24)
-    fused = recurrence.recur_fused(gates, kernel, recurrent, bias, counts)
-    torch.testing.assert_close(stepped * real, fused * real, rtol=1e-12, atol=1e-12)
+    expected = literal.blstm(gates, kernel, recurrent, bias, lengths)
+    torch.testing.assert_close(stepped, expected, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(
-        torch.autograd.grad(stepped, inputs, weight), torch.autograd.grad(fused, inputs, weight), strict=True
+        torch.autograd.grad(stepped, inputs, weight), torch.autograd.grad(expected, inputs, weight), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.sampled_from((1.0, 1e3)), st.integers(0, 2**31))
 @settings(max_examples=20)
-def test_both_directions_in_one_call_equal_one_after_the_other(lengths: list[int], scale: float, seed: int) -> None:
+def test_both_directions_in_one_call_are_the_papers_equations(lengths: list[int], scale: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     counts = torch.tensor(lengths)
 
@@ -274,12 +265,68 @@ def test_both_directions_in_one_call_equal_one_after_the_other(lengths: list[int
     real = (torch.arange(max(lengths)).unsqueeze(1) < counts).unsqueeze(2)
     weight = torch.randn(*real.shape[:2], 6, generator=generator, dtype=torch.float64) * real
     together = recurrence.recur_together(inputs[0] * scale, *inputs[1:], counts)
-    apart = recurrence.recur_fused(inputs[0] * scale, *inputs[1:], counts)
-    torch.testing.assert_close(together * real, apart * real, rtol=1e-12, atol=1e-12)
+    apart = literal.blstm(inputs[0] * scale, *inputs[1:], lengths)
+    torch.testing.assert_close(together * real, apart, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(
         torch.autograd.grad(together, inputs, weight), torch.autograd.grad(apart, inputs, weight), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11 * scale)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=5), st.sampled_from((0.1, 1.0, 4.0)), st.integers(0, 2**31))
+@settings(max_examples=20, deadline=None)
+def test_recurrence_in_float32_is_as_exact_as_float32(lengths: list[int], scale: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    counts = torch.tensor(lengths)
+
+    def found(dtype: torch.dtype) -> list[Tensor]:
+        generator.manual_seed(seed)
+        shapes = (max(lengths), len(lengths), 2 * 4 * 16), (2, 4 * 16, 16), (2, 4 * 16)
+        made = [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
+        gates, recurrent, bias = (
+            x.mul_(factor).requires_grad_() for x, factor in zip(made, (scale, 0.1, 0.1), strict=True)
+        )
+        y = recurrence.recur(gates.clone(), recurrent, bias, counts)
+        weight = torch.randn(y.shape, generator=generator).to(dtype)
+        return [y, *torch.autograd.grad(y, (gates, recurrent, bias), weight)]
+
+    for ours, exact in zip(found(torch.float32), found(torch.float64), strict=True):
+        assert (ours - exact).norm() <= 2e-6 * exact.norm()
+
+
+def test_tanh_is_tanh() -> None:
+    def each(x: Any) -> Any:
+        y = np.empty_like(x)
+        for k in range(len(x)):
+            y[k] = loops.tanh(x[k])
+        return y
+
+    x = np.concatenate((np.linspace(-20, 20, 100_001), np.logspace(-30, 1, 10_001), [0, np.inf, -np.inf]))
+    compiled = numba.njit(each)
+    np.testing.assert_allclose(compiled(x.astype(np.float32)), np.tanh(x.astype(np.float32).astype(float)), rtol=5e-7)
+    np.testing.assert_allclose(compiled(x), np.tanh(x), rtol=1e-15)
+    assert np.isnan(compiled(np.full(3, np.nan, np.float32))).all()
+
+
+def test_a_gate_that_is_not_a_number_is_not_hidden() -> None:
+    gates = torch.zeros(4, 1, 24)
+    gates[1, 0, 2] = torch.nan
+    y = recurrence.recur(gates, torch.zeros(2, 12, 3), torch.zeros(2, 12), torch.tensor([4]))
+    assert y.isnan().any()
+
+
+def test_a_recurrence_uses_its_input_up_and_says_so() -> None:
+    recurrent, bias = torch.zeros(2, 12, 3, requires_grad=True), torch.zeros(2, 12)
+    x = torch.ones(4, 1, 24, requires_grad=True)
+    gates = x * 2
+    squares = gates.square()
+    y = recurrence.recur(gates, recurrent, bias, torch.tensor([4]))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        (squares.sum() + y.sum()).backward()
+    y = recurrence.recur(x * 2, recurrent, bias, torch.tensor([4])).sum()
+    y.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="once"):
+        y.backward()
 
 
 BF16 = [

@@ -414,7 +414,7 @@ def test_wrong_input_is_one_line_that_says_so(call: Any, said: str) -> None:
 
 
 def test_the_benchmark_prints_its_three_tables() -> None:
-    script = Path(__file__).parents[1] / "benchmarks" / "coverage.py"
+    script = Path(__file__).parents[1] / "benchmarks" / "interval_coverage.py"
     command = [sys.executable, "-W", "error", str(script), "--repeats", "2"]
     tables = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n\n")[1::2]
     assert [table.count("\n|") for table in tables] == [36, 5, 25]

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from sersearch.models import gpu
-from sersearch.models.filtering import GATHERED, correlate, gather_windows
-from sersearch.models.recurrence import recur, recur_fused, recur_together
+from sersearch.models.filtering import correlate, gather_windows
+from sersearch.models.recurrence import recur, recur_together
 
 
 class BLSTM(nn.Module):
@@ -33,7 +33,7 @@ class BLSTM(nn.Module):
         return self.over_windows(x_BTF.transpose(0, 1), lengths_B, 1).transpose(0, 1)
 
     def over_windows(self, x_PBV: Tensor, lengths_B: Tensor, columns: int, dilation: int = 1) -> Tensor:
-        """Run both directions over windows of frames, which are gathered only where they are small, or on a GPU.
+        """Run both directions over windows of frames, which only a GPU gathers.
 
         It computes in the precision of its inputs.
 
@@ -48,9 +48,7 @@ class BLSTM(nn.Module):
             [T, B, 2 * cells].
         """
         kernel, recurrent, bias = (each.to(x_PBV.dtype) for each in (self.kernel, self.recurrent, self.bias))
-        on_gpu = gpu.holds(x_PBV)
-        if on_gpu or columns * x_PBV.shape[2] <= GATHERED:
-            windows_TBV = gather_windows(x_PBV, columns, dilation)
-            return (recur_together if on_gpu else recur_fused)(windows_TBV, kernel, recurrent, bias, lengths_B)
+        if gpu.holds(x_PBV):
+            return recur_together(gather_windows(x_PBV, columns, dilation), kernel, recurrent, bias, lengths_B)
         gates_TBG = correlate(x_PBV, kernel.view(2 * 4 * self.cells, -1, columns), dilation)
         return recur(gates_TBG, recurrent, bias, lengths_B)

@@ -21,8 +21,8 @@ from torch.nn import functional
 CIRCLE = 64
 # Windows of no more numbers than this are gathered after all: the products are too small for transforms to pay.
 GATHERED = 128
-# Numbers in a block of transformed kernels: 16 MiB in float32.
-BLOCK = 2**22
+# Numbers in a block of transformed kernels: 4 MiB in float32.
+BLOCK = 2**20
 
 
 def correlate(x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int = 1) -> Tensor:

@@ -27,6 +27,7 @@ from sersearch.ledger import Result
 from sersearch.models import CLDNN
 from sersearch.models.cldnn import mean_over_frames
 from sersearch.models.convolution import edge_pad
+from sersearch.models.loops import one_thread
 from sersearch.partition import Part
 from sersearch.run import Run
 from sersearch.study import Condition
@@ -95,8 +96,7 @@ def write_representations(run: Run, winner: Result, condition: Condition, data: 
     file = representations_file(run, winner.trial.key, condition)
     if file.exists():
         return file
-    # The same bits whatever the machine's load; and on a loaded machine several threads are slower by far.
-    torch.set_num_threads(1)
+    one_thread()
     test = open_utterances(run.store, run.partition.test)
     # Written down first: an opening that is not recorded must not exist.
     record_opening(run, winner.trial.key, condition, len(test), "probe")

@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import tempfile
 import warnings
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
@@ -17,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sersearch.corpora import sha256_of
-from sersearch.durable import replacing
+from sersearch.durable import private_folder, replacing
 from sersearch.errors import InputError
 from sersearch.features import Moments
 from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo, digest
@@ -156,15 +154,13 @@ class Store:
 
     def _mappable(self, info: SpeakerInfo) -> Path | None:
         """Find or make a speaker's Arrow file; its name has the Parquet file's hash, so it can't be stale."""
-        private = Path(tempfile.gettempdir()) / f"sersearch-{os.getuid()}"
+        folders = [folder for folder in (self.path / "arrow", private_folder()) if folder]
         # Look in both before making it in either: a folder without room may come before the one where the file is.
-        for make, folder in product((False, True), (self.path / "arrow", private)):
+        for make, folder in product((False, True), folders):
             path = folder / _arrow_name(info)
             try:
                 if make:
-                    folder.mkdir(mode=0o700 if folder == private else 0o777, exist_ok=True)
-                if folder == private and folder.stat().st_uid != os.getuid():
-                    continue
+                    folder.mkdir(exist_ok=True)
                 if make and not path.is_file():
                     _write_arrow(path, self._read(info))
                 if path.is_file():
@@ -172,7 +168,7 @@ class Store:
             except OSError:
                 continue
         warnings.warn(
-            f"neither {self.path / 'arrow'} nor {private} can be written: each process holds its own frames",
+            f"none of {', '.join(map(str, folders))} can be written: each process holds its own frames",
             RuntimeWarning,
             stacklevel=3,
         )

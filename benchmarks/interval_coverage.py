@@ -1,7 +1,7 @@
 """Hold the leaderboard's statistics against their rivals, where the truth is known by construction.
 
-    python benchmarks/coverage.py                 the tables of docs/statistics.md
-    python benchmarks/coverage.py --repeats 100   a quick look
+    python benchmarks/interval_coverage.py                 the tables of docs/statistics.md
+    python benchmarks/interval_coverage.py --repeats 100   a quick look
 
 Simulated speakers differ on the logit scale, in all emotions together and in each apart; a noisy utterance
 shares its difficulty among its 61 copies. Rivals live here and not in the package.

@@ -1,0 +1,229 @@
+"""Loops over numbers, compiled for the machine's processor at their first call.
+
+What is compiled is kept in a folder of the machine and of the user, beside the store's private files: never on a
+shared disk, where processors of different kinds would meet.
+
+Shapes: T frames, B utterances, H cells of a direction, G = 4 * H gates in the order input, forget, cell, output.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401 - the products inside loops; loaded here, to be limited by one_thread
+import torch
+from numba.core.caching import FunctionCache
+from numba.extending import overload
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from sersearch.durable import private_folder
+
+Array = NDArray[Any]
+Loop = TypeVar("Loop", bound=Callable[..., Any])
+# A product and a sum may be rounded once, and zeros have no sign; everything else is as IEEE 754 has it.
+FLOATS = {"contract", "nsz"}
+
+
+class _Kept(FunctionCache):
+    """What was compiled earlier; where that is damaged or there is no room for it, it is compiled again."""
+
+    def load_overload(self, *signature: Any) -> Any:
+        try:
+            return super().load_overload(*signature)
+        except Exception:
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, *compiled: Any) -> None:
+        with suppress(Exception):
+            super().save_overload(*compiled)
+
+
+def _compiled(loop: Loop) -> Loop:
+    compiled = numba.njit(nogil=True, fastmath=FLOATS, error_model="numpy")(loop)
+    given = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = given or str(private_folder() or "")
+    try:
+        if numba.config.CACHE_DIR:
+            compiled._cache = _Kept(loop)
+    except (OSError, RuntimeError):
+        pass  # nowhere to keep it
+    finally:
+        numba.config.CACHE_DIR = given
+    return cast(Loop, compiled)
+
+
+def one_thread() -> None:
+    """Have products run on one thread in this process, torch's and the loops'.
+
+    It makes the same bits whatever the machine's load, and trials side by side don't get in each other's way.
+    """
+    torch.set_num_threads(1)
+    threadpool_limits(1, user_api="blas")
+
+
+def tanh(x: Any) -> Any:
+    """Hyperbolic tangent inside compiled loops: in float64 the C library's, in float32 one that vectorises."""
+    return math.tanh(x)
+
+
+@overload(tanh, jit_options={"fastmath": FLOATS})
+def _tanh(x):  # type: ignore[no-untyped-def]
+    if x != numba.float32:
+        return lambda x: math.tanh(x)
+    # A quotient of polynomials (coefficients: Eigen's); beyond the end, tanh is 1 in float32.
+    end = np.float32(7.90531110763549805)
+    a1, a3, a5, a7, a9, a11, a13 = np.array(
+        [
+            4.89352455891786e-03,
+            6.37261928875436e-04,
+            1.48572235717979e-05,
+            5.12229709037114e-08,
+            -8.60467152213735e-11,
+            2.00018790482477e-13,
+            -2.76076847742355e-16,
+        ],
+        np.float32,
+    )
+    b0, b2, b4, b6 = np.array(
+        [4.89352518554385e-03, 2.26843463243900e-03, 1.18534705686654e-04, 1.19825839466702e-06], np.float32
+    )
+
+    def quotient(x):  # type: ignore[no-untyped-def]
+        x = -end if x < -end else end if x > end else x
+        s = x * x
+        odd = x * ((((((a13 * s + a11) * s + a9) * s + a7) * s + a5) * s + a3) * s + a1)
+        return odd / (((b6 * s + b4) * s + b2) * s + b0)
+
+    return quotient
+
+
+# Loops over a row: compilers vectorise what they see by itself.
+
+
+@_compiled
+def _let_through(x: Array, recurrent: Array, bias: Array, scale: Array) -> None:
+    # A logistic function is (1 + tanh(x / 2)) / 2, the cell's input tanh(x).
+    one = x.dtype.type(1)
+    for k in range(len(x)):
+        x[k] = scale[k] * tanh(scale[k] * (x[k] + recurrent[k] + bias[k])) + (one - scale[k])
+
+
+@_compiled
+def _remember(i: Array, f: Array, g: Array, before: Array, cell: Array) -> None:
+    for h in range(len(cell)):
+        cell[h] = f[h] * before[h] + i[h] * g[h]
+
+
+@_compiled
+def _show(o: Array, cell: Array, hidden: Array, y: Array) -> None:
+    for h in range(len(y)):
+        hidden[h] = o[h] * tanh(cell[h])
+        y[h] = hidden[h]
+
+
+@_compiled
+def _show_back(d_y: Array, d_hidden: Array, o: Array, cell: Array, d_o: Array, d_cell: Array) -> None:
+    one = o.dtype.type(1)
+    for h in range(len(o)):
+        shown, d = tanh(cell[h]), d_y[h] + d_hidden[h]
+        d_o[h] = d * shown * (o[h] - o[h] * o[h])
+        d_cell[h] += d * o[h] * (one - shown * shown)
+
+
+@_compiled
+def _logistic_back(d_cell: Array, factor: Array, gate: Array, d_gate: Array) -> None:
+    for h in range(len(gate)):
+        d_gate[h] = d_cell[h] * factor[h] * (gate[h] - gate[h] * gate[h])
+
+
+@_compiled
+def _tanh_back(d_cell: Array, factor: Array, gate: Array, d_gate: Array) -> None:
+    one = gate.dtype.type(1)
+    for h in range(len(gate)):
+        d_gate[h] = d_cell[h] * factor[h] * (one - gate[h] * gate[h])
+
+
+@_compiled
+def _scale(d_cell: Array, f: Array) -> None:
+    for h in range(len(f)):
+        d_cell[h] *= f[h]
+
+
+@_compiled
+def _copy(x: Array, y: Array) -> None:
+    for k in range(len(x)):
+        y[k] = x[k]
+
+
+@_compiled
+def run(gate_TB2G: Array, weight_2HG: Array, bias_2G: Array, lengths_B: Array, cell_TB2H: Array, y_TB2H: Array) -> None:
+    """Run both directions of an LSTM, the second from each sequence's last frame. All arrays are contiguous.
+
+    Args:
+        gate_TB2G: [T, B, 2, G], kernel times input; becomes what the gates let through.
+        weight_2HG: [2, H, G].
+        bias_2G: [2, G].
+        lengths_B: frames of each sequence; what lies behind them is neither read nor written.
+        cell_TB2H: [T, B, 2, H], zeros; becomes the cells' states.
+        y_TB2H: [T, B, 2, H], becomes the hidden states.
+    """
+    steps, batch, _, cells = cell_TB2H.shape
+    hidden_2BH = np.zeros((2, batch, cells), cell_TB2H.dtype)
+    recurrent_BG = np.empty((batch, 4 * cells), cell_TB2H.dtype)
+    none_H = np.zeros(cells, cell_TB2H.dtype)
+    scale_G = np.full(4 * cells, cell_TB2H.dtype.type(0.5))
+    scale_G[2 * cells : 3 * cells] = 1
+    for step in range(steps):
+        for way in range(2):
+            t, before = (step, step - 1) if way == 0 else (steps - 1 - step, steps - step)
+            np.dot(hidden_2BH[way], weight_2HG[way], recurrent_BG)
+            for b in range(batch):
+                if t >= lengths_B[b]:
+                    continue
+                gate, cell = gate_TB2G[t, b, way], cell_TB2H[t, b, way]
+                _let_through(gate, recurrent_BG[b], bias_2G[way], scale_G)
+                cell_before = cell_TB2H[before, b, way] if step > 0 else none_H
+                _remember(gate[:cells], gate[cells : 2 * cells], gate[2 * cells : 3 * cells], cell_before, cell)
+                _show(gate[3 * cells :], cell, hidden_2BH[way, b], y_TB2H[t, b, way])
+
+
+@_compiled
+def run_back(d_y_TB2H: Array, gate_TB2G: Array, cell_TB2H: Array, recurrent_2GH: Array, lengths_B: Array) -> None:
+    """The way back through `run`.
+
+    Args:
+        d_y_TB2H: [T, B, 2, H], gradients of the hidden states; behind a sequence's last frame they are not read.
+        gate_TB2G: [T, B, 2, G], what `run` left; becomes the gradients of what `run` was given.
+        cell_TB2H: [T, B, 2, H], what `run` left.
+        recurrent_2GH: [2, G, H].
+        lengths_B: frames of each sequence.
+    """
+    steps, batch, _, cells = cell_TB2H.shape
+    d_hidden_2BH = np.zeros((2, batch, cells), cell_TB2H.dtype)
+    d_cell_2BH = np.zeros((2, batch, cells), cell_TB2H.dtype)
+    d_gate_2BG = np.zeros((2, batch, 4 * cells), cell_TB2H.dtype)
+    none_H = np.zeros(cells, cell_TB2H.dtype)
+    for step in range(steps - 1, -1, -1):
+        for way in range(2):
+            t, before = (step, step - 1) if way == 0 else (steps - 1 - step, steps - step)
+            for b in range(batch):
+                gate, d_gate, d_cell = gate_TB2G[t, b, way], d_gate_2BG[way, b], d_cell_2BH[way, b]
+                if t < lengths_B[b]:
+                    i, f, g, o = gate[:cells], gate[cells : 2 * cells], gate[2 * cells : 3 * cells], gate[3 * cells :]
+                    cell_before = cell_TB2H[before, b, way] if step > 0 else none_H
+                    d_y, d_hidden = d_y_TB2H[t, b, way], d_hidden_2BH[way, b]
+                    _show_back(d_y, d_hidden, o, cell_TB2H[t, b, way], d_gate[3 * cells :], d_cell)
+                    _logistic_back(d_cell, g, i, d_gate[:cells])
+                    _logistic_back(d_cell, cell_before, f, d_gate[cells : 2 * cells])
+                    _tanh_back(d_cell, i, g, d_gate[2 * cells : 3 * cells])
+                    _scale(d_cell, f)
+                else:
+                    d_gate[:] = 0
+                _copy(d_gate, gate)
+            np.dot(d_gate_2BG[way], recurrent_2GH[way], d_hidden_2BH[way])
