@@ -1,6 +1,7 @@
 """What a GPU does: a step, its data, whether it waits for the host, TF32 and bf16, and several trials at a time.
 
-    pip install torch==2.11.0 torchaudio==2.11.0 numpy scipy pyarrow pydantic safetensors soundfile soxr
+    pip install torch==2.11.0 torchaudio==2.11.0 numba numpy pyarrow pydantic safetensors scipy soundfile soxr
+    pip install threadpoolctl
     pip install --no-deps --editable .
     python benchmarks/gpu.py --store STORE           all of it
     python benchmarks/gpu.py --parts sync step       some of it, on generated frames
@@ -10,7 +11,7 @@
 ends them, and is named. *step* is forward, backward and Adam on 10 utterances of RAVDESS' lengths, beside plain PyTorch
 with the same weights (spliced frames, Conv2d, a packed cuDNN LSTM); gradients are held against plain PyTorch's in
 float32. *data* is a minibatch made on the GPU from frames that lie there, beside one made on the host and copied.
-*choices* are parts of the model done in other ways. *ua* trains every seed in each precision. *parallel* trains in so
+*blstm* is the BLSTM alone, in one call and packed. *ua* trains every seed in each precision. *parallel* trains in so
 many processes at a time, as fractions of a GPU do (`[resources] gpus = 0.25`).
 
 Each side runs in a process of its own. Times are the clock's, between two moments when the GPU is idle.
@@ -36,7 +37,6 @@ from alone import Alone, run_alone
 from rivals.plain_pytorch import Plain, renamed
 from scipy import stats
 from torch import Tensor
-from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from training_step import CASES, EMOTIONS, minibatch, start
 
@@ -45,7 +45,6 @@ from sersearch.dataset import Dataset, Minibatch, ResidentView, Utterances, View
 from sersearch.features import moments_of
 from sersearch.models import CLDNN, gpu
 from sersearch.models.cldnn import cross_entropy
-from sersearch.models.convolution import edge_pad
 from sersearch.models.filtering import gather_windows
 from sersearch.models.recurrence import recur_together
 from sersearch.partition import make_partition
@@ -251,8 +250,8 @@ def cycle_of(batches: list[np.ndarray]) -> list[np.ndarray]:
     return list(islice(cycle(batches), 100))
 
 
-def work_choices(job: Job) -> Answer:
-    """Convolution and BLSTM with their gradients, in our way and in others, and how far those are from ours."""
+def work_blstm(job: Job) -> Answer:
+    """The BLSTM with its gradients, in our way and packed, and how far that is from ours."""
     configuration, device = configured(job), job["device"]
     frames, lengths, _ = minibatch(configuration, lengths_of(job))
     model, frames, counts = start(configuration).to(device), frames.to(device), lengths.to(device)
@@ -261,29 +260,20 @@ def work_choices(job: Job) -> Answer:
     windows = gather_windows(maps, convolutions.columns, convolutions.dilation).requires_grad_()
     weights = (blstm.kernel, blstm.recurrent, blstm.bias)
     lstm = Plain(model).lstm.to(device)
-    ways: dict[str, dict[str, Callable[[], Tensor]]] = {
-        "BLSTM": {
-            "ours, both directions in one call": lambda: recur_together(windows, *weights, counts),
-            "packed": lambda: packed(lstm, windows, lengths),
-        }
+    ways: dict[str, Callable[[], Tensor]] = {
+        "ours, both directions in one call": lambda: recur_together(windows, *weights, counts),
+        "packed": lambda: packed(lstm, windows, lengths),
     }
-    if convolutions.geometry:
-        ways["convolution"] = {
-            "ours": lambda: model.maps(frames, counts),
-            "conv2d and max_pool2d, time dilated": lambda: by_conv2d(model, frames, counts),
-        }
     real = (torch.arange(max(lengths_of(job)), device=device).unsqueeze(1) < counts).unsqueeze(2)
     found: Answer = {}
     with gpu.products("float32"):
-        for part, each in ways.items():
-            expected = next(iter(each.values()))().detach()
-            for name, way in each.items():
-                difference = (way().detach()[: len(real)] - expected[: len(real)]) * real
-                found[name] = {
-                    "part": part,
-                    "seconds": seconds_of(lambda way=way: way().sum().backward(), job),  # type: ignore[misc]
-                    "difference": float(difference.abs().max()),
-                }
+        expected = next(iter(ways.values()))().detach()
+        for name, way in ways.items():
+            difference = (way().detach()[: len(real)] - expected[: len(real)]) * real
+            found[name] = {
+                "seconds": seconds_of(lambda way=way: way().sum().backward(), job),  # type: ignore[misc]
+                "difference": float(difference.abs().max()),
+            }
     return found
 
 
@@ -291,21 +281,6 @@ def packed(lstm: torch.nn.LSTM, x_TBV: Tensor, lengths_B: Tensor) -> Tensor:
     """The BLSTM over packed sequences; the lengths are on the host."""
     hidden, _ = pad_packed_sequence(lstm(pack_padded_sequence(x_TBV, lengths_B, enforce_sorted=False))[0])
     return hidden
-
-
-def by_conv2d(model: CLDNN, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
-    """`CLDNN.maps` by torch's convolution and pooling, time dilated."""
-    configuration, convolutions = model.configuration, model.convolutions
-    padded_PBF = edge_pad(x_BTF, lengths_B, configuration.left, configuration.right)
-    x_BKMP = padded_PBF.unflatten(2, (configuration.channels, configuration.rows)).permute(1, 2, 3, 0)  # type: ignore[no-untyped-call]
-    dilation = 1
-    for layer, kernel, bias in zip(convolutions.geometry, convolutions.kernels, convolutions.biases, strict=True):
-        x_BKMP = functional.conv2d(x_BKMP, kernel, bias, dilation=(1, dilation))
-        stride = (2 if layer.window[0] > 1 else 1, 1)
-        x_BKMP = functional.max_pool2d(x_BKMP, layer.window, stride, dilation=(1, dilation)).relu()
-        dilation *= 2 if convolutions.dilation > 1 else 1
-    maps_PBV: Tensor = x_BKMP.permute(3, 0, 1, 2).flatten(2)
-    return maps_PBV
 
 
 def work_ua(job: Job) -> Answer:
@@ -357,7 +332,7 @@ WORK: dict[str, Callable[[Job], Answer]] = {
     "sync": work_sync,
     "step": work_step,
     "data": work_data,
-    "choices": work_choices,
+    "blstm": work_blstm,
     "ua": work_ua,
     "parallel": work_parallel,
 }
@@ -463,18 +438,18 @@ def part_data(given: argparse.Namespace) -> Any:
     return found
 
 
-def part_choices(given: argparse.Namespace) -> Any:
-    """Parts of the model in other ways."""
-    head("kernels", "part", "way", "forward and backward", "largest difference")
+def part_blstm(given: argparse.Namespace) -> Any:
+    """The BLSTM in one call and packed."""
+    head("kernels", "way", "forward and backward", "largest difference")
     rows = []
     for case in given.only:
-        found = ask(given, "choices", case=case)
+        found = ask(given, "blstm", case=case)
         rows.append({"case": case, **found})
         if "failed" in found:
             row(case, found["failed"])
             continue
         for way, each in found.items():
-            row(case, each["part"], way, f"{1000 * each['seconds']:.2f} ms", f"{each['difference']:.0e}")
+            row(case, way, f"{1000 * each['seconds']:.2f} ms", f"{each['difference']:.0e}")
     return rows
 
 
@@ -552,7 +527,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "sync": part_sync,
     "step": part_step,
     "data": part_data,
-    "choices": part_choices,
+    "blstm": part_blstm,
     "ua": part_ua,
     "parallel": part_parallel,
 }

@@ -107,7 +107,7 @@ def test_every_line_of_the_benchmark_on_a_cpu(tmp_path: Path) -> None:
         for side, allowed in (("ours", 1e-5), ("ours, bf16", 0.2), ("PyTorch, TF32", 1e-6)):
             assert row[side]["gradients"] <= allowed
     assert all(part["difference"] < 1e-4 for part in found["data"].values() if isinstance(part, dict))
-    for row in found["choices"]:
+    for row in found["blstm"]:
         assert all(way["difference"] < 1e-5 for name, way in row.items() if name != "case")
     assert [len(row["ua"]) for row in found["ua"]] == [2, 2, 2]
     assert [len(row["each"]) for row in found["parallel"]] == [2]

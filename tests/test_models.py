@@ -315,6 +315,16 @@ def test_a_gate_that_is_not_a_number_is_not_hidden() -> None:
     assert y.isnan().any()
 
 
+@pytest.mark.parametrize("frame", [0, 10, 39])
+@pytest.mark.parametrize("model", [{"model": "S-CLDNN", "h1": 4, "h2": 3}, {"model": "T-CLDNN", "w1": 3, "w2": 2}])
+def test_a_frame_that_is_not_a_number_is_not_pooled_away(model: dict[str, object], frame: int) -> None:
+    configuration = Configuration.model_validate(model | SMALL)
+    x = torch.randn(1, 40, 40, generator=torch.Generator().manual_seed(0))
+    x[0, frame] = torch.nan
+    maps = CLDNN(configuration, 6, torch.Generator().manual_seed(0)).maps(x, torch.tensor([40]))
+    assert maps.isnan().any()
+
+
 def test_a_recurrence_uses_its_input_up_and_says_so() -> None:
     recurrent, bias = torch.zeros(2, 12, 3, requires_grad=True), torch.zeros(2, 12)
     x = torch.ones(4, 1, 24, requires_grad=True)

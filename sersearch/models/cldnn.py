@@ -104,7 +104,8 @@ class CLDNN(nn.Module):
 def mean_over_frames(y_BTH: Tensor, lengths_B: Tensor) -> Tensor:
     """Mean over each utterance's real frames: [B, T, H] to [B, H]."""
     real_BT = torch.arange(y_BTH.shape[1], device=y_BTH.device) < lengths_B.unsqueeze(1)
-    return (y_BTH * real_BT.unsqueeze(2).to(y_BTH)).sum(1) / lengths_B.unsqueeze(1).to(y_BTH)
+    mean_BT = real_BT.to(y_BTH) / lengths_B.unsqueeze(1)
+    return torch.bmm(mean_BT.unsqueeze(1), y_BTH).squeeze(1)
 
 
 def cross_entropy(logits_BN: Tensor, emotion_B: Tensor) -> Tensor:

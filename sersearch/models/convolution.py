@@ -11,13 +11,14 @@ Shapes: P padded frames, B utterances, C input maps, K maps, M rows, H rows left
 inside a layer R = P * B, and N values of one column and all maps.
 """
 
-from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sersearch.architecture import POOL_STRIDE, Configuration, Layer, pools, shapes
+from sersearch.models import gpu, loops
 
 
 def edge_pad(x_BTF: Tensor, lengths_B: Tensor, left: int, right: int) -> Tensor:
@@ -69,22 +70,34 @@ class Convolutions(nn.Module):
 
         Column j of the splice of frame t lies at position t + j * dilation. It computes in the precision of its inputs.
         """
+        if gpu.holds(x_PBCM):
+            return self._on_gpu(x_PBCM)
         batch = x_PBCM.shape[1]
         x_RMC = x_PBCM.flatten(0, 1).transpose(1, 2).contiguous()
         # One row of R is one frame of one utterance, so a frame later is `batch` rows later.
         dilation = batch
         for layer, kernel, bias in zip(self.geometry, self.kernels, self.biases, strict=True):
-            weights = kernel.to(x_RMC.dtype), bias.to(x_RMC.dtype)
-            x_RMC = _Layer.apply(x_RMC, *weights, layer.window, dilation)  # type: ignore[no-untyped-call]
+            x_RMC = _Layer.apply(x_RMC, kernel, bias, layer.window, dilation)  # type: ignore[no-untyped-call]
             dilation *= self._stride
         return x_RMC.transpose(1, 2).reshape(-1, batch, x_RMC[0].numel())
+
+    def _on_gpu(self, x_PBCM: Tensor) -> Tensor:
+        x_BKMP = x_PBCM.permute(1, 2, 3, 0)
+        dilation = 1
+        for layer, kernel, bias in zip(self.geometry, self.kernels, self.biases, strict=True):
+            weights = kernel.to(x_BKMP.dtype), bias.to(x_BKMP.dtype)
+            x_BKMP = functional.conv2d(x_BKMP, *weights, dilation=(1, dilation))
+            stride = _stride(layer.window), 1
+            x_BKMP = functional.max_pool2d(x_BKMP, layer.window, stride, dilation=(1, dilation)).relu()
+            dilation *= self._stride
+        return x_BKMP.permute(3, 0, 1, 2).flatten(2)
 
 
 class _Layer(torch.autograd.Function):
     """Convolution, bias, max pooling and ReLU: [R, M, C] to [R', H, K]; `dilation` rows of R from column to column.
 
-    Pooling is the maximum of shifted views, so no index is stored: the backward pass compares again. Of equal values
-    the first takes the gradient.
+    A product over overlapping views, then one pass over what it gives, which leaves the output and a byte for each of
+    its values: what was pooled is not kept. Of equal values the first takes the gradient.
     """
 
     @staticmethod
@@ -97,23 +110,25 @@ class _Layer(torch.autograd.Function):
         windows = _windows(x_RMN, height)
         weight = kernel_KCHW.permute(2, 3, 1, 0).flatten(0, 2)
         torch.bmm(windows, weight.expand(len(windows), -1, -1), out=_by_row(z_RHK, height))
-        z_RHK += bias_K
-        y_RHK = _pool(_pool(z_RHK, 1, window[0]), 0, window[1], dilation).clamp(min=0)
-        ctx.save_for_backward(x_RMC, kernel_KCHW, z_RHK, y_RHK)
-        ctx.window, ctx.dilation = window, dilation
+        rows, columns = window
+        stride = _stride(window)
+        pooled = len(z_RHK) - (columns - 1) * dilation, (z_RHK.shape[1] - rows) // stride + 1, maps
+        y_RHK, winner_RHK = z_RHK.new_empty(pooled), torch.empty(pooled, dtype=torch.uint8)
+        bias_1K = bias_K.detach().expand(pooled[1], -1).reshape(1, -1)[:, : maps if rows > 1 else None]
+        loops.pool(*_flat(rows, z_RHK), bias_1K[0].numpy(), window, stride, dilation, *_flat(rows, y_RHK, winner_RHK))
+        ctx.save_for_backward(x_RMC, kernel_KCHW, winner_RHK)
+        ctx.pooling, ctx.shape = (window, stride, dilation), z_RHK.shape
         return y_RHK
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
-        x_RMC, kernel_KCHW, z_RHK, y_RHK = ctx.saved_tensors
-        rows, columns = ctx.window
-        pooled = _pool(z_RHK, 1, rows)
-        d_y_RHK = torch.ops.aten.threshold_backward(gradients[0], y_RHK, 0)
-        d_pooled = _unpool(d_y_RHK, y_RHK, pooled, 0, columns, ctx.dilation)
-        d_z_RHK = _unpool(d_pooled, pooled, z_RHK, 1, rows)
+        x_RMC, kernel_KCHW, winner_RHK = ctx.saved_tensors
+        (rows, _), _, dilation = ctx.pooling
+        d_z_RHK = x_RMC.new_zeros(ctx.shape)
+        loops.pool_back(*_flat(rows, gradients[0].contiguous(), winner_RHK), *ctx.pooling, *_flat(rows, d_z_RHK))
         d_bias_K = d_z_RHK.sum((0, 1))
         maps, channels, height, width = kernel_KCHW.shape
-        windows = _windows(_columns(x_RMC, width, ctx.dilation), height)
+        windows = _windows(_columns(x_RMC, width, dilation), height)
         d_weight = (windows.transpose(1, 2) @ _by_row(d_z_RHK, height)).sum(0)
         d_kernel_KCHW = d_weight.view(height, width, channels, maps).permute(3, 2, 0, 1)
         if not ctx.needs_input_grad[0]:
@@ -123,8 +138,18 @@ class _Layer(torch.autograd.Function):
         for h in range(height):
             d_x_RHN = d_z_RHK @ kernel_KCHW[:, :, h].transpose(1, 2).flatten(1)
             for w, d_x_RHC in enumerate(d_x_RHN.chunk(width, dim=2)):
-                d_x_RMC[w * ctx.dilation :][:frames, h : h + left] += d_x_RHC
+                d_x_RMC[w * dilation :][:frames, h : h + left] += d_x_RHC
         return d_x_RMC, d_kernel_KCHW, d_bias_K, None, None
+
+
+def _stride(window: tuple[int, int]) -> int:
+    """Rows from one pooling window to the next; in time it is 1."""
+    return POOL_STRIDE if window[0] > 1 else 1
+
+
+def _flat(heights: int, *tensors_RHK: Tensor) -> list[Any]:
+    """Arrays for the loops; where windows are one row high, a row's values are like as many maps."""
+    return [(tensor.flatten(1).unsqueeze(1) if heights == 1 else tensor).numpy() for tensor in tensors_RHK]
 
 
 def _columns(x_RMC: Tensor, width: int, dilation: int) -> Tensor:
@@ -144,28 +169,3 @@ def _windows(x_RMN: Tensor, height: int) -> Tensor:
 def _by_row(z_RHK: Tensor, height: int) -> Tensor:
     """The product of `_windows` and a kernel, as a view of its result."""
     return z_RHK.view(1, -1, z_RHK.shape[2]) if height == 1 else z_RHK.transpose(0, 1)
-
-
-def _shifted(x: Tensor, dim: int, window: int, dilation: int) -> tuple[Tensor, ...]:
-    """First, second, third... element of each pooling window; along rows the stride is 2, in time it is 1."""
-    stride = POOL_STRIDE if dim == 1 else 1
-    return x.unfold(dim, (window - 1) * dilation + 1, stride)[..., ::dilation].unbind(-1)
-
-
-def _pool(x: Tensor, dim: int, window: int, dilation: int = 1) -> Tensor:
-    return reduce(torch.maximum, _shifted(x, dim, window, dilation)) if window > 1 else x
-
-
-def _unpool(d_y: Tensor, y: Tensor, x: Tensor, dim: int, window: int, dilation: int = 1) -> Tensor:
-    """The gradient of `_pool`, which uses `d_y` up; where y was rectified to 0, d_y must be 0."""
-    if window == 1:
-        return d_y
-    d_x = torch.zeros_like(x)
-    parts, d_parts = _shifted(x, dim, window, dilation), _shifted(d_x, dim, window, dilation)
-    taken = torch.empty_like(d_y)
-    for part, d_part in zip(parts[:-1], d_parts[:-1], strict=True):
-        torch.eq(part, y, out=taken).mul_(d_y)
-        d_part += taken
-        d_y -= taken
-    d_parts[-1].add_(d_y)
-    return d_x

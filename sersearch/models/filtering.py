@@ -21,7 +21,7 @@ from torch.nn import functional
 CIRCLE = 64
 # Windows of no more numbers than this are gathered after all: the products are too small for transforms to pay.
 GATHERED = 128
-# Numbers in a block of transformed kernels: 4 MiB in float32.
+# Numbers in a block of transformed kernels or of products: 4 MiB in float32.
 BLOCK = 2**20
 
 
@@ -136,7 +136,8 @@ class _Correlation(torch.autograd.Function):
 
 
 def _block(products_MRV: Tensor) -> int:
-    return max(1, BLOCK // (len(products_MRV) * products_MRV.shape[2]))
+    products, rows, inputs = products_MRV.shape
+    return max(1, BLOCK // (products * max(rows, inputs)))
 
 
 def _transformed(kernel_MJ: Tensor, kernel_GVJ: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ Array = NDArray[Any]
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 # A product and a sum may be rounded once, and zeros have no sign; everything else is as IEEE 754 has it.
 FLOATS = {"contract", "nsz"}
+# Of what no element of a pooling window is.
+RECTIFIED = 255
 
 
 class _Kept(FunctionCache):
@@ -227,3 +229,80 @@ def run_back(d_y_TB2H: Array, gate_TB2G: Array, cell_TB2H: Array, recurrent_2GH:
                     d_gate[:] = 0
                 _copy(d_gate, gate)
             np.dot(d_gate_2BG[way], recurrent_2GH[way], d_hidden_2BH[way])
+
+
+@_compiled
+def pool(
+    z_RHK: Array, bias_K: Array, window: tuple[int, int], stride: int, dilation: int, y_RHK: Array, winner_RHK: Array
+) -> None:
+    """Add a bias, take the largest of each window, rectify.
+
+    Args:
+        z_RHK: [R, H, K].
+        bias_K: [K].
+        window: rows of H and, `dilation` rows of R from each other, columns.
+        stride: rows of H from window to window.
+        dilation: see `window`.
+        y_RHK: [R', H', K], what comes of it.
+        winner_RHK: [R', H', K], bytes: which element of the window it was, the first of equals, counted by rows within
+            columns; RECTIFIED where y is 0.
+    """
+    heights, columns = window
+    frames, rows, _ = y_RHK.shape
+    for r in range(frames):
+        for h in range(rows):
+            y, winner = y_RHK[r, h], winner_RHK[r, h]
+            _copy(z_RHK[r, stride * h], y)
+            winner[:] = 0
+            for n in range(1, heights * columns):
+                _challenge(z_RHK[r + n // heights * dilation, stride * h + n % heights], n, y, winner)
+            _rectify(bias_K, y, winner)
+
+
+@_compiled
+def _challenge(z: Array, number: int, y: Array, winner: Array) -> None:
+    n = winner.dtype.type(number)
+    for k in range(len(y)):
+        wins = z[k] > y[k] or z[k] != z[k]
+        y[k] = z[k] if wins else y[k]
+        winner[k] = n if wins else winner[k]
+
+
+@_compiled
+def _rectify(bias: Array, y: Array, winner: Array) -> None:
+    zero, rectified = y.dtype.type(0), winner.dtype.type(RECTIFIED)
+    for k in range(len(y)):
+        with_bias = y[k] + bias[k]
+        below = with_bias <= zero
+        y[k] = zero if below else with_bias
+        winner[k] = rectified if below else winner[k]
+
+
+@_compiled
+def pool_back(
+    d_y_RHK: Array, winner_RHK: Array, window: tuple[int, int], stride: int, dilation: int, d_z_RHK: Array
+) -> None:
+    """The way back through `pool`: adds each gradient of y to that of its winner.
+
+    Args:
+        d_y_RHK: [R', H', K].
+        winner_RHK: [R', H', K], from `pool`.
+        window: as there.
+        stride: as there.
+        dilation: as there.
+        d_z_RHK: [R, H, K], zeros before.
+    """
+    heights, columns = window
+    frames, rows, _ = d_y_RHK.shape
+    for r in range(frames):
+        for h in range(rows):
+            for n in range(heights * columns):
+                d_z = d_z_RHK[r + n // heights * dilation, stride * h + n % heights]
+                _reward(d_y_RHK[r, h], winner_RHK[r, h], n, d_z)
+
+
+@_compiled
+def _reward(d_y: Array, winner: Array, number: int, d_z: Array) -> None:
+    zero, n = d_y.dtype.type(0), winner.dtype.type(number)
+    for k in range(len(d_y)):
+        d_z[k] += d_y[k] if winner[k] == n else zero
