@@ -114,8 +114,9 @@ class _Layer(torch.autograd.Function):
         stride = _stride(window)
         pooled = len(z_RHK) - (columns - 1) * dilation, (z_RHK.shape[1] - rows) // stride + 1, maps
         y_RHK, winner_RHK = z_RHK.new_empty(pooled), torch.empty(pooled, dtype=torch.uint8)
-        bias_1K = bias_K.detach().expand(pooled[1], -1).reshape(1, -1)[:, : maps if rows > 1 else None]
-        loops.pool(*_flat(rows, z_RHK), bias_1K[0].numpy(), window, stride, dilation, *_flat(rows, y_RHK, winner_RHK))
+        z, y, winner = _flat(rows, z_RHK, y_RHK, winner_RHK)
+        bias = bias_K.detach() if rows > 1 else bias_K.detach().repeat(pooled[1])
+        loops.pool(z, bias.numpy(), window, stride, dilation, y, winner)
         ctx.save_for_backward(x_RMC, kernel_KCHW, winner_RHK)
         ctx.pooling, ctx.shape = (window, stride, dilation), z_RHK.shape
         return y_RHK
@@ -123,9 +124,10 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
         x_RMC, kernel_KCHW, winner_RHK = ctx.saved_tensors
-        (rows, _), _, dilation = ctx.pooling
+        window, stride, dilation = ctx.pooling
         d_z_RHK = x_RMC.new_zeros(ctx.shape)
-        loops.pool_back(*_flat(rows, gradients[0].contiguous(), winner_RHK), *ctx.pooling, *_flat(rows, d_z_RHK))
+        d_y, winner, d_z = _flat(window[0], gradients[0].contiguous(), winner_RHK, d_z_RHK)
+        loops.pool_back(d_y, winner, window, stride, dilation, d_z)
         d_bias_K = d_z_RHK.sum((0, 1))
         maps, channels, height, width = kernel_KCHW.shape
         windows = _windows(_columns(x_RMC, width, dilation), height)
