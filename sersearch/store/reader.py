@@ -88,7 +88,7 @@ class Store:
     def frames(self, speaker: str) -> Frames:
         """Map the log-Mels [T, M] of all rows of one speaker, one row after the other, without a copy."""
         (chunk,) = self.table(speaker).column("log_mel").chunks
-        frames: Frames = chunk.values.to_numpy(zero_copy_only=True).reshape(-1, self.recipe.bands)
+        frames: Frames = np.from_dlpack(chunk.values).reshape(-1, self.recipe.bands)
         return frames
 
     def moments(self, speaker: str) -> Moments:
