@@ -33,7 +33,7 @@ from sersearch.models.cldnn import cross_entropy
 from sersearch.partition import Shares, make_partition
 from sersearch.store import open_store
 from sersearch.study import Trial
-from sersearch.trial import EVALUATED_TOGETHER, Training, _generator, _seed
+from sersearch.trial import Training, _generator, _seed
 
 MINIBATCH = 10
 EPOCHS_OF_PADDING = 20
@@ -180,7 +180,7 @@ def padding(store: Path) -> dict[str, float]:
         ]
         found[name] = float(np.mean(of_epochs))
     validation = data.validation.length
-    found["evaluation"] = waste(validation, list(by_length(validation, MINIBATCH * EVALUATED_TOGETHER)))
+    found["evaluation"] = waste(validation, list(by_length(validation, MINIBATCH)))
     return found
 
 

@@ -28,7 +28,7 @@ from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.loops import one_thread
 from sersearch.study import Trial
 
-# Evaluation has no gradients to hold, so it takes this many training minibatches at a time.
+# Evaluation has no gradients to hold, so a GPU takes this many training minibatches at a time; a CPU's cache doesn't.
 EVALUATED_TOGETHER = 4
 
 
@@ -237,7 +237,8 @@ def predict(model: CLDNN, view: View) -> Tensor:
     """Logits [utterances, N] of a view's utterances in their order, on the CPU."""
     lengths = view.utterances.length
     logits = torch.empty(len(lengths), model.emotions)
-    order = list(by_length(lengths, model.configuration.minibatch * EVALUATED_TOGETHER))
+    together = EVALUATED_TOGETHER if gpu.holds(model.blstm.kernel) else 1
+    order = list(by_length(lengths, model.configuration.minibatch * together))
     with torch.inference_mode(), gpu.products(model.configuration.precision):
         found = [model(batch.x_BTF, batch.lengths_B) for batch in view.minibatches(order)]
         logits[torch.from_numpy(np.concatenate(order))] = torch.cat(found).cpu()

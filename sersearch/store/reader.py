@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -88,8 +89,7 @@ class Store:
     def frames(self, speaker: str) -> Frames:
         """Map the log-Mels [T, M] of all rows of one speaker, one row after the other, without a copy."""
         (chunk,) = self.table(speaker).column("log_mel").chunks
-        frames: Frames = np.from_dlpack(chunk.values).reshape(-1, self.recipe.bands)
-        return frames
+        return cast(Frames, np.from_dlpack(chunk.values).reshape(-1, self.recipe.bands))
 
     def moments(self, speaker: str) -> Moments:
         """Give the moments of a speaker's frames as the build counted them."""
