@@ -1,7 +1,7 @@
 """Loops over numbers, compiled for the machine's processor at their first call.
 
-What is compiled is kept in a folder of the machine and of the user, beside the store's private files: never on a
-shared disk, where processors of different kinds would meet.
+What is compiled is kept in the user's private folder of this machine, by the name of the processor: on a disk that
+machines share, processors of different kinds would meet.
 
 Shapes: T frames, B utterances, H cells of a direction, G = 4 * H gates in the order input, forget, cell, output.
 """
@@ -15,6 +15,7 @@ import numba
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401 - the products inside loops; loaded here, to be limited by one_thread
 import torch
+from llvmlite.binding import get_host_cpu_name
 from numba.core.caching import FunctionCache
 from numba.extending import overload
 from numpy.typing import NDArray
@@ -48,10 +49,10 @@ class _Kept(FunctionCache):
 
 def _compiled(loop: Loop) -> Loop:
     compiled = numba.njit(nogil=True, fastmath=FLOATS, error_model="numpy")(loop)
-    given = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = given or str(private_folder() or "")
+    given, folder = numba.config.CACHE_DIR, private_folder()
     try:
-        if numba.config.CACHE_DIR:
+        if given or folder:
+            numba.config.CACHE_DIR = given or str(folder / get_host_cpu_name())
             compiled._cache = _Kept(loop)
     except (OSError, RuntimeError):
         pass  # nowhere to keep it
