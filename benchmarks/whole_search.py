@@ -37,7 +37,8 @@ SPACES: list[dict[str, Any]] = [
 ]
 # With the paper's rate of 0.001 the two sides' roundings drift apart to 0.2 % of the loss within an epoch.
 LEARNING_RATE = 1e-5
-ALLOWED = 1e-4
+# Even so plain PyTorch's gradient of FST 8, 3's first kernel is off by 2e-3 in float32, and ours by 3e-7.
+ALLOWED = 2e-4
 
 
 class Clock:

@@ -22,7 +22,7 @@ from sersearch.partition import PARTS, Partition
 from sersearch.store import Store
 
 # Minibatches are cut from runs of this many, sorted by length: shuffled all the same, and nearly without padding.
-MINIBATCHES_A_RUN = 50
+MINIBATCHES_A_RUN = 10
 
 
 class Minibatch(NamedTuple):
@@ -275,7 +275,7 @@ def _normalised(x_BPM: Tensor, real_BTM: Tensor, padding_BT1: Tensor, length_B11
 def shuffled(lengths: NDArray[np.int64], size: int, generator: np.random.Generator) -> list[NDArray[np.int64]]:
     """Cut all utterances into minibatches of `size` of about equal length, in random order.
 
-    Utterances are shuffled, each run of 50 minibatches is sorted by length and cut, and the minibatches are shuffled
+    Utterances are shuffled, each run of 10 minibatches is sorted by length and cut, and the minibatches are shuffled
     again. Each utterance occurs once; one minibatch may be smaller.
 
     Args:

@@ -2,7 +2,7 @@
 
 All sides serve the same minibatches through the same `View` of this package, so that they differ only in where the
 frames come from. A table's rows can be had in any order; a stream's (WebDataset, Shar) come as they lie in shuffled
-shards and a buffer, and are sorted by length in runs of 50 minibatches, as training sorts its own. The moments of the
+shards and a buffer, and are sorted by length in runs of 10 minibatches, as training sorts its own. The moments of the
 training frames, which ours keeps in the store, are given to all.
 """
 
