@@ -137,14 +137,17 @@ def ranking_note(ranking: Ranking) -> str:
     """How rows were ranked and tested, and whether so many speakers can tell any apart."""
     comparisons = len(ranking.neighbours)
     several = "comparison" if comparisons == 1 else "comparisons"
-    words = (
-        f"Test UA with its 95 % interval over {ranking.speakers} speakers. Rows with the same letter can't be told "
-        f"apart at {100 * LEVEL:.0f} %: each is tested against the next over speakers, Holm-corrected for "
-        f"{comparisons} {several}. No p value of {ranking.speakers} speakers can be below "
-        f"{format_p(ranking.smallest_p)}"
-    )
+    shown = f"Test UA with its 95 % interval over {ranking.speakers} speakers."
+    if ranking.speakers == 1:
+        shown = "Test UA; one speaker gives no interval."
     if comparisons == 0:
-        return f"Test UA with its 95 % interval over {ranking.speakers} speakers."
+        return shown
+    many = "speaker" if ranking.speakers == 1 else "speakers"
+    words = (
+        f"{shown} Rows with the same letter can't be told apart at {100 * LEVEL:.0f} %: each is tested against the "
+        f"next over speakers, Holm-corrected for {comparisons} {several}. No p value of {ranking.speakers} {many} can "
+        f"be below {format_p(ranking.smallest_p)}"
+    )
     if not ranking.decidable:
         return f"{words}, so no difference can be shown here, however large: test on more speakers."
     return f"{words}."
