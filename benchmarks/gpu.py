@@ -163,7 +163,7 @@ def work_step(job: Job) -> Answer:
     frames, lengths, emotion = (each.to(job["device"]) for each in minibatch(configuration, lengths_of(job)))
     first = start(configuration)
     model = (first if kind == "ours" else Plain(first)).to(job["device"])
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.001, eps=1e-7, foreach=True)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.001, eps=1e-7, fused=True)
 
     def backward() -> None:
         optimiser.zero_grad()

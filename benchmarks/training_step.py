@@ -83,7 +83,8 @@ def start(configuration: Configuration) -> CLDNN:
 def torch_side(model: torch.nn.Module, configuration: Configuration, lengths: list[int]) -> tuple[Step, Gradients]:
     """A step of a PyTorch model, and its gradients before the first."""
     frames, counts, emotion = minibatch(configuration, lengths)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.001, eps=1e-7, foreach=True)
+    ours = isinstance(model, CLDNN)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.001, eps=1e-7, foreach=not ours, fused=ours)
 
     def step() -> float:
         optimiser.zero_grad()

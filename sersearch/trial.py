@@ -94,7 +94,7 @@ class Training:
         self.model = CLDNN(configuration, len(data.emotions), _generator(trial.key, "weights")).to(device)
         self._train, self._validation = self.view(data.train), self.view(data.validation)
         self._optimiser = torch.optim.Adam(
-            self.model.parameters(), lr=configuration.learning_rate, eps=1e-7, foreach=True
+            self.model.parameters(), lr=configuration.learning_rate, eps=1e-7, fused=True
         )
         self._best = self._weights()
 
