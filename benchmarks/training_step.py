@@ -1,7 +1,7 @@
 """Time a training step of this package beside what one would write in PyTorch and in Keras.
 
     python benchmarks/training_step.py --ravdess DIR               the table of docs/performance.md
-    python benchmarks/training_step.py --ravdess DIR --only T3 --rivals pytorch
+    python benchmarks/training_step.py --ravdess DIR --only "T 8, 3" --rivals pytorch
 
 A step is forward, backward and Adam on one minibatch of 10 utterances of RAVDESS' real lengths, on one core. All sides
 have the same weights and data, and their losses and gradients are compared. Each side runs in a process of its own,

@@ -1,7 +1,6 @@
 """Whatever dies, and whenever: the same result, and nothing finished is trained again."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from sersearch.ledger import Epoch, Ledger
 from sersearch.store import Store
 from sersearch.trial import run_trial
 from tests import crash_points
+from tests.disks import small_disk_at
 from tests.test_search import attempts, command, leaderboard, results, sersearch
 
 SLOW = """
@@ -189,17 +189,8 @@ def test_ctrl_c_stops_after_checkpoints(search: Callable[[], Search], plain: Pat
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if (
-        not shutil.which("mount")
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)], capture_output=True, check=False
-        ).returncode
-    ):
-        pytest.skip("no right to mount a small tmpfs here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with small_disk_at(tmp_path / "small", "200k") as folder:
+        yield folder
 
 
 def test_a_full_disk_ends_the_search_and_loses_nothing(small_disk: Path, tiny_store: Store, plain: Path) -> None:

@@ -1,12 +1,11 @@
 """Compiled loops whose compiled code is missing, damaged, or has nowhere to be kept."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests.disks import small_disk_at
 
 RUN = """
 import numpy as np
@@ -48,15 +47,8 @@ def test_what_was_compiled_is_kept_and_a_damaged_file_is_made_anew(tmp_path: Pat
 
 
 def test_a_full_disk_stops_nothing(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no right to mount a small tmpfs here")
-    try:
+    with small_disk_at(tmp_path / "disk", "16k") as disk:
         (disk / "rest").write_bytes(bytes(12 * 1024))
         first = run(disk)
         assert first[:2] == (0, 1)
         assert run(disk)[2] == first[2]
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)

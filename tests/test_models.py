@@ -276,11 +276,10 @@ def test_both_directions_in_one_call_are_the_papers_equations(lengths: list[int]
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=5), st.sampled_from((0.1, 1.0, 4.0)), st.integers(0, 2**31))
 @settings(max_examples=20, deadline=None)
 def test_recurrence_in_float32_is_as_exact_as_float32(lengths: list[int], scale: float, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
     counts = torch.tensor(lengths)
 
     def found(dtype: torch.dtype) -> list[Tensor]:
-        generator.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         shapes = (max(lengths), len(lengths), 2 * 4 * 16), (2, 4 * 16, 16), (2, 4 * 16)
         made = [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
         gates, recurrent, bias = (

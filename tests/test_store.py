@@ -19,6 +19,7 @@ import soundfile
 from sersearch.corpora import Corpus, read_corpus, sha256_of
 from sersearch.errors import InputError
 from sersearch.store import Store, build_store, open_store, regenerate
+from tests.disks import small_disk_at
 
 COLUMNS = [
     *("utterance", "corpus", "speaker", "gender", "emotion", "condition", "noise", "snr_db"),
@@ -172,6 +173,7 @@ import sys, time
 from pathlib import Path
 from sersearch.corpora import read_corpus
 from sersearch.store import build_store
+from tests.disks import small_disk_at
 
 def progress(done, total, speaker):
     print(done, flush=True)
@@ -420,13 +422,8 @@ def test_folder_that_cannot_be_written(
 @pytest.fixture
 def small_disk(store: Path) -> Iterator[Path]:
     """`arrow/` of the store, with room for one of its six speakers."""
-    folder = store / "arrow"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=180k", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no right to mount a small tmpfs here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with small_disk_at(store / "arrow", "180k") as folder:
+        yield folder
 
 
 def test_arrow_files_that_find_no_room_go_elsewhere(
