@@ -173,7 +173,6 @@ import sys, time
 from pathlib import Path
 from sersearch.corpora import read_corpus
 from sersearch.store import build_store
-from tests.disks import small_disk_at
 
 def progress(done, total, speaker):
     print(done, flush=True)
