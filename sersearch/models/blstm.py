@@ -29,7 +29,7 @@ class BLSTM(nn.Module):
         self.bias = nn.Parameter(torch.empty(2, 4 * cells))
 
     def forward(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
-        """Run both directions: [B, T, F] to [B, T, 2 * cells]; outputs behind a sequence's end mean nothing."""
+        """Run both directions: [B, T, F] to [B, T, 2 * cells], zero behind a sequence's last frame."""
         return self.over_windows(x_BTF.transpose(0, 1), lengths_B, 1).transpose(0, 1)
 
     def over_windows(self, x_PBV: Tensor, lengths_B: Tensor, columns: int, dilation: int = 1) -> Tensor:
@@ -45,7 +45,7 @@ class BLSTM(nn.Module):
             dilation: frames from one of them to the next.
 
         Returns:
-            [T, B, 2 * cells].
+            [T, B, 2 * cells], zero behind a sequence's last frame.
         """
         kernel, recurrent, bias = (each.to(x_PBV.dtype) for each in (self.kernel, self.recurrent, self.bias))
         if gpu.holds(x_PBV):

@@ -53,7 +53,7 @@ class CLDNN(nn.Module):
             # Convolutions and BLSTM compute in the precision of their inputs; the few numbers behind them stay exact.
             x_BTF = x_BTF.bfloat16()
         hidden_TBH = self.blstm.over_windows(self.maps(x_BTF, lengths_B), lengths_B, columns, dilation)
-        mean_BH = mean_over_frames(hidden_TBH.transpose(0, 1).to(self.blstm.bias.dtype), lengths_B)
+        mean_BH = hidden_TBH.sum(0, dtype=self.blstm.bias.dtype) / lengths_B.unsqueeze(1)
         return self.classify(self._drop(mean_BH, dropout))
 
     def spliced(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
@@ -66,9 +66,8 @@ class CLDNN(nn.Module):
         configuration = self.configuration
         padded_PBF = edge_pad(x_BTF, lengths_B, configuration.left, configuration.right)
         padded_PBCM = padded_PBF.unflatten(2, (configuration.channels, configuration.rows))  # type: ignore[no-untyped-call]
-        # On a CPU one utterance at a time stays in the cache.
-        together = len(x_BTF) if gpu.holds(x_BTF) else 1
-        return torch.cat([self.convolutions(part) for part in padded_PBCM.split(together, dim=1)], dim=1)
+        maps_PBV: Tensor = self.convolutions(padded_PBCM)
+        return maps_PBV
 
     def classify(self, c_BH: Tensor) -> Tensor:
         """The dense layers over an utterance's representation c: [B, 2 * cells] to logits [B, N]."""

@@ -21,8 +21,8 @@ from torch.nn import functional
 CIRCLE = 64
 # Windows of no more numbers than this are gathered after all: the products are too small for transforms to pay.
 GATHERED = 128
-# Numbers in a block of transformed kernels or of products: 4 MiB in float32.
-BLOCK = 2**20
+# About so many numbers are in a block of transformed kernels or of products: 5 MiB in float32.
+BLOCK = 5 * 2**18
 
 
 def correlate(x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int = 1) -> Tensor:
@@ -39,7 +39,10 @@ def correlate(x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int = 1) -> Tensor:
     frames, rows, _ = x_QRV.shape
     taps = kernel_GVJ.shape[2]
     if taps == 1 or taps * x_QRV.shape[2] <= GATHERED:
-        return functional.linear(gather_windows(x_QRV, taps, dilation), kernel_GVJ.flatten(1))
+        columns = [x_QRV[j * dilation :][: frames - (taps - 1) * dilation] for j in range(taps)]
+        windows_QRN = torch.cat(columns, dim=2) if taps > 1 else x_QRV
+        # Inputs before outputs: the other way round, the kernel's gradient is the slowest product of all.
+        return windows_QRN @ kernel_GVJ.permute(2, 1, 0).contiguous().flatten(0, 1)
     # Every dilation-th frame is a sequence of its own, beside the others.
     x_QRV = functional.pad(x_QRV, (0, 0, 0, 0, 0, -frames % dilation))
     y_QRG: Tensor = _Correlation.apply(x_QRV.reshape(-1, dilation * rows, x_QRV.shape[2]), kernel_GVJ)  # type: ignore[no-untyped-call]
@@ -123,7 +126,7 @@ class _Correlation(torch.autograd.Function):
         for kernel_gVJ, d_kernel_gVJ, d_y_QRg in zip(*blocks, strict=True):
             d_products_MRg = _to_products(output_mM.T, d_y_QRg, hop, tiles)
             d_kernel_MgV = d_products_MRg.transpose(1, 2) @ products_MRV
-            torch.mm(d_kernel_MgV.flatten(1).T, kernel_MJ, out=d_kernel_gVJ.view(-1, overlap + 1))
+            d_kernel_gVJ.view(-1, overlap + 1).T.copy_(kernel_MJ.T @ d_kernel_MgV.flatten(1))
             if d_products_MRV is not None:
                 d_products_MRV.baddbmm_(d_products_MRg, _transformed(kernel_MJ, kernel_gVJ))
         if d_products_MRV is None:
@@ -137,7 +140,8 @@ class _Correlation(torch.autograd.Function):
 
 def _block(products_MRV: Tensor) -> int:
     products, rows, inputs = products_MRV.shape
-    return max(1, BLOCK // (products * max(rows, inputs)))
+    # Products whose sides are powers of two have no remainders, which cost as much as whole tiles.
+    return int(2 ** max(0, round(math.log2(BLOCK / (products * max(rows, inputs))))))
 
 
 def _transformed(kernel_MJ: Tensor, kernel_GVJ: Tensor) -> Tensor:

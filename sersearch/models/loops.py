@@ -3,7 +3,8 @@
 What is compiled is kept in the user's private folder of this machine, by the name of the processor: on a disk that
 machines share, processors of different kinds would meet.
 
-Shapes: T frames, B utterances, H cells of a direction, G = 4 * H gates in the order input, forget, cell, output.
+Shapes: T frames, B utterances, H cells of a direction, G = 4 * H gates in the order input, forget, cell, output, S
+steps.
 """
 
 import math
@@ -27,6 +28,8 @@ Array = NDArray[Any]
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 # A product and a sum may be rounded once, and zeros have no sign; everything else is as IEEE 754 has it.
 FLOATS = {"contract", "nsz"}
+# Steps from one kept state of a recurrence to the next.
+KEPT = 16
 # Of what no element of a pooling window is.
 RECTIFIED = 255
 
@@ -131,12 +134,12 @@ def _show(o: Array, cell: Array, hidden: Array, y: Array) -> None:
 
 
 @_compiled
-def _show_back(d_y: Array, d_hidden: Array, o: Array, cell: Array, d_o: Array, d_cell: Array) -> None:
+def _show_back(d_y: Array, d_hidden: Array, o: Array, shown: Array, d_o: Array, d_cell: Array) -> None:
     one = o.dtype.type(1)
     for h in range(len(o)):
-        shown, d = tanh(cell[h]), d_y[h] + d_hidden[h]
-        d_o[h] = d * shown * (o[h] - o[h] * o[h])
-        d_cell[h] += d * o[h] * (one - shown * shown)
+        d = d_y[h] + d_hidden[h]
+        d_o[h] = d * shown[h] * (o[h] - o[h] * o[h])
+        d_cell[h] += d * o[h] * (one - shown[h] * shown[h])
 
 
 @_compiled
@@ -159,13 +162,31 @@ def _scale(d_cell: Array, f: Array) -> None:
 
 
 @_compiled
+def _tanh_of(x: Array, y: Array) -> None:
+    for h in range(len(x)):
+        y[h] = tanh(x[h])
+
+
+@_compiled
+def _product(x: Array, y: Array, z: Array) -> None:
+    for h in range(len(x)):
+        z[h] = x[h] * y[h]
+
+
+@_compiled
+def _add(x: Array, y: Array) -> None:
+    for k in range(len(x)):
+        y[k] += x[k]
+
+
+@_compiled
 def _copy(x: Array, y: Array) -> None:
     for k in range(len(x)):
         y[k] = x[k]
 
 
 @_compiled
-def run(gate_TB2G: Array, weight_2HG: Array, bias_2G: Array, lengths_B: Array, cell_TB2H: Array, y_TB2H: Array) -> None:
+def run(gate_TB2G: Array, weight_2HG: Array, bias_2G: Array, lengths_B: Array, kept_N2BH: Array, y_TB2H: Array) -> None:
     """Run both directions of an LSTM, the second from each sequence's last frame. All arrays are contiguous.
 
     Args:
@@ -173,63 +194,132 @@ def run(gate_TB2G: Array, weight_2HG: Array, bias_2G: Array, lengths_B: Array, c
         weight_2HG: [2, H, G].
         bias_2G: [2, G].
         lengths_B: frames of each sequence; what lies behind them is neither read nor written.
-        cell_TB2H: [T, B, 2, H], zeros; becomes the cells' states.
-        y_TB2H: [T, B, 2, H], becomes the hidden states.
+        kept_N2BH: [N, 2, B, H], N = ceil(T / KEPT); becomes the cells' states before every KEPT-th step.
+        y_TB2H: [T, B, 2, H], becomes the hidden states, zero behind a sequence's last frame.
     """
-    steps, batch, _, cells = cell_TB2H.shape
-    hidden_2BH = np.zeros((2, batch, cells), cell_TB2H.dtype)
-    recurrent_BG = np.empty((batch, 4 * cells), cell_TB2H.dtype)
-    none_H = np.zeros(cells, cell_TB2H.dtype)
-    scale_G = np.full(4 * cells, cell_TB2H.dtype.type(0.5))
+    steps, batch, _, cells = y_TB2H.shape
+    recurrent_BG = np.empty((batch, 4 * cells), y_TB2H.dtype)
+    scale_G = np.full(4 * cells, y_TB2H.dtype.type(0.5))
     scale_G[2 * cells : 3 * cells] = 1
-    for step in range(steps):
-        for way in range(2):
-            t, before = (step, step - 1) if way == 0 else (steps - 1 - step, steps - step)
-            np.dot(hidden_2BH[way], weight_2HG[way], recurrent_BG)
+    for way in range(2):
+        hidden_BH = np.zeros((batch, cells), y_TB2H.dtype)
+        cell_BH = np.zeros((batch, cells), y_TB2H.dtype)
+        for step in range(steps):
+            t = step if way == 0 else steps - 1 - step
+            if step % KEPT == 0:
+                kept_N2BH[step // KEPT, way] = cell_BH
+            np.dot(hidden_BH, weight_2HG[way], recurrent_BG)
             for b in range(batch):
                 if t >= lengths_B[b]:
+                    y_TB2H[t, b, way] = 0
                     continue
-                gate, cell = gate_TB2G[t, b, way], cell_TB2H[t, b, way]
+                gate, cell = gate_TB2G[t, b, way], cell_BH[b]
                 _let_through(gate, recurrent_BG[b], bias_2G[way], scale_G)
-                cell_before = cell_TB2H[before, b, way] if step > 0 else none_H
-                _remember(gate[:cells], gate[cells : 2 * cells], gate[2 * cells : 3 * cells], cell_before, cell)
-                _show(gate[3 * cells :], cell, hidden_2BH[way, b], y_TB2H[t, b, way])
+                _remember(gate[:cells], gate[cells : 2 * cells], gate[2 * cells : 3 * cells], cell, cell)
+                _show(gate[3 * cells :], cell, hidden_BH[b], y_TB2H[t, b, way])
 
 
 @_compiled
-def run_back(d_y_TB2H: Array, gate_TB2G: Array, cell_TB2H: Array, recurrent_2GH: Array, lengths_B: Array) -> None:
-    """The way back through `run`.
+def run_back(
+    d_y_TB2H: Array,
+    gate_TB2G: Array,
+    recurrent_2GH: Array,
+    lengths_B: Array,
+    kept_N2BH: Array,
+    d_recurrent_2HG: Array,
+    d_bias_2G: Array,
+) -> None:
+    """The way back through `run`. States that were not kept are found again, KEPT steps at a time.
 
     Args:
-        d_y_TB2H: [T, B, 2, H], gradients of the hidden states; behind a sequence's last frame they are not read.
+        d_y_TB2H: [T, B, 2, H], gradients of the hidden states; or [1, B, 2, H], if each step's are the same. Behind a
+            sequence's last frame they are not read.
         gate_TB2G: [T, B, 2, G], what `run` left; becomes the gradients of what `run` was given.
-        cell_TB2H: [T, B, 2, H], what `run` left.
         recurrent_2GH: [2, G, H].
         lengths_B: frames of each sequence.
+        kept_N2BH: [N, 2, B, H], what `run` left.
+        d_recurrent_2HG: [2, H, G], zeros before.
+        d_bias_2G: [2, G], zeros before.
     """
-    steps, batch, _, cells = cell_TB2H.shape
-    d_hidden_2BH = np.zeros((2, batch, cells), cell_TB2H.dtype)
-    d_cell_2BH = np.zeros((2, batch, cells), cell_TB2H.dtype)
-    d_gate_2BG = np.zeros((2, batch, 4 * cells), cell_TB2H.dtype)
-    none_H = np.zeros(cells, cell_TB2H.dtype)
-    for step in range(steps - 1, -1, -1):
-        for way in range(2):
-            t, before = (step, step - 1) if way == 0 else (steps - 1 - step, steps - step)
-            for b in range(batch):
-                gate, d_gate, d_cell = gate_TB2G[t, b, way], d_gate_2BG[way, b], d_cell_2BH[way, b]
-                if t < lengths_B[b]:
-                    i, f, g, o = gate[:cells], gate[cells : 2 * cells], gate[2 * cells : 3 * cells], gate[3 * cells :]
-                    cell_before = cell_TB2H[before, b, way] if step > 0 else none_H
-                    d_y, d_hidden = d_y_TB2H[t, b, way], d_hidden_2BH[way, b]
-                    _show_back(d_y, d_hidden, o, cell_TB2H[t, b, way], d_gate[3 * cells :], d_cell)
-                    _logistic_back(d_cell, g, i, d_gate[:cells])
-                    _logistic_back(d_cell, cell_before, f, d_gate[cells : 2 * cells])
-                    _tanh_back(d_cell, i, g, d_gate[2 * cells : 3 * cells])
-                    _scale(d_cell, f)
-                else:
-                    d_gate[:] = 0
-                _copy(d_gate, gate)
-            np.dot(d_gate_2BG[way], recurrent_2GH[way], d_hidden_2BH[way])
+    steps, batch, _, gates = gate_TB2G.shape
+    cells, dtype = gates // 4, gate_TB2G.dtype
+    cell_SBH = np.empty((KEPT + 1, batch, cells), dtype)
+    shown_SBH, hidden_SBH = np.empty_like(cell_SBH), np.empty_like(cell_SBH)
+    d_gate_SBG = np.empty((KEPT, batch, gates), dtype)
+    d_weight_HG = np.empty((cells, gates), dtype)
+    for way in range(2):
+        d_hidden_BH = np.zeros((batch, cells), dtype)
+        d_cell_BH = np.zeros((batch, cells), dtype)
+        for n in range(len(kept_N2BH) - 1, -1, -1):
+            first, some = n * KEPT, min(KEPT, steps - n * KEPT)
+            cell_SBH[0] = kept_N2BH[n, way]
+            _recall(gate_TB2G, lengths_B, way, first, some, cell_SBH, shown_SBH, hidden_SBH)
+            for s in range(some - 1, -1, -1):
+                t = first + s if way == 0 else steps - 1 - first - s
+                for b in range(batch):
+                    gate, d_gate, d_cell = gate_TB2G[t, b, way], d_gate_SBG[s, b], d_cell_BH[b]
+                    if t < lengths_B[b]:
+                        i, f = gate[:cells], gate[cells : 2 * cells]
+                        g, o = gate[2 * cells : 3 * cells], gate[3 * cells :]
+                        d_y = d_y_TB2H[t if len(d_y_TB2H) > 1 else 0, b, way]
+                        _show_back(d_y, d_hidden_BH[b], o, shown_SBH[s + 1, b], d_gate[3 * cells :], d_cell)
+                        _logistic_back(d_cell, g, i, d_gate[:cells])
+                        _logistic_back(d_cell, cell_SBH[s, b], f, d_gate[cells : 2 * cells])
+                        _tanh_back(d_cell, i, g, d_gate[2 * cells : 3 * cells])
+                        _scale(d_cell, f)
+                        _add(d_gate, d_bias_2G[way])
+                    else:
+                        d_gate[:] = 0
+                    _copy(d_gate, gate)
+                np.dot(d_gate_SBG[s], recurrent_2GH[way], d_hidden_BH)
+            hidden_NH = hidden_SBH[:some].reshape(some * batch, cells)
+            np.dot(hidden_NH.T, d_gate_SBG[:some].reshape(some * batch, gates), d_weight_HG)
+            _add(d_weight_HG.ravel(), d_recurrent_2HG[way].ravel())
+
+
+@_compiled
+def _recall(
+    gate_TB2G: Array,
+    lengths_B: Array,
+    way: int,
+    first: int,
+    some: int,
+    cell_SBH: Array,
+    shown_SBH: Array,
+    hidden_SBH: Array,
+) -> None:
+    """Find again what was before some steps and, in the row behind them, after the last.
+
+    Args:
+        gate_TB2G: what `run` left.
+        lengths_B: frames of each sequence.
+        way: which direction.
+        first: its first step of these.
+        some: how many.
+        cell_SBH: the cells' states, the first of which is known.
+        shown_SBH: their tanh.
+        hidden_SBH: the hidden states; after the last step there is none.
+    """
+    steps, batch, _, gates = gate_TB2G.shape
+    cells = gates // 4
+    for s in range(some + 1):
+        t = first + s if way == 0 else steps - 1 - first - s
+        before = t - 1 if way == 0 else t + 1
+        for b in range(batch):
+            cell, shown = cell_SBH[s, b], shown_SBH[s, b]
+            _tanh_of(cell, shown)
+            if s == some:
+                continue
+            if 0 <= before < lengths_B[b]:
+                _product(gate_TB2G[before, b, way, 3 * cells :], shown, hidden_SBH[s, b])
+            else:
+                hidden_SBH[s, b] = 0
+            if t < lengths_B[b]:
+                gate = gate_TB2G[t, b, way]
+                i, f, g = gate[:cells], gate[cells : 2 * cells], gate[2 * cells : 3 * cells]
+                _remember(i, f, g, cell, cell_SBH[s + 1, b])
+            else:
+                _copy(cell, cell_SBH[s + 1, b])
 
 
 @_compiled
@@ -281,7 +371,13 @@ def _rectify(bias: Array, y: Array, winner: Array) -> None:
 
 @_compiled
 def pool_back(
-    d_y_RHK: Array, winner_RHK: Array, window: tuple[int, int], stride: int, dilation: int, d_z_RHK: Array
+    d_y_RHK: Array,
+    winner_RHK: Array,
+    window: tuple[int, int],
+    stride: int,
+    dilation: int,
+    margin: int,
+    d_z_RLK: Array,
 ) -> None:
     """The way back through `pool`: adds each gradient of y to that of its winner.
 
@@ -291,14 +387,15 @@ def pool_back(
         window: as there.
         stride: as there.
         dilation: as there.
-        d_z_RHK: [R, H, K], zeros before.
+        margin: rows before and behind those that were pooled.
+        d_z_RLK: [R, margin + H + margin, K], zeros before.
     """
     heights, columns = window
     frames, rows, _ = d_y_RHK.shape
     for r in range(frames):
         for h in range(rows):
             for n in range(heights * columns):
-                d_z = d_z_RHK[r + n // heights * dilation, stride * h + n % heights]
+                d_z = d_z_RLK[r + n // heights * dilation, margin + stride * h + n % heights]
                 _reward(d_y_RHK[r, h], winner_RHK[r, h], n, d_z)
 
 

@@ -60,44 +60,45 @@ def recur_together(
     found: tuple[Tensor, Tensor, Tensor] = torch.lstm(
         inputs_TBV, (state, state), weights, True, 1, 0.0, training, True, False
     )
-    return found[0]
+    return found[0].masked_fill(behind_TB.unsqueeze(2), 0)
 
 
 class _Recurrence(torch.autograd.Function):
     """Both directions in compiled loops, without a graph.
 
     All is done where the gates' inputs lie: forward leaves there what the gates let through, and the way back, which
-    can be gone once, their gradients. A recurrent weight's gradient is one product over all steps.
+    can be gone once, their gradients. Of the states only every few are kept; the way back finds the others again.
     """
 
     @staticmethod
     def forward(ctx: Any, gates_TBG: Tensor, recurrent_2GH: Tensor, bias_2G: Tensor, lengths_B: Tensor) -> Tensor:
+        steps, batch, _ = gates_TBG.shape
         _, gates, cells = recurrent_2GH.shape
-        gate_TB2G = gates_TBG.detach().view(*gates_TBG.shape[:2], 2, gates)
+        gate_TB2G = gates_TBG.detach().view(steps, batch, 2, gates)
         weight_2HG = recurrent_2GH.detach().transpose(1, 2).contiguous()
-        cell_TB2H = gate_TB2G.new_zeros(*gate_TB2G.shape[:3], cells)
-        y_TB2H = torch.zeros_like(cell_TB2H)
-        loops.run(*_arrays(gate_TB2G, weight_2HG, bias_2G.detach(), lengths_B, cell_TB2H, y_TB2H))
+        kept_N2BH = gate_TB2G.new_empty(-(-steps // loops.KEPT), 2, batch, cells)
+        y_TB2H = gate_TB2G.new_empty(steps, batch, 2, cells)
+        loops.run(*_arrays(gate_TB2G, weight_2HG, bias_2G.detach(), lengths_B, kept_N2BH, y_TB2H))
         increment_version(gates_TBG)
-        ctx.save_for_backward(cell_TB2H, y_TB2H, recurrent_2GH, lengths_B)
+        ctx.save_for_backward(kept_N2BH, recurrent_2GH, lengths_B)
         ctx.gate = gate_TB2G
         return y_TB2H.flatten(2)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        cell_TB2H, y_TB2H, recurrent_2GH, lengths_B = ctx.saved_tensors
+        kept_N2BH, recurrent_2GH, lengths_B = ctx.saved_tensors
         d_gate_TB2G, ctx.gate = ctx.gate, None
         if d_gate_TB2G is None:
             raise RuntimeError("a recurrence can be gone back through once")
-        d_y_TB2H = gradients[0].contiguous().view_as(y_TB2H)
-        loops.run_back(*_arrays(d_y_TB2H, d_gate_TB2G, cell_TB2H, recurrent_2GH.detach(), lengths_B))
-        d_recurrent_2HG = torch.stack(
-            (
-                y_TB2H[:-1, :, 0].flatten(0, 1).T @ d_gate_TB2G[1:, :, 0].flatten(0, 1),
-                y_TB2H[1:, :, 1].flatten(0, 1).T @ d_gate_TB2G[:-1, :, 1].flatten(0, 1),
-            )
-        )
-        return d_gate_TB2G.flatten(2), d_recurrent_2HG.transpose(1, 2), d_gate_TB2G.sum((0, 1)), None
+        d_y_TBH = gradients[0]
+        # Each frame of a sum over frames has the same gradient.
+        d_y_TBH = d_y_TBH[:1] if d_y_TBH.stride(0) == 0 else d_y_TBH
+        d_y_TB2H = d_y_TBH.contiguous().view(*d_y_TBH.shape[:2], 2, -1)
+        d_recurrent_2HG = torch.zeros_like(recurrent_2GH).view(2, -1, d_gate_TB2G.shape[3])
+        d_bias_2G = d_recurrent_2HG.new_zeros(2, d_gate_TB2G.shape[3])
+        recurrent = recurrent_2GH.detach()
+        loops.run_back(*_arrays(d_y_TB2H, d_gate_TB2G, recurrent, lengths_B, kept_N2BH, d_recurrent_2HG, d_bias_2G))
+        return d_gate_TB2G.flatten(2), d_recurrent_2HG.transpose(1, 2), d_bias_2G, None
 
 
 def _arrays(*tensors: Tensor) -> Iterator[Any]:
