@@ -36,17 +36,14 @@ def correlate(x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int = 1) -> Tensor:
     Returns:
         [Q - (J - 1) * dilation, R, G].
     """
-    frames, rows, _ = x_QRV.shape
-    taps = kernel_GVJ.shape[2]
+    frames, taps = len(x_QRV), kernel_GVJ.shape[2]
     if taps == 1 or taps * x_QRV.shape[2] <= GATHERED:
         columns = [x_QRV[j * dilation :][: frames - (taps - 1) * dilation] for j in range(taps)]
         windows_QRN = torch.cat(columns, dim=2) if taps > 1 else x_QRV
         # Inputs before outputs: the other way round, the kernel's gradient is the slowest product of all.
         return windows_QRN @ kernel_GVJ.permute(2, 1, 0).contiguous().flatten(0, 1)
-    # Every dilation-th frame is a sequence of its own, beside the others.
-    x_QRV = functional.pad(x_QRV, (0, 0, 0, 0, 0, -frames % dilation))
-    y_QRG: Tensor = _Correlation.apply(x_QRV.reshape(-1, dilation * rows, x_QRV.shape[2]), kernel_GVJ)  # type: ignore[no-untyped-call]
-    return y_QRG.view(-1, rows, len(kernel_GVJ))[: frames - (taps - 1) * dilation]
+    y_QRG: Tensor = _Correlation.apply(x_QRV, kernel_GVJ, dilation)  # type: ignore[no-untyped-call]
+    return y_QRG
 
 
 def gather_windows(x_QRV: Tensor, taps: int, dilation: int) -> Tensor:
@@ -96,46 +93,59 @@ class _Correlation(torch.autograd.Function):
     """A block of outputs after the other, so that a block's transformed kernels stay in the cache."""
 
     @staticmethod
-    def forward(ctx: Any, x_QRV: Tensor, kernel_GVJ: Tensor) -> Tensor:
-        rows, gates = x_QRV.shape[1], len(kernel_GVJ)
-        input_MN, kernel_MJ, output_mM = (matrix.to(x_QRV) for matrix in algorithm(kernel_GVJ.shape[2]))
+    def forward(ctx: Any, x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int) -> Tensor:
+        gates, _, taps = kernel_GVJ.shape
+        input_MN, kernel_MJ, output_mM = (matrix.to(x_QRV) for matrix in algorithm(taps))
+        frames, rows = len(x_QRV) - (taps - 1) * dilation, x_QRV.shape[1]
         hop = len(output_mM)
-        frames = len(x_QRV) - kernel_GVJ.shape[2] + 1
-        tiles = -(-frames // hop)
-        products_MRV = _to_products(input_MN, x_QRV, hop, tiles)
-        y_QRG = x_QRV.new_empty(tiles * hop, rows, gates)
+        tiles = -(-frames // (hop * dilation))
+        products_MRV = _to_products(input_MN, _beside(x_QRV, dilation), hop, tiles)
+        y_QRG = x_QRV.new_empty(tiles * hop, dilation * rows, gates)
         block = _block(products_MRV)
         for kernel_gVJ, y_QRg in zip(torch.split(kernel_GVJ, block), torch.split(y_QRG, block, 2), strict=True):
-            products_MRg = products_MRV @ _transformed(kernel_MJ, kernel_gVJ).transpose(1, 2)
-            y_QRg.copy_(_to_tiles(output_mM, products_MRg, tiles).view(y_QRg.shape))
+            transformed_MVg = _transformed(kernel_MJ, kernel_gVJ).transpose(1, 2)
+            y_QRg.copy_(_to_tiles(output_mM, products_MRV @ transformed_MVg, tiles).view(y_QRg.shape))
         ctx.save_for_backward(products_MRV, kernel_GVJ)
-        return y_QRG[:frames]
+        ctx.dilation = dilation
+        return y_QRG.view(-1, rows, gates)[:frames]
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor]:
-        products_MRV, kernel_GVJ = ctx.saved_tensors
-        d_y_QRG = gradients[0]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        (products_MRV, kernel_GVJ), dilation, d_y_QRG = ctx.saved_tensors, ctx.dilation, gradients[0]
         frames, rows, _ = d_y_QRG.shape
-        input_MN, kernel_MJ, output_mM = (matrix.to(d_y_QRG) for matrix in algorithm(kernel_GVJ.shape[2]))
-        hop, overlap = len(output_mM), kernel_GVJ.shape[2] - 1
-        tiles = -(-frames // hop)
+        _, inputs, taps = kernel_GVJ.shape
+        input_MN, kernel_MJ, output_mM = (matrix.to(d_y_QRG) for matrix in algorithm(taps))
+        hop, overlap = len(output_mM), taps - 1
+        tiles = -(-frames // (hop * dilation))
         d_kernel_GVJ = torch.empty_like(kernel_GVJ)
         d_products_MRV = torch.zeros_like(products_MRV) if ctx.needs_input_grad[0] else None
-        block = _block(products_MRV)
-        blocks = torch.split(kernel_GVJ, block), torch.split(d_kernel_GVJ, block), torch.split(d_y_QRG, block, 2)
-        for kernel_gVJ, d_kernel_gVJ, d_y_QRg in zip(*blocks, strict=True):
-            d_products_MRg = _to_products(output_mM.T, d_y_QRg, hop, tiles)
+
+        def back(kernel_gVJ: Tensor, d_kernel_gVJ: Tensor, d_y_QRg: Tensor) -> None:
+            d_products_MRg = _to_products(output_mM.T, _beside(d_y_QRg, dilation), hop, tiles)
             d_kernel_MgV = d_products_MRg.transpose(1, 2) @ products_MRV
-            d_kernel_gVJ.view(-1, overlap + 1).T.copy_(kernel_MJ.T @ d_kernel_MgV.flatten(1))
+            d_kernel_gVJ.view(-1, taps).T.copy_(kernel_MJ.T @ d_kernel_MgV.flatten(1))
             if d_products_MRV is not None:
                 d_products_MRV.baddbmm_(d_products_MRg, _transformed(kernel_MJ, kernel_gVJ))
+
+        block = _block(products_MRV)
+        blocks = torch.split(kernel_GVJ, block), torch.split(d_kernel_GVJ, block), torch.split(d_y_QRG, block, 2)
+        for each in zip(*blocks, strict=True):
+            back(*each)
         if d_products_MRV is None:
-            return None, d_kernel_GVJ
+            return None, d_kernel_GVJ, None
         d_tiles_nNS = _to_tiles(input_MN.T, d_products_MRV, tiles)
         # A tile's last frames are the next one's first.
         d_x_nmS = functional.pad(d_tiles_nNS[:, :hop], (0, 0, 0, 0, 0, 1))
         d_x_nmS[1:, :overlap] += d_tiles_nNS[:, hop:]
-        return d_x_nmS.view(-1, rows, kernel_GVJ.shape[1])[: frames + overlap], d_kernel_GVJ
+        return d_x_nmS.view(-1, rows, inputs)[: frames + overlap * dilation], d_kernel_GVJ, None
+
+
+def _beside(x_QRV: Tensor, dilation: int) -> Tensor:
+    """Every dilation-th frame as a sequence of its own, beside the others: [Q, R, V] to [Q', dilation * R, V]."""
+    frames, rows, inputs = x_QRV.shape
+    if frames % dilation:
+        x_QRV = functional.pad(x_QRV, (0, 0, 0, 0, 0, -frames % dilation))
+    return x_QRV.reshape(-1, dilation * rows, inputs)
 
 
 def _block(products_MRV: Tensor) -> int:
