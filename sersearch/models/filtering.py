@@ -21,8 +21,8 @@ from torch.nn import functional
 CIRCLE = 64
 # Windows of no more numbers than this are gathered after all: the products are too small for transforms to pay.
 GATHERED = 128
-# About so many numbers are in a block of transformed kernels or of products: 5 MiB in float32.
-BLOCK = 5 * 2**18
+# About so many numbers are in a block of transformed kernels or of products: 2.5 MiB in float32.
+BLOCK = 5 * 2**17
 
 
 def correlate(x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int = 1) -> Tensor:
@@ -149,9 +149,14 @@ def _beside(x_QRV: Tensor, dilation: int) -> Tensor:
 
 
 def _block(products_MRV: Tensor) -> int:
+    """Outputs of a block.
+
+    Products whose sides are powers of two have no remainders, which cost as much as whole tiles. With much fewer
+    outputs than inputs, reading the inputs again for each block would cost more than the block saves.
+    """
     products, rows, inputs = products_MRV.shape
-    # Products whose sides are powers of two have no remainders, which cost as much as whole tiles.
-    return int(2 ** max(0, round(math.log2(BLOCK / (products * max(rows, inputs))))))
+    outputs = max(BLOCK / (products * max(rows, inputs)), inputs / 6)
+    return int(2 ** max(0, round(math.log2(outputs))))
 
 
 def _transformed(kernel_MJ: Tensor, kernel_GVJ: Tensor) -> Tensor:
