@@ -196,7 +196,8 @@ def start_build(out: Path, corpus: Path, noise: Path, workers: int, stop_at: int
     for line in process.stdout:
         if int(line) >= stop_at:
             return process
-    raise AssertionError(f"the build ended early: {process.wait()}")
+    process.communicate()
+    raise AssertionError(f"the build ended early: {process.returncode}")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
