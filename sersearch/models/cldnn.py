@@ -48,13 +48,10 @@ class CLDNN(nn.Module):
             lengths_B: real frames of each utterance, at least 1.
             dropout: generator of the dropout mask while training; without it nothing is dropped.
         """
-        columns, dilation = self.convolutions.columns, self.convolutions.dilation
         if self.configuration.precision == "bf16" and gpu.holds(x_BTF):
             # Convolutions and BLSTM compute in the precision of their inputs; the few numbers behind them stay exact.
             x_BTF = x_BTF.bfloat16()
-        hidden_TBH = self.blstm.over_windows(self.maps(x_BTF, lengths_B), lengths_B, columns, dilation)
-        mean_BH = hidden_TBH.sum(0, dtype=self.blstm.bias.dtype) / lengths_B.unsqueeze(1)
-        return self.classify(self._drop(mean_BH, dropout))
+        return self.classify(self._drop(self.represent(self.maps(x_BTF, lengths_B), lengths_B), dropout))
 
     def spliced(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
         """Each frame's vector at the door of the BLSTM: [B, T, K * H * W'], for the LDNN the splice itself."""
@@ -68,6 +65,12 @@ class CLDNN(nn.Module):
         padded_PBCM = padded_PBF.unflatten(2, (configuration.channels, configuration.rows))  # type: ignore[no-untyped-call]
         maps_PBV: Tensor = self.convolutions(padded_PBCM)
         return maps_PBV
+
+    def represent(self, maps_PBV: Tensor, lengths_B: Tensor) -> Tensor:
+        """An utterance's representation c, the mean of the BLSTM's hidden states: [P, B, K * H] to [B, 2 * cells]."""
+        columns, dilation = self.convolutions.columns, self.convolutions.dilation
+        hidden_TBH = self.blstm.over_windows(maps_PBV, lengths_B, columns, dilation)
+        return hidden_TBH.sum(0, dtype=self.blstm.bias.dtype) / lengths_B.unsqueeze(1)
 
     def classify(self, c_BH: Tensor) -> Tensor:
         """The dense layers over an utterance's representation c: [B, 2 * cells] to logits [B, N]."""
@@ -98,13 +101,6 @@ class CLDNN(nn.Module):
             assert isinstance(layer, nn.Linear)
             nn.init.xavier_uniform_(layer.weight, generator=generator)
             layer.bias.zero_()
-
-
-def mean_over_frames(y_BTH: Tensor, lengths_B: Tensor) -> Tensor:
-    """Mean over each utterance's real frames: [B, T, H] to [B, H]."""
-    real_BT = torch.arange(y_BTH.shape[1], device=y_BTH.device) < lengths_B.unsqueeze(1)
-    mean_BT = real_BT.to(y_BTH) / lengths_B.unsqueeze(1)
-    return torch.bmm(mean_BT.unsqueeze(1), y_BTH).squeeze(1)
 
 
 def cross_entropy(logits_BN: Tensor, emotion_B: Tensor) -> Tensor:

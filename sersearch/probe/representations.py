@@ -25,7 +25,6 @@ from sersearch.durable import replacing
 from sersearch.leaderboard import record_opening, trained_model
 from sersearch.ledger import Result
 from sersearch.models import CLDNN
-from sersearch.models.cldnn import mean_over_frames
 from sersearch.models.convolution import edge_pad
 from sersearch.models.loops import one_thread
 from sersearch.partition import Part
@@ -54,8 +53,7 @@ def represent(model: CLDNN, x_BTF: Tensor, lengths_B: Tensor) -> dict[Module, Te
     configuration, convolutions = model.configuration, model.convolutions
     padded_PBF = edge_pad(x_BTF, lengths_B, configuration.left, configuration.right)
     maps_PBV = model.maps(x_BTF, lengths_B)
-    hidden_TBH = model.blstm.over_windows(maps_PBV, lengths_B, convolutions.columns, convolutions.dilation)
-    c_BH = mean_over_frames(hidden_TBH.transpose(0, 1), lengths_B)
+    c_BH = model.represent(maps_PBV, lengths_B)
     found: dict[Module, Tensor] = {"raw": mean_window(padded_PBF, lengths_B, configuration.columns)}
     if configuration.kernels:
         found["cnn"] = mean_window(maps_PBV, lengths_B, convolutions.columns, convolutions.dilation)
@@ -73,8 +71,15 @@ def mean_window(x_PBV: Tensor, lengths_B: Tensor, columns: int, dilation: int = 
     """
     steps = len(x_PBV) - (columns - 1) * dilation
     starts = range(0, columns * dilation, dilation)
-    means = [mean_over_frames(x_PBV[start : start + steps].transpose(0, 1), lengths_B) for start in starts]
+    means = [_mean_over_frames(x_PBV[start : start + steps].transpose(0, 1), lengths_B) for start in starts]
     return torch.stack(means, 2).flatten(1)
+
+
+def _mean_over_frames(y_BTH: Tensor, lengths_B: Tensor) -> Tensor:
+    """Mean over each utterance's real frames: [B, T, H] to [B, H]."""
+    real_BT = torch.arange(y_BTH.shape[1], device=y_BTH.device) < lengths_B.unsqueeze(1)
+    mean_BT = real_BT.to(y_BTH) / lengths_B.unsqueeze(1)
+    return torch.bmm(mean_BT.unsqueeze(1), y_BTH).squeeze(1)
 
 
 def representations_file(run: Run, key: str, condition: Condition) -> Path:
