@@ -36,11 +36,11 @@ import numpy as np
 import psutil
 from rivals.plain_data import SIDES
 
-from sersearch.augment import utterance_generator
-from sersearch.corpora import Utterance
-from sersearch.partition import Partition, make_partition
+from sersearch.speech.augment import utterance_generator
+from sersearch.speech.corpora import Utterance
 from sersearch.store import Manifest, Recipe, Row, open_store
 from sersearch.store.rows import SpeakerWriter
+from sersearch.study.fold import Partition, make_partition
 from sersearch.workers import in_parallel
 
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")

@@ -5,7 +5,8 @@
     python benchmarks/epoch.py --store STORE --seeds 0            without the UA
 
 *By length* is the order that training uses, minibatches of about equal length; *shuffle* cuts a plain shuffle. Both
-train the same model, which differs from `sersearch.trial.Training` in its clock alone: the first of all runs holds its
+train the same model, which differs from `sersearch.training.network.Training` in its clock alone: the first of all
+runs holds its
 losses against Training's, to the last bit. Times are CPU times of one process on one core, of the second of two epochs
 of a few minibatches. Evaluation goes over the very utterances that were learnt from, so that an utterance of one is an
 utterance of the other. UA is on the validation speakers of a partition with many of them, clean speech alone.
@@ -27,13 +28,13 @@ from alone import Alone, run_alone
 from numpy.typing import NDArray
 from scipy import stats
 
-from sersearch.architecture import Configuration
-from sersearch.dataset import Dataset, by_length, open_dataset, shuffled
 from sersearch.models.cldnn import cross_entropy
-from sersearch.partition import Shares, make_partition
 from sersearch.store import open_store
-from sersearch.study import Trial
-from sersearch.trial import Training, _generator, _seed
+from sersearch.study.configuration import Configuration
+from sersearch.study.fold import Shares, make_partition
+from sersearch.study.study import Trial
+from sersearch.training.dataset import Dataset, by_length, open_dataset, shuffled
+from sersearch.training.network import Training, _generator, _seed
 
 MINIBATCH = 10
 EPOCHS_OF_PADDING = 20

@@ -40,17 +40,17 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from training_step import CASES, EMOTIONS, minibatch, start
 
-from sersearch.architecture import Configuration, Precision
-from sersearch.dataset import Dataset, Minibatch, ResidentView, Utterances, View, open_dataset, shuffled
-from sersearch.features import moments_of
-from sersearch.models import CLDNN, gpu
-from sersearch.models.cldnn import cross_entropy
-from sersearch.models.filtering import gather_windows
-from sersearch.models.recurrence import recur_together
-from sersearch.partition import make_partition
+from sersearch.models.cldnn import CLDNN, cross_entropy
+from sersearch.models.kernels import gpu
+from sersearch.models.kernels.filtering import gather_windows
+from sersearch.models.kernels.recurrence import recur_together
+from sersearch.speech.features import moments_of
 from sersearch.store import open_store
-from sersearch.study import Trial
-from sersearch.trial import Training
+from sersearch.study.configuration import Configuration, Precision
+from sersearch.study.fold import make_partition
+from sersearch.study.study import Trial
+from sersearch.training.dataset import Dataset, Minibatch, ResidentView, Utterances, View, open_dataset, shuffled
+from sersearch.training.network import Training
 
 LENGTHS = [365 - index % 4 for index in range(10)]
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bf16")

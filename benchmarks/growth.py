@@ -32,15 +32,15 @@ from typing import Any
 import numpy as np
 from alone import run_alone
 
-from sersearch.architecture import Configuration
-from sersearch.corpora import Utterance
-from sersearch.dataset import Dataset, Utterances, View, open_dataset, shuffled
-from sersearch.features import moments_of
-from sersearch.partition import make_partition
+from sersearch.speech.corpora import Utterance
+from sersearch.speech.features import moments_of
 from sersearch.store import Frames, Manifest, Recipe, Row, open_store
 from sersearch.store.rows import SpeakerWriter
-from sersearch.study import Trial
-from sersearch.trial import Training
+from sersearch.study.configuration import Configuration
+from sersearch.study.fold import make_partition
+from sersearch.study.study import Trial
+from sersearch.training.dataset import Dataset, Utterances, View, open_dataset, shuffled
+from sersearch.training.network import Training
 
 PARTS = ("lengths", "corpus", "memory", "trials")
 EMOTIONS = tuple("abcdef")

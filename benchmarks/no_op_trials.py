@@ -129,13 +129,13 @@ def ours(grid: Grid, folder: Path, limit_s: float, meter: Meter) -> Found:
     import safetensors.numpy
     from rich.console import Console
 
-    from sersearch.ledger import Attempt, Epoch, Result
-    from sersearch.partition import Partition
-    from sersearch.progress import SearchProgress
-    from sersearch.run import Run
+    from sersearch.run.ledger import Attempt, Epoch, Result
+    from sersearch.run.run import Run
     from sersearch.search import tune
     from sersearch.search.worker import Worker
-    from sersearch.study import Trial, parse_study
+    from sersearch.study.fold import Partition
+    from sersearch.study.study import Trial, parse_study
+    from sersearch.terminal.live import SearchProgress
 
     def point(trial: Trial) -> Point:
         return {name: getattr(trial.configuration, name) for name in grid}

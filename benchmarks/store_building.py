@@ -38,9 +38,9 @@ import pyarrow.parquet as pq
 import soundfile
 import torch
 
-from sersearch.augment import noisy_copies
-from sersearch.corpora import Corpus, NoiseLibrary, read_corpus, read_noises
-from sersearch.features import frame_count
+from sersearch.speech.augment import noisy_copies
+from sersearch.speech.corpora import Corpus, NoiseLibrary, read_corpus, read_noises
+from sersearch.speech.features import frame_count
 from sersearch.store import build, build_store, open_store, rows
 from sersearch.workers import in_parallel
 

@@ -23,11 +23,11 @@ from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
 from sklearn.svm import SVC, LinearSVC
 from threadpoolctl import threadpool_limits
 
-from sersearch.architecture import SVMConfiguration
-from sersearch.baseline import make_vectors, run_svm
-from sersearch.functionals import Functionals
 from sersearch.models.svm import standardise
-from sersearch.study import Trial
+from sersearch.store.functionals import Functionals
+from sersearch.study.configuration import SVMConfiguration
+from sersearch.study.study import Trial
+from sersearch.training.svm import make_vectors, run_svm
 
 Indices = NDArray[np.int64]
 Side = Callable[[int, int], dict[str, object]]

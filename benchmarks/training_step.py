@@ -27,11 +27,10 @@ import numpy as np
 import psutil
 import torch
 
-from sersearch.architecture import Configuration, multiply_adds
-from sersearch.dataset import shuffled
-from sersearch.models import CLDNN
-from sersearch.models.cldnn import cross_entropy
-from sersearch.models.loops import one_thread
+from sersearch.models.cldnn import CLDNN, cross_entropy
+from sersearch.models.kernels.loops import one_thread
+from sersearch.study.configuration import Configuration, multiply_adds
+from sersearch.training.dataset import shuffled
 
 EMOTIONS = 6
 RATE_HZ, SHIFT, WINDOW = 16_000, 160, 400

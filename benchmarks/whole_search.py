@@ -24,11 +24,11 @@ from typing import Any
 import psutil
 from alone import run_alone
 
-from sersearch.ledger import Epoch, Result
-from sersearch.partition import make_partition
-from sersearch.run import start_run
+from sersearch.run.ledger import Epoch, Result
+from sersearch.run.run import start_run
 from sersearch.store import Manifest, open_store
-from sersearch.study import Trial, data_digest, parse_study
+from sersearch.study.fold import make_partition
+from sersearch.study.study import Trial, data_digest, parse_study
 
 SIDES = ("ours", "plain")
 SPACES: list[dict[str, Any]] = [
@@ -123,7 +123,7 @@ def run_side(side: str, store: Path, epochs: int, folder: Path) -> dict[str, Any
         return seconds | {"points": points}
     from rivals import plain_search
 
-    from sersearch.architecture import Configuration
+    from sersearch.study.configuration import Configuration
 
     opened = open_store(store)
     partition = make_partition(info.speaker for info in opened.speakers)

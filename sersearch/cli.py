@@ -82,8 +82,8 @@ def corpus(
 
     Example: [bold]sersearch corpus ravdess data/RAVDESS[/bold]
     """
-    from sersearch.corpora import examine, read_corpus
-    from sersearch.report.tables import print_survey
+    from sersearch.speech.corpora import examine, read_corpus
+    from sersearch.terminal.tables import print_survey
 
     survey = examine(read_corpus(name, folder, _listed(emotions)), workers)
     print_survey(survey, Console())
@@ -109,9 +109,9 @@ def features(
 
     Example: [bold]sersearch features --corpus ravdess=data/RAVDESS --noise data/ESC-10 --out stores/ravdess[/bold]
     """
-    from sersearch.corpora import read_corpus
-    from sersearch.report.tables import BuildProgress
+    from sersearch.speech.corpora import read_corpus
     from sersearch.store import build_store
+    from sersearch.terminal.tables import BuildProgress
 
     name, separator, folder = corpus.partition("=")
     if not separator:
@@ -153,10 +153,10 @@ def functionals(
 
     Example: [bold]sersearch functionals --corpus ravdess=data/RAVDESS --out stores/ravdess[/bold]
     """
-    from sersearch.corpora import read_corpus
-    from sersearch.functionals import SETS, extract_functionals, import_table
-    from sersearch.report.tables import BuildProgress
+    from sersearch.speech.corpora import read_corpus
     from sersearch.store import open_store
+    from sersearch.store.functionals import SETS, extract_functionals, import_table
+    from sersearch.terminal.tables import BuildProgress
 
     if sets is not None and not corpus:
         raise InputError(f"--sets {sets}: are extracted from a corpus; give --corpus NAME=DIR too")
@@ -197,14 +197,14 @@ def plan(
 
     Example: [bold]sersearch plan search_spaces/paper.toml[/bold]
     """
-    from sersearch.agenda import Agenda
-    from sersearch.plan import PAPERS_DATA, make_plan, plan_facts
-    from sersearch.preview import print_forecast, print_plan
-    from sersearch.study import load_study
+    from sersearch.planning.plan import PAPERS_DATA, make_plan, plan_facts
+    from sersearch.study.agenda import Agenda
+    from sersearch.study.study import load_study
+    from sersearch.terminal.plan import print_forecast, print_plan
 
     loaded, bound, forecast = load_study(study), None, None
     if store or run or loaded.store:
-        from sersearch.calibration import bind
+        from sersearch.planning.calibration import bind
 
         bound = bind(loaded, store, run)
     if bound:
@@ -212,7 +212,7 @@ def plan(
     else:
         planned = make_plan(Agenda(loaded, PAPERS_DATA.material, {}), PAPERS_DATA, epochs=epochs)
     if calibrate:
-        from sersearch.calibration import forecast_plan
+        from sersearch.planning.calibration import forecast_plan
 
         forecast = forecast_plan(planned, bound, parallel, epochs)
     if format is Format.json:
@@ -236,8 +236,8 @@ def search(
 
     Example: [bold]sersearch search search_spaces/smoke.toml --store stores/ravdess --run runs/smoke[/bold]
     """
-    from sersearch.run import start_run
-    from sersearch.study import load_study
+    from sersearch.run.run import start_run
+    from sersearch.study.study import load_study
 
     _search(start_run(run, load_study(study), store), address, retry_failed, tensorboard)
 
@@ -254,14 +254,14 @@ def resume(
 
     Example: [bold]sersearch resume runs/smoke[/bold]
     """
-    from sersearch.run import open_run
+    from sersearch.run.run import open_run
 
     _search(open_run(run, store), address, retry_failed, tensorboard)
 
 
 def _search(run: Any, address: str | None, retry_failed: bool, tensorboard: bool) -> None:
-    from sersearch.progress import SearchProgress
     from sersearch.search import search as train
+    from sersearch.terminal.live import SearchProgress
 
     if retry_failed:
         run.forgive_failures()
@@ -292,8 +292,8 @@ def status(
 
     Example: [bold]sersearch status runs/smoke[/bold]
     """
-    from sersearch.report.tables import print_status, status_facts, verified_facts
-    from sersearch.run import open_run
+    from sersearch.run.run import open_run
+    from sersearch.terminal.tables import print_status, status_facts, verified_facts
 
     opened = open_run(run)
     # What is damaged is among what is looked for.
@@ -316,7 +316,7 @@ def report(run: _Run, store: _Store = None, format: _Format = Format.text) -> No
     """
     from sersearch.report.folder import make_report, write_report
     from sersearch.report.text import summary
-    from sersearch.run import open_run
+    from sersearch.run.run import open_run
 
     facts = make_report(open_run(run, store))
     write_report(run / "report", facts)
@@ -343,12 +343,12 @@ def probe(
 
     Example: [bold]sersearch probe runs/smoke[/bold]
     """
-    from sersearch.probe import probe as look_into
+    from sersearch.evaluation.probe import probe as look_into
     from sersearch.report.folder import make_report, write_report
     from sersearch.report.modules import sheets_of
     from sersearch.report.text import table
-    from sersearch.run import open_run
-    from sersearch.study import Condition
+    from sersearch.run.run import open_run
+    from sersearch.study.study import Condition
 
     opened = open_run(run, store)
     whose: Condition = "noisy" if condition is WonUnder.noisy else "clean"
@@ -371,8 +371,8 @@ def rerun(
 
     Example: [bold]sersearch rerun runs/smoke 190c615aedf03d54[/bold]
     """
-    from sersearch.rerun import rerun as train_again
-    from sersearch.run import open_run
+    from sersearch.run.run import open_run
+    from sersearch.training.rerun import rerun as train_again
 
     made = train_again(open_run(run, store), key, lambda epoch: print(f"epoch {epoch.epoch}", file=sys.stderr))
     print(made.verdict)
@@ -397,7 +397,7 @@ def compare(
     from sersearch.report.text import table
     from sersearch.report.versus import compare as match
     from sersearch.report.versus import merge, merged, merged_facts, side_by_side, versus_facts
-    from sersearch.run import open_run
+    from sersearch.run.run import open_run
 
     if len(runs) < 2:
         raise InputError(f"{runs[0]}: one run alone can't be compared; name two or more")
@@ -422,7 +422,7 @@ def export_optuna(
 
     Example: [bold]sersearch export-optuna runs/smoke sqlite:///studies.db[/bold]
     """
-    from sersearch.run import open_run
+    from sersearch.run.run import open_run
     from sersearch.search.export import export_optuna as export
 
     for name, added in export(open_run(run), storage).items():
@@ -437,7 +437,7 @@ def demo(
 
     Example: [bold]sersearch demo --out demo[/bold]
     """
-    from sersearch.demo import make_demo
+    from sersearch.demo.study import make_demo
 
     print("Synthetic speech (espeak-ng) and generated noise: its figures show how the tool works, nothing else.\n")
     make_demo(out)

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from hypothesis import settings
 
-from sersearch.corpora import read_corpus
+from sersearch.speech.corpora import read_corpus
 from sersearch.store import Store, build_store
 
 # Tests run side by side, and threads of one that wait for those of another do nothing but wait.

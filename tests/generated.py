@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sersearch.architecture import Configuration, parameters
-from sersearch.leaderboard import predictions_file, select_winners
-from sersearch.ledger import Epoch, Result
-from sersearch.run import Run, start_run
+from sersearch.evaluation.leaderboard import predictions_file, select_winners
+from sersearch.run.ledger import Epoch, Result
+from sersearch.run.run import Run, start_run
 from sersearch.store import Store
-from sersearch.study import Condition, Trial, load_study
+from sersearch.study.configuration import Configuration, parameters
+from sersearch.study.study import Condition, Trial, load_study
 
 SKILL = {"LDNN": 0.45, "S-CLDNN": 0.52, "T-CLDNN": 0.54, "ST-CLDNN": 0.56, "FST-CLDNN": 0.6}
 NOISE_COSTS = {"LDNN": 0.15, "S-CLDNN": 0.2, "T-CLDNN": 0.16, "ST-CLDNN": 0.14, "FST-CLDNN": 0.1}

@@ -180,8 +180,8 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path, tiny_store: Store
 
 
 def test_status_of_a_run_that_has_not_begun(tmp_path: Path, tiny_store: Store) -> None:
-    from sersearch.run import start_run
-    from sersearch.study import load_study
+    from sersearch.run.run import start_run
+    from sersearch.study.study import load_study
 
     start_run(tmp_path / "run", load_study(study(tmp_path, f"spaces = [{FST}]")), tiny_store.path)
     facts = json.loads(works("status", tmp_path / "run", "--format", "json"))

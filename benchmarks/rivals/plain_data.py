@@ -20,8 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sersearch.architecture import Configuration
-from sersearch.dataset import (
+from sersearch.speech.features import Moments, sum_moments
+from sersearch.store import Store, open_store
+from sersearch.study.configuration import Configuration
+from sersearch.study.fold import Part, Partition
+from sersearch.training.dataset import (
     MINIBATCHES_A_RUN,
     Minibatch,
     Utterances,
@@ -30,9 +33,6 @@ from sersearch.dataset import (
     open_dataset,
     shuffled,
 )
-from sersearch.features import Moments, sum_moments
-from sersearch.partition import Part, Partition
-from sersearch.store import Store, open_store
 
 Epoch = Callable[[np.random.Generator], Iterator[Minibatch]]
 """Gives all minibatches of training, then of validation."""

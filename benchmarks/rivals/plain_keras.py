@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from keras import layers  # type: ignore[import-not-found,unused-ignore]
 
-from sersearch.models import CLDNN
-from sersearch.models.convolution import edge_pad
+from sersearch.models.cldnn import CLDNN
+from sersearch.models.kernels.convolution import edge_pad
 
 
 def build(model: CLDNN) -> keras.Model:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from sersearch.models import CLDNN
+from sersearch.models.cldnn import CLDNN
 
 
 class Plain(nn.Module):

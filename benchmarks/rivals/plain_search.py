@@ -18,11 +18,11 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from rivals.plain_pytorch import Plain
-from sersearch.architecture import Configuration
-from sersearch.dataset import shuffled
-from sersearch.models import CLDNN
-from sersearch.study import Trial
-from sersearch.trial import _generator, _seed
+from sersearch.models.cldnn import CLDNN
+from sersearch.study.configuration import Configuration
+from sersearch.study.study import Trial
+from sersearch.training.dataset import shuffled
+from sersearch.training.network import _generator, _seed
 
 Speakers = Sequence[Path]
 

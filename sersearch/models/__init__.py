@@ -1,5 +1,1 @@
-"""The paper's models: the LDNN and the four CLDNNs."""
-
-from sersearch.models.cldnn import CLDNN
-
-__all__ = ["CLDNN"]
+"""The models of the paper: the LDNN and the four CLDNNs, literal and fast, and support vector machines."""

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.nn.utils import skip_init
 
-from sersearch.architecture import Configuration, shapes
-from sersearch.models import gpu
-from sersearch.models.blstm import BLSTM
-from sersearch.models.convolution import Convolutions, edge_pad
-from sersearch.models.filtering import gather_windows
+from sersearch.models.kernels import gpu
+from sersearch.models.kernels.blstm import BLSTM
+from sersearch.models.kernels.convolution import Convolutions, edge_pad
+from sersearch.models.kernels.filtering import gather_windows
+from sersearch.study.configuration import Configuration, shapes
 
 
 class CLDNN(nn.Module):

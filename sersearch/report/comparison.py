@@ -11,8 +11,6 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from sersearch.architecture import Model
-from sersearch.paper import BY_NOISE_LOSS
 from sersearch.report.evidence import Predictions
 from sersearch.statistics import (
     Comparison,
@@ -26,6 +24,8 @@ from sersearch.statistics import (
     noise_loss,
     paired_difference,
 )
+from sersearch.study.configuration import Model
+from sersearch.study.paper import BY_NOISE_LOSS
 
 LEVEL = 0.05
 

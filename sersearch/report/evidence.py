@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sersearch.augment import snr_bands
+from sersearch.speech.augment import snr_bands
 from sersearch.statistics import (
     Counts,
     Interval,

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from sersearch.architecture import Configuration, fields
-from sersearch.leaderboard import Baseline, Group, Leaderboard, Row
-from sersearch.paper import SWEEP
-from sersearch.probe.findings import Findings, read_findings
+from sersearch.evaluation.leaderboard import Baseline, Group, Leaderboard, Row
+from sersearch.evaluation.probe.findings import Findings, read_findings
 from sersearch.report.comparison import Pair, Ranking, Robustness, rank, robustness
 from sersearch.report.evidence import Evidence, Predictions
-from sersearch.run import Run
+from sersearch.run.run import Run
 from sersearch.statistics import Selection, median_filter, select_best
-from sersearch.study import CONDITIONS, Condition
+from sersearch.study.configuration import Configuration, fields
+from sersearch.study.paper import SWEEP
+from sersearch.study.study import CONDITIONS, Condition
 
 MEDIAN_WINDOW = 5
 SHORTEST_SWEEP = 3

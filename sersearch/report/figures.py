@@ -13,15 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from sersearch.paper import PEAK_H1, PEAK_TEST_UA
-from sersearch.probe.findings import Attribute, Findings, Probed, Winner
+from sersearch.evaluation.probe.findings import Attribute, Findings, Probed, Winner
 from sersearch.report.comparison import Robustness
 from sersearch.report.facts import Entry, Facts, Sweep
 from sersearch.report.landscape import Landscape, Size, landscape
 from sersearch.report.modules import HEADINGS, classes, label_places, pictured, spread, title
 from sersearch.report.sheets import name, percent
 from sersearch.statistics import Interval
-from sersearch.study import Condition
+from sersearch.study.paper import PEAK_H1, PEAK_TEST_UA
+from sersearch.study.study import Condition
 
 FORMATS = ("pdf", "png", "svg")
 

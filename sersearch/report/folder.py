@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from sersearch import durable
-from sersearch.leaderboard import make_leaderboard
+from sersearch.evaluation.leaderboard import make_leaderboard
 from sersearch.report import latex, text
 from sersearch.report.facts import Facts, gather
 from sersearch.report.figures import figures
 from sersearch.report.page import page
-from sersearch.run import Run
+from sersearch.run.run import Run
 
 SEED = 0
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from sersearch.architecture import System
-from sersearch.leaderboard import Group
-from sersearch.study import Condition
+from sersearch.evaluation.leaderboard import Group
+from sersearch.study.configuration import System
+from sersearch.study.study import Condition
 
 Size = tuple[int, ...]
 

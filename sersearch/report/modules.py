@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sersearch.paper import CONTRIBUTIONS, TABLE_5
-from sersearch.probe.findings import ATTRIBUTES, Accuracy, Attribute, Findings, Probed, Winner
-from sersearch.probe.representations import MODULES, Module
+from sersearch.evaluation.probe.findings import ATTRIBUTES, Accuracy, Attribute, Findings, Probed, Winner
+from sersearch.evaluation.probe.representations import MODULES, Module
 from sersearch.report.comparison import LEVEL, format_p
 from sersearch.report.facts import Facts
 from sersearch.report.sheets import NONE, Sheet, bounds, percent
+from sersearch.study.paper import CONTRIBUTIONS, TABLE_5
 
 HEADINGS: dict[Module, str] = {"raw": "raw", "cnn": "CNN", "blstm": "BLSTM", "mlp": "MLP"}
 

@@ -11,13 +11,13 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import colormaps
 
-from sersearch.leaderboard import Group
-from sersearch.ledger import Epoch, Result
-from sersearch.paper import PEAK_H1, PEAK_TEST_UA
+from sersearch.evaluation.leaderboard import Group
 from sersearch.report import sheets
 from sersearch.report.facts import Entry, Facts, Sweep, varying, worded
 from sersearch.report.landscape import Landscape, landscape
 from sersearch.report.modules import module_data, module_sheets
+from sersearch.run.ledger import Epoch, Result
+from sersearch.study.paper import PEAK_H1, PEAK_TEST_UA
 
 # Beyond so many cells a map shows colours alone; its figures show where the pointer is.
 LEGIBLE_CELLS = 400

@@ -17,7 +17,7 @@ from sersearch.report.evidence import Predictions
 from sersearch.report.facts import Entry, Facts
 from sersearch.report.sheets import NONE, Sheet, above, bounds, estimate, name, percent, ranking_note, settings
 from sersearch.statistics import Comparison, Counts, holm, paired_difference
-from sersearch.study import CONDITIONS, Condition
+from sersearch.study.study import CONDITIONS, Condition
 
 Kind = tuple[str, str, str, str]
 """Model, features, space and condition."""

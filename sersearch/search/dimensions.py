@@ -9,8 +9,8 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sersearch.architecture import System
-from sersearch.space import SWITCHES, WHOLE, Range, Space, Value
+from sersearch.study.configuration import System
+from sersearch.study.space import SWITCHES, WHOLE, Range, Space, Value
 
 
 def draw(trial: optuna.Trial, space: Space, settings: Mapping[str, Value]) -> dict[str, Value]:

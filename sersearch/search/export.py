@@ -10,12 +10,12 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from sersearch.errors import InputError
-from sersearch.ledger import RESULT, Result
-from sersearch.run import Run
+from sersearch.run.ledger import RESULT, Result
+from sersearch.run.run import Run
 from sersearch.search.dimensions import parameters
 from sersearch.search.suggest import new_study, values
-from sersearch.space import Space
-from sersearch.study import Trial
+from sersearch.study.space import Space
+from sersearch.study.study import Trial
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
 

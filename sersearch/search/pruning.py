@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import optuna
 from optuna.trial import TrialState
 
-from sersearch.ledger import Epoch, Result
-from sersearch.study import Condition, Search
+from sersearch.run.ledger import Epoch, Result
+from sersearch.study.study import Condition, Search
 
 
 class Pruner:

@@ -14,13 +14,13 @@ from typing import Any, Literal
 import optuna
 from optuna.trial import TrialState
 
-from sersearch.agenda import Outcome, Outcomes, Source
-from sersearch.architecture import System
 from sersearch.errors import InputError
-from sersearch.run import Run
+from sersearch.run.run import Run
 from sersearch.search.dimensions import draw, label
-from sersearch.space import Space
-from sersearch.study import Search, Study, build, wanted
+from sersearch.study.agenda import Outcome, Outcomes, Source
+from sersearch.study.configuration import System
+from sersearch.study.space import Space
+from sersearch.study.study import Search, Study, build, wanted
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

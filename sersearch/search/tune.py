@@ -36,15 +36,15 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from sersearch.agenda import FAILED, Agenda
 from sersearch.errors import InputError
-from sersearch.ledger import Epoch, Result
-from sersearch.run import Run
+from sersearch.run.ledger import Epoch, Result
+from sersearch.run.run import Run
 from sersearch.search.pruning import Pruner
 from sersearch.search.suggest import sources
 from sersearch.search.watchdog import Watchdog
 from sersearch.search.worker import STOPPING, Worker, commit_pruned
-from sersearch.study import Trial
+from sersearch.study.agenda import FAILED, Agenda
+from sersearch.study.study import Trial
 
 ANSWER_S = 10.0
 """How long a cluster may take to answer at all."""

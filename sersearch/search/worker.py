@@ -10,14 +10,14 @@ from typing import Any
 
 from ray import tune
 
-from sersearch.architecture import SVMConfiguration
-from sersearch.baseline import Vectors, train_svm
-from sersearch.dataset import Dataset
 from sersearch.errors import InputError
-from sersearch.ledger import Attempt, Epoch, Ledger
-from sersearch.run import Run, open_run
-from sersearch.study import Trial
-from sersearch.trial import Training, run_epochs
+from sersearch.run.ledger import Attempt, Epoch, Ledger
+from sersearch.run.run import Run, open_run
+from sersearch.study.configuration import SVMConfiguration
+from sersearch.study.study import Trial
+from sersearch.training.dataset import Dataset, open_dataset
+from sersearch.training.network import Training, run_epochs
+from sersearch.training.svm import Vectors, open_vectors, train_svm
 
 # No trial can be trained before someone mends this, so the search ends where it stands.
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE}
@@ -117,10 +117,10 @@ def commit_pruned(run: Run, trial: Trial) -> None:
 def _open(path: Path) -> tuple[Run, Dataset]:
     """The run and its frames, kept from trial to trial in the same worker."""
     run = open_run(path)
-    return run, run.dataset()
+    return run, open_dataset(run.store, run.partition)
 
 
 @lru_cache(maxsize=2)
 def _vectors(path: Path, features: str, speakers: tuple[str, ...]) -> Vectors:
     """Functionals of some speakers, likewise kept."""
-    return open_run(path).vectors(features, speakers)
+    return open_vectors(open_run(path), features, speakers)

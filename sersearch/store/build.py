@@ -13,8 +13,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from sersearch.augment import check_library
-from sersearch.corpora import (
+from sersearch.durable import sync
+from sersearch.errors import InputError
+from sersearch.speech.augment import check_library
+from sersearch.speech.corpora import (
     Corpus,
     NoiseLibrary,
     Refusal,
@@ -23,9 +25,7 @@ from sersearch.corpora import (
     read_noises,
     sha256_of,
 )
-from sersearch.durable import sync
-from sersearch.errors import InputError
-from sersearch.features import BANDS
+from sersearch.speech.features import BANDS
 from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, digest
 from sersearch.store.reader import Store, open_store
 from sersearch.store.rows import SpeakerWriter

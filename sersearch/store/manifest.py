@@ -8,10 +8,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sersearch import durable
-from sersearch.audio import SAMPLING_RATE, WINDOW_MS
-from sersearch.corpora import Gender
 from sersearch.errors import InputError
-from sersearch.features import BANDS, SHIFT_MS
+from sersearch.speech.audio import SAMPLING_RATE, WINDOW_MS
+from sersearch.speech.corpora import Gender
+from sersearch.speech.features import BANDS, SHIFT_MS
 
 MANIFEST = "store.json"
 LOCK = ".lock"

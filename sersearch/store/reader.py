@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sersearch.corpora import sha256_of
 from sersearch.durable import private_folder, replacing
 from sersearch.errors import InputError
-from sersearch.features import Moments
+from sersearch.speech.corpora import sha256_of
+from sersearch.speech.features import Moments
 from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo, digest
 
 Frames = npt.NDArray[np.float32] | npt.NDArray[np.float16]

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from sersearch.audio import Waveform, decode
-from sersearch.augment import NoisyCopy, excerpt, mix, noisy_copies, utterance_generator
-from sersearch.corpora import NoiseLibrary, Utterance, sha256_of
-from sersearch.corpora.noises import active_signal
 from sersearch.durable import sync
 from sersearch.errors import InputError
-from sersearch.features import Moments, log_mel, moments_of, sum_moments
+from sersearch.speech.audio import Waveform, decode
+from sersearch.speech.augment import NoisyCopy, excerpt, mix, noisy_copies, utterance_generator
+from sersearch.speech.corpora import NoiseLibrary, Utterance, sha256_of
+from sersearch.speech.corpora.noises import active_signal
+from sersearch.speech.features import Moments, log_mel, moments_of, sum_moments
 from sersearch.store.manifest import Recipe, SpeakerInfo
 from sersearch.store.reader import Frames, pack_moments
 

@@ -1,0 +1,1 @@
+"""The whole way on generated speech: a corpus, noise, a store, a study. Its figures say nothing about real speech."""

@@ -1,0 +1,1 @@
+"""From a ledger to winners, their test predictions, and what their modules represent."""

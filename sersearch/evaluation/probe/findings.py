@@ -1,0 +1,192 @@
+"""What the modules of a run's winners know, as it is kept in RUN/probe (Section 7.5).
+
+UA and losses are in per cent (points); intervals are those of `statistics`, over speakers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sersearch.errors import InputError
+from sersearch.evaluation.leaderboard import Row
+from sersearch.evaluation.probe.representations import MODULES, Module
+from sersearch.models.svm import Kernel
+from sersearch.run.run import Run
+from sersearch.statistics import Interval
+from sersearch.study.configuration import Model
+from sersearch.study.study import CONDITIONS, Condition
+
+Attribute = Literal["emotion", "speaker", "gender"]
+ATTRIBUTES: tuple[Attribute, ...] = get_args(Attribute)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Accuracy(_Record):
+    """How well a probe reads something off a module.
+
+    Attributes:
+        ua: mean recall of the classes.
+        interval: over speakers; None where there is none to give.
+        chance: of a probe that knows nothing.
+        p_value: of a permutation test that it is no better.
+    """
+
+    ua: float
+    interval: Interval | None
+    chance: float
+    p_value: float
+
+
+class Noise(_Record):
+    """What noise costs the probe of a module, clean and noisy copies of the same test utterances.
+
+    Attributes:
+        band: of SNR, or "all".
+        copies: how many there are.
+        clean_ua: of the clean utterances that the copies are of, each counted as often.
+        noisy_ua: of the copies.
+        loss: the difference, in points.
+        interval: of the loss, over speakers.
+    """
+
+    band: str
+    copies: int
+    clean_ua: float
+    noisy_ua: float
+    loss: float
+    interval: Interval | None
+
+
+class Separability(_Record):
+    """How classes lie in a module's representations of the clean training utterances.
+
+    Attributes:
+        intra: mean squared distance to the class's centre (eq. 15).
+        inter: mean squared distance between centres (eq. 16).
+        rho: intra over inter (eq. 17).
+        points: each utterance in the plane of the first components, one or two; none for the raw features.
+    """
+
+    intra: float
+    inter: float
+    rho: float | None
+    points: tuple[tuple[float, ...], ...]
+
+
+class Probed(_Record):
+    """A module of a winner.
+
+    Attributes:
+        name: raw, cnn, blstm or mlp.
+        numbers: D, the length of its representations.
+        kernel: of the support vector machine that is best on validation.
+        C: likewise.
+        validation_ua: likewise.
+        known: how well emotion (Table 5: on the test partition), speaker and gender are read off.
+        noise: what noise costs Table 5's machine, all copies first, then by band of SNR.
+        parted: emotion, speaker and gender in Figures 3 to 9.
+    """
+
+    name: Module
+    numbers: int
+    kernel: Kernel
+    C: float
+    validation_ua: float
+    known: dict[Attribute, Accuracy]
+    noise: tuple[Noise, ...]
+    parted: dict[Attribute, Separability]
+
+
+class Winner(_Record):
+    """A winner, module by module in the order of the model."""
+
+    key: str
+    space: str
+    model: Model
+    features: str
+    speaks: bool
+    """Whether it alone speaks for its model and features, of which there may be several spaces."""
+    modules: tuple[Probed, ...]
+
+    def module(self, name: Module) -> Probed | None:
+        """One of its modules; None for the CNN of an LDNN."""
+        return next((module for module in self.modules if module.name == name), None)
+
+
+class Findings(_Record):
+    """What the winners under one condition know; all figures are of the clean condition unless they say noisy.
+
+    Attributes:
+        condition: under which the winners were selected.
+        emotions: names of the classes.
+        utterance: names of the clean training utterances, which the pictures show.
+        labels: names of their emotions, speakers and genders.
+        left_out: what was not asked, and why.
+        winners: in the leaderboard's order.
+    """
+
+    condition: Condition
+    emotions: tuple[str, ...]
+    utterance: tuple[str, ...]
+    labels: dict[Attribute, tuple[str, ...]]
+    left_out: dict[Attribute, str]
+    winners: tuple[Winner, ...]
+
+    def contributions(self) -> dict[Module, tuple[float, float | None]]:
+        """What each module adds to Table 5's UA, in points: mean and standard deviation over the CLDNNs."""
+        found: dict[Module, tuple[float, float | None]] = {}
+        for before, after in pairwise(MODULES):
+            steps = [
+                b.known["emotion"].ua - a.known["emotion"].ua
+                for winner in self.winners
+                if winner.speaks
+                and winner.module("cnn")
+                and (a := winner.module(before))
+                and (b := winner.module(after))
+            ]
+            if steps:
+                found[after] = fmean(steps), stdev(steps) if len(steps) > 1 else None
+        return found
+
+
+def read_findings(run: Run, rows: Iterable[Row]) -> tuple[Findings, ...]:
+    """What was found of winners that still are winners, by condition; nothing where `probe` was never called.
+
+    Args:
+        run: an opened run.
+        rows: its winners now.
+
+    Raises:
+        InputError: a file is damaged or of another version.
+    """
+    winners = {(row.key, row.group.space, row.condition) for row in rows}
+    kept = []
+    for condition in CONDITIONS:
+        file = findings_file(run, condition)
+        if not file.exists():
+            continue
+        try:
+            findings = Findings.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            raise InputError(
+                f"{file}: is damaged or of another version ({error.errors()[0]['msg']}); make it again with "
+                f"`sersearch probe {run.path} --condition {condition}`, or delete it"
+            ) from None
+        still = tuple(winner for winner in findings.winners if (winner.key, winner.space, condition) in winners)
+        if still:
+            kept.append(findings.model_copy(update={"winners": still}))
+    return tuple(kept)
+
+
+def findings_file(run: Run, condition: Condition) -> Path:
+    """Where they are kept."""
+    return run.path / "probe" / f"probe-{condition}.json"

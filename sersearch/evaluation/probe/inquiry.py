@@ -1,0 +1,331 @@
+"""Looking into a run's winners, one after the other (Section 7.5).
+
+Shapes: U utterances (copies), S speakers, E emotions, D numbers of a representation, P permutations.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from sersearch import durable
+from sersearch.errors import InputError
+from sersearch.evaluation.leaderboard import Leaderboard, Row, select_winners
+from sersearch.evaluation.probe.findings import (
+    Accuracy,
+    Attribute,
+    Findings,
+    Noise,
+    Probed,
+    Separability,
+    Winner,
+    findings_file,
+)
+from sersearch.evaluation.probe.probes import (
+    FOLDS,
+    Indices,
+    Rows,
+    choose_svm,
+    deal,
+    predict,
+    prediction_p,
+    read_off,
+    shuffle,
+)
+from sersearch.evaluation.probe.representations import Module, Representations, write_representations
+from sersearch.evaluation.probe.separability import inertia, project
+from sersearch.run.ledger import Result
+from sersearch.run.run import Run
+from sersearch.speech.augment import snr_bands
+from sersearch.statistics import Counts, mean_recall, noise_loss, speaker_confusions, speaker_interval
+from sersearch.study.configuration import Configuration, Model
+from sersearch.study.study import Condition
+from sersearch.training.dataset import Dataset, open_dataset
+from sersearch.workers import in_parallel
+
+SEED = 0
+
+
+def probe(run: Run, condition: Condition, tell: Callable[[str], object], workers: int | None = None) -> Findings:
+    """Look into the winners under a condition, and keep what is found; the same run gives the same bits.
+
+    Representations that are there are used again. A winner of several seeds is represented by its first seed's model.
+
+    Args:
+        run: a complete run.
+        condition: whose winners.
+        tell: called with what was done last.
+        workers: processes; one a core unless given.
+
+    Raises:
+        InputError: the run is not complete, or has no such winners.
+    """
+    rows = _winners(run, select_winners(run), condition)
+    look = Look(run, condition)
+    # One trial may win in two spaces.
+    trials = {row.key: row.results[0] for row in rows}
+    modules: dict[str, tuple[Probed, ...]] = {}
+    tell(f"{len(trials)} winners under the {condition} condition")
+    for key, found in in_parallel(look, list(trials.values()), workers):
+        modules[key] = found
+        done = next(row.group for row in rows if row.key == key)
+        tell(f"{len(modules)}/{len(trials)} {done.model} ({done.features}), {done.space}")
+    winners = tuple(
+        Winner(
+            key=row.key,
+            space=row.group.space,
+            model=row.group.model,
+            features=row.group.features,
+            speaks=row is max((other for other in rows if _kind(other) == _kind(row)), key=_speaks),
+            modules=modules[row.key],
+        )
+        for row in rows
+    )
+    asked = look.asked(rows[0].results[0])
+    findings = Findings(
+        condition=condition,
+        emotions=run.store.emotions,
+        utterance=asked.utterance,
+        labels={attribute: tuple(names.tolist()) for attribute, names in asked.names.items()},
+        left_out=asked.left_out,
+        winners=winners,
+    )
+    durable.write(findings_file(run, condition), findings.model_dump_json().encode())
+    return findings
+
+
+@dataclass(frozen=True)
+class Look:
+    """Looking into one winner."""
+
+    run: Run
+    condition: Condition
+
+    def __call__(self, winner: Result) -> tuple[str, tuple[Probed, ...]]:
+        """The winner's key and its modules."""
+        found = self._representations(winner)
+        asked = Asked.of(found, self.run.store.emotions)
+        # More threads are slower on matrices this small, by far on a loaded machine, and their number changes bits.
+        with threadpool_limits(1):
+            return winner.trial.key, tuple(examine(found.column(module), module, asked) for module in found.modules)
+
+    def asked(self, winner: Result) -> Asked:
+        """What is asked of it, which is asked of all."""
+        return Asked.of(self._representations(winner), self.run.store.emotions)
+
+    def _representations(self, winner: Result) -> Representations:
+        return Representations.read(write_representations(self.run, winner, self.condition, self._data))
+
+    @cached_property
+    def _data(self) -> Dataset:
+        return open_dataset(self.run.store, self.run.partition)
+
+
+def _winners(run: Run, board: Leaderboard, condition: Condition) -> list[Row]:
+    """Those that have modules: support vector machines have none."""
+    if not board.complete:
+        raise InputError(
+            f"{run.path}: {board.done} of {board.total} trials are done, and the test partition stays sealed until all "
+            f"are; go on with `sersearch resume {run.path}`"
+        )
+    rows = [row for row in board.rows if row.condition == condition and isinstance(row.configuration, Configuration)]
+    if not rows:
+        raise InputError(
+            f"{run.path}: has no network that won under the {condition} condition; "
+            "noisy winners need a store with noise, and any winner a configuration with all its seeds"
+        )
+    return rows
+
+
+def _kind(row: Row) -> tuple[Model, str]:
+    return row.group.model, row.group.features
+
+
+def _speaks(row: Row) -> tuple[bool, float]:
+    """Of several spaces of one model the paper's speaks for it (Section 7.4: not the sweep), else the best."""
+    return row.group.is_papers, row.validation_ua
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be read off the clean training utterances; the folds are the same for all modules and winners."""
+
+    label_U: Indices
+    fold_U: Indices
+    shuffled_PU: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The utterances and what is asked of them, the same for all winners of a run.
+
+    Attributes:
+        utterance: names of the clean training utterances.
+        names: of their emotions, speakers and genders; what is left out is not there.
+        left_out: what is not asked, and why.
+        questions: of their speakers and genders.
+        emotion_U: class of every copy.
+        speaker_U: speaker of every copy.
+        train: indices of the clean training utterances.
+        validation: of the clean validation utterances.
+        test: of all copies of the test partition.
+        twin: the clean utterance that each of these is a copy of, itself where it is clean, as a place in `test`.
+        bands: which of these lie in which band of SNR, all noisy ones first.
+        shuffled_PU: emotions of the clean test utterances as they might be by chance.
+    """
+
+    utterance: tuple[str, ...]
+    names: dict[Attribute, NDArray[np.str_]]
+    left_out: dict[Attribute, str]
+    questions: dict[Attribute, Question]
+    emotion_U: Indices
+    speaker_U: NDArray[np.str_]
+    train: Indices
+    validation: Indices
+    test: Indices
+    twin: Indices
+    bands: dict[str, NDArray[np.bool_]]
+    shuffled_PU: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, found: Representations, emotions: tuple[str, ...]) -> Self:
+        """Draw the folds and shuffle the labels: from the labels alone, so that it is the same for all winners."""
+        emotion_U = np.array([emotions.index(name) for name in found.emotion_U.tolist()])
+        train, heard = found.clean("train"), found.clean("test")
+        test = np.flatnonzero(found.part_U == "test")
+        place = dict(zip(found.utterance_U[heard].tolist(), np.searchsorted(test, heard).tolist(), strict=True))
+        snr_db_U = found.snr_db_U[test]
+        noisy = {"all": ~np.isnan(snr_db_U)} if len(heard) < len(test) else {}
+        names: dict[Attribute, NDArray[np.str_]] = {
+            "emotion": found.emotion_U[train],
+            "speaker": found.speaker_U[train],
+            "gender": found.gender_U[train],
+        }
+        left_out = _left_out(names["speaker"], names["gender"])
+        questions: dict[Attribute, Question] = {}
+        if "speaker" not in left_out:
+            questions["speaker"] = _ask_speaker(names["speaker"], emotion_U[train])
+        if "gender" not in left_out:
+            questions["gender"] = _ask_gender(names["speaker"], names["gender"])
+        return cls(
+            utterance=tuple(found.utterance_U[train].tolist()),
+            names={attribute: names_U for attribute, names_U in names.items() if attribute not in left_out},
+            left_out=left_out,
+            questions=questions,
+            emotion_U=emotion_U,
+            speaker_U=found.speaker_U,
+            train=train,
+            validation=found.clean("validation"),
+            test=test,
+            twin=np.array([place[name] for name in found.utterance_U[test].tolist()]),
+            bands=noisy | snr_bands(snr_db_U),
+            shuffled_PU=shuffle(emotion_U[heard], found.speaker_U[heard], np.random.default_rng(SEED)),
+        )
+
+
+def _left_out(speaker_U: NDArray[np.str_], gender_U: NDArray[np.str_]) -> dict[Attribute, str]:
+    left_out: dict[Attribute, str] = {}
+    gender_of = dict(zip(speaker_U.tolist(), gender_U.tolist(), strict=True))
+    genders = Counter(gender_of.values())
+    if len(gender_of) == 1:
+        left_out["speaker"] = "there is but one training speaker"
+    if unknown := [speaker for speaker, gender in gender_of.items() if not gender]:
+        left_out["gender"] = f"it is not known of training speaker {unknown[0]}"
+    elif len(genders) == 1:
+        left_out["gender"] = f"all training speakers are {gender_U[0]}"
+    elif min(genders.values()) == 1:
+        left_out["gender"] = f"only one training speaker is {min(genders, key=genders.__getitem__)}"
+    return left_out
+
+
+def _ask_speaker(name_U: NDArray[np.str_], emotion_U: Indices) -> Question:
+    """Folds have a share of each speaker's utterances of each emotion; labels are shuffled within fold and emotion."""
+    generator = np.random.default_rng(SEED)
+    speaker_U = np.unique(name_U, return_inverse=True)[1]
+    emotions = int(emotion_U.max()) + 1
+    fold_U = deal(speaker_U * emotions + emotion_U, FOLDS, generator)
+    return Question(speaker_U, fold_U, shuffle(speaker_U, fold_U * emotions + emotion_U, generator))
+
+
+def _ask_gender(name_U: NDArray[np.str_], gender_U: NDArray[np.str_]) -> Question:
+    """Folds have other speakers, a share of each gender's; genders are shuffled over a fold's speakers."""
+    generator = np.random.default_rng(SEED)
+    _, first_S, speaker_U = np.unique(name_U, return_index=True, return_inverse=True)
+    gender_S = np.unique(gender_U[first_S], return_inverse=True)[1]
+    fold_S = deal(gender_S, min(FOLDS, int(np.bincount(gender_S).min())), generator)
+    return Question(gender_S[speaker_U], fold_S[speaker_U], shuffle(gender_S, fold_S, generator)[:, speaker_U])
+
+
+def examine(x_UD: Rows, module: Module, asked: Asked) -> Probed:
+    """Ask a module's representations of all copies everything that there is to ask."""
+    chosen = choose_svm(x_UD, asked.emotion_U, asked.train, asked.validation)
+    predicted_T = predict(x_UD, asked.emotion_U, asked.train, asked.test, chosen)
+    x_train_UD = x_UD[asked.train]
+    return Probed(
+        name=module,
+        numbers=x_UD.shape[1],
+        kernel=chosen.kernel,
+        C=chosen.C,
+        validation_ua=chosen.validation_ua,
+        known={
+            "emotion": _emotion(predicted_T, asked),
+            **{name: _read_off(x_train_UD, each, asked) for name, each in asked.questions.items()},
+        },
+        noise=tuple(_noise(band, at_T, predicted_T, asked) for band, at_T in asked.bands.items()),
+        parted={name: _parted(x_train_UD, name_U, module) for name, name_U in asked.names.items()},
+    )
+
+
+def _emotion(predicted_T: Indices, asked: Asked) -> Accuracy:
+    """Table 5's figure: on the clean test utterances."""
+    clean = np.unique(asked.twin)
+    p_value = prediction_p(asked.emotion_U[asked.test[clean]], predicted_T[clean], asked.shuffled_PU)
+    return _accuracy(_counts(clean, predicted_T[clean], asked), p_value)
+
+
+def _noise(band: str, at_T: NDArray[np.bool_], predicted_T: Indices, asked: Asked) -> Noise:
+    copies = np.flatnonzero(at_T)
+    noisy_SEE = _counts(copies, predicted_T[copies], asked)
+    clean_SEE = _counts(copies, predicted_T[asked.twin[copies]], asked)
+    loss = noise_loss(clean_SEE, noisy_SEE)
+    clean_ua, noisy_ua = (float(mean_recall(counts_SEE.sum(0))) for counts_SEE in (clean_SEE, noisy_SEE))
+    return Noise(
+        band=band, copies=len(copies), clean_ua=clean_ua, noisy_ua=noisy_ua, loss=loss.value, interval=loss.interval
+    )
+
+
+def _counts(at: Indices, predicted: Indices, asked: Asked) -> Counts:
+    """Confusions [S, E, E] of some of the test partition's copies."""
+    copies = asked.test[at]
+    emotions = int(asked.emotion_U.max()) + 1
+    return speaker_confusions(asked.emotion_U[copies], predicted, asked.speaker_U[copies], emotions)
+
+
+def _read_off(x_UD: NDArray[np.floating], question: Question, asked: Asked) -> Accuracy:
+    predicted_U, p_value = read_off(x_UD, question.label_U, question.fold_U, question.shuffled_PU)
+    classes = int(question.label_U.max()) + 1
+    return _accuracy(speaker_confusions(question.label_U, predicted_U, asked.names["speaker"], classes), p_value)
+
+
+def _accuracy(counts_SCC: Counts, p_value: float) -> Accuracy:
+    total_CC = counts_SCC.sum(0)
+    return Accuracy(
+        ua=float(mean_recall(total_CC)),
+        interval=speaker_interval(counts_SCC),
+        chance=100 / np.count_nonzero(total_CC.sum(1)),
+        p_value=p_value,
+    )
+
+
+def _parted(x_UD: NDArray[np.floating], name_U: NDArray[np.str_], module: Module) -> Separability:
+    class_U = np.unique(name_U, return_inverse=True)[1]
+    found = inertia(x_UD, class_U)
+    points = [] if module == "raw" else project(x_UD, class_U).round(3).tolist()
+    return Separability(intra=found.intra, inter=found.inter, rho=found.rho, points=points)

@@ -1,0 +1,348 @@
+"""How long a study takes: cost of a step from its multiply-adds, epochs of early stopping, slots of a machine.
+
+Without torch. `sersearch.planning.calibration` measures; here measurements become seconds, and seconds a schedule.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from sersearch.planning.plan import BEST_EPOCH, Data, Plan, epoch_limits
+from sersearch.planning.tasks import Task
+from sersearch.study.configuration import Configuration, SVMConfiguration, System, multiply_adds, shapes
+
+# Seconds that are not training: Ray's start, a worker's first import and data, and a trial on a reused worker.
+START_S = 4.0
+WORKER_S = 2.0
+TRIAL_S = 0.1
+
+# How far a trial's best epoch lies from its study's typical one, and how far the machine's pace lies from that of the
+# calibration; standard deviations of logarithms.
+EPOCH_SPREAD = 0.5
+PACE_SPREAD = 0.1
+
+# A fit to 1,000 utterances of six classes by their kernel matrix; functionals' values and C change it by half or twice.
+SVM_S = 0.06
+
+SIMULATIONS = 200
+# The entries of `work` in comparison with each other, as fits on a CPU give them: what `seconds_left` goes by.
+RELATIVE = np.array([1, 400, 1, 5e6])
+
+
+class Measurement(NamedTuple):
+    """What a frame of speech took, in seconds: in a training step, and in evaluation."""
+
+    configuration: Configuration
+    training_s: float
+    evaluation_s: float
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds a frame as a non-negative linear function of `work`.
+
+    Attributes:
+        training: seconds for each entry of `work` in training.
+        evaluation: likewise in evaluation.
+        spread: standard deviation of the logarithm of measured over fitted training seconds.
+        measured: how many configurations were measured.
+    """
+
+    training: NDArray[np.float64]
+    evaluation: NDArray[np.float64]
+    spread: float
+    measured: int
+
+    @property
+    def pace_spread(self) -> float:
+        """Standard deviation of the logarithm of all trials' pace together over that of the calibration."""
+        return math.hypot(PACE_SPREAD, self.spread / math.sqrt(self.measured))
+
+    def epoch_s(self, configuration: System, data: Data) -> float:
+        """Seconds of one epoch: every training frame learnt, every validation frame evaluated; of an SVM, its all."""
+        if isinstance(configuration, SVMConfiguration):
+            return svm_s(configuration, data)
+        found = work(configuration)
+        return float(found @ self.training * data.train_frames + found @ self.evaluation * data.validation_frames)
+
+
+def svm_s(configuration: SVMConfiguration, data: Data) -> float:
+    """Seconds of an SVM's trial: a fit a subject left out, each as the square of its clean utterances."""
+    speakers = len(data.material.speakers)
+    fits = speakers if configuration.protocol == "loso" else 1
+    return SVM_S * fits * (data.clean_utterances / 1000) ** 2
+
+
+def work(configuration: Configuration) -> NDArray[np.float64]:
+    """What a frame costs, [4].
+
+    Multiply-adds of the CNN; values of its maps before pooling, since a small kernel costs memory traffic rather than
+    arithmetic; multiply-adds of the BLSTM; and the frame's share of what a minibatch costs however small it is.
+    """
+    counted = multiply_adds(configuration, 1)
+    values = sum(configuration.maps * layer.convolved[0] for layer in shapes(configuration).layers)
+    return np.array([counted.cnn, values, counted.blstm, 1 / configuration.minibatch], np.float64)
+
+
+def fit(measurements: Sequence[Measurement]) -> Rates:
+    """Fit the least relative squares with non-negative coefficients.
+
+    Args:
+        measurements: at least one; several of a configuration count as their mean.
+    """
+    found: dict[Configuration, list[tuple[float, float]]] = {}
+    for measurement in measurements:
+        found.setdefault(measurement.configuration, []).append((measurement.training_s, measurement.evaluation_s))
+    works = np.array([work(configuration) for configuration in found])
+    training_s, evaluation_s = np.array([np.mean(seconds, axis=0) for seconds in found.values()]).T
+    training = _fit(works, training_s)
+    errors = np.log(training_s / (works @ training))
+    freedom = max(1, len(found) - int(np.count_nonzero(training)))
+    spread = float(np.sqrt(np.sum(errors**2) / freedom))
+    return Rates(training, _fit(works, evaluation_s), spread, len(found))
+
+
+def _fit(works: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    relative = works / seconds[:, np.newaxis]
+    scale = np.maximum(relative.max(0), np.finfo(np.float64).tiny)
+    solution, _ = nnls(relative / scale, np.ones(len(seconds)))
+    return np.asarray(solution / scale, np.float64)
+
+
+class Job(NamedTuple):
+    """Something that takes a slot for some seconds; see `Task` for `spaces` and `after`."""
+
+    seconds: float
+    spaces: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+
+def makespan(jobs: Sequence[Job], parallel: int, ready_s: float = 0.0) -> float:
+    """Seconds until all jobs are done, each free slot taking the first job that waits for no other (list scheduling).
+
+    Args:
+        jobs: in the order in which they are handed out.
+        parallel: slots.
+        ready_s: when the slots become free.
+    """
+    unfinished = Counter(name for job in jobs for name in job.spaces)
+    queues: dict[tuple[str, ...], deque[int]] = {}
+    for index, job in enumerate(jobs):
+        queues.setdefault(job.after, deque()).append(index)
+    running: list[tuple[float, int]] = []
+    now = ready_s if jobs else 0.0
+    while any(queues.values()) or running:
+        while len(running) < parallel and (queue := _first(queues, unfinished)):
+            index = queue.popleft()
+            heapq.heappush(running, (now + jobs[index].seconds, index))
+        assert running, "jobs wait for each other"
+        now, index = heapq.heappop(running)
+        unfinished.subtract(jobs[index].spaces)
+    return now
+
+
+def _first(queues: Mapping[tuple[str, ...], deque[int]], unfinished: Mapping[str, int]) -> deque[int] | None:
+    """The queue whose head comes first among those that wait for nothing."""
+    ready = [queue for after, queue in queues.items() if queue and not any(unfinished.get(name) for name in after)]
+    return min(ready, key=lambda queue: queue[0], default=None)
+
+
+class Interval(NamedTuple):
+    """Seconds: what 5 %, half and 95 % of the simulations stay below."""
+
+    low: float
+    middle: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is left of a study, simulated.
+
+    Attributes:
+        parallel: trials at a time.
+        wall: seconds until the last trial is done.
+        device: seconds of all trials together, whatever runs beside them.
+        assumptions: what was assumed, a sentence each.
+    """
+
+    parallel: int
+    wall: Interval
+    device: Interval
+    assumptions: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """The forecast as plain JSON, in seconds."""
+        return {
+            "parallel": self.parallel,
+            "wall_s": self.wall._asdict(),
+            "device_s": self.device._asdict(),
+            "assumptions": list(self.assumptions),
+        }
+
+
+def make_forecast(
+    plan: Plan,
+    rates: Rates,
+    parallel: int,
+    generator: np.random.Generator,
+    epochs: int | None = None,
+    observed: Sequence[int] = (),
+) -> Forecast:
+    """Simulate what is left of a plan.
+
+    Args:
+        plan: whose tasks are left.
+        rates: fitted where as many trials ran at a time.
+        parallel: trials at a time.
+        generator: where the simulations' draws come from.
+        epochs: that every trial is assumed to take, at most its limit; None for early stopping.
+        observed: epochs that finished trials of the study took; from three on they stand for those to come.
+    """
+    configurations = [task.configuration for task in plan.tasks]
+    epoch_s = np.array([rates.epoch_s(c, plan.data) for c in configurations])
+    wall, device = [], []
+    for _ in range(SIMULATIONS if configurations else 1):
+        pace = generator.normal(0, rates.pace_spread) + generator.normal(0, rates.spread, len(epoch_s))
+        drawn = draw_epochs(configurations, generator, epochs, observed)
+        seconds = epoch_s * np.exp(pace) * drawn + TRIAL_S
+        jobs = [Job(s, task.spaces, task.after) for s, task in zip(seconds, plan.tasks, strict=True)]
+        wall.append(makespan(jobs, parallel, START_S + WORKER_S))
+        device.append(float(seconds.sum()))
+    assumptions = (_stopping(configurations, epochs, observed), *_pace(rates))
+    return Forecast(parallel, _interval(wall), _interval(device), assumptions)
+
+
+def draw_epochs(
+    configurations: Sequence[System],
+    generator: np.random.Generator,
+    epochs: int | None = None,
+    observed: Sequence[int] = (),
+) -> NDArray[np.float64]:
+    """Draw the epochs of each trial once; see `make_forecast`.
+
+    Where nothing is known, the typical best epoch of a study is log-uniform between 2 and 20, a trial's own is
+    log-normal around it, and `patience` more follow. No draw lies outside what a trial's limit and patience allow.
+    """
+    limits: NDArray[np.int64] = np.array([epoch_limits(c) for c in configurations], np.int64).reshape(-1, 2)
+    if epochs is not None:
+        return np.asarray(np.minimum(limits[:, 1], epochs), np.float64)
+    if len(observed) >= 3:
+        drawn = generator.choice(generator.choice(observed, len(observed)), len(limits)).astype(np.float64)
+    else:
+        typical = np.exp(generator.uniform(*np.log(BEST_EPOCH)))
+        best = np.rint(typical * np.exp(generator.normal(0, EPOCH_SPREAD, len(limits))))
+        drawn = best + [getattr(c, "patience", 0) for c in configurations]
+    return np.asarray(np.clip(drawn, limits[:, 0], limits[:, 1]), np.float64)
+
+
+def _interval(seconds: Sequence[float]) -> Interval:
+    low, middle, high = np.quantile(seconds, (0.05, 0.5, 0.95))
+    return Interval(float(low), float(middle), float(high))
+
+
+def _stopping(configurations: Sequence[System], epochs: int | None, observed: Sequence[int]) -> str:
+    if epochs is not None:
+        return f"every trial takes {epochs} epochs, or its limit"
+    if all(fewest == most for fewest, most in map(epoch_limits, configurations)):
+        return "every trial takes its limit of epochs, which patience can't cut short"
+    if len(observed) >= 3:
+        return f"epochs as the {len(observed)} finished trials took them"
+    low, high = BEST_EPOCH
+    return (
+        f"the study's typical best epoch is log-uniform from {low} to {high}, a trial's own log-normal around it "
+        f"({EPOCH_SPREAD:.0%}), patience follows; exact where the limit is at most patience + 1"
+    )
+
+
+def _pace(rates: Rates) -> tuple[str, ...]:
+    return (
+        f"pace: {rates.spread:.0%} a trial for the fit's residuals, {rates.pace_spread:.0%} for all together",
+        f"{START_S:.0f} s for Ray to start, {WORKER_S:.0f} s for the workers, {TRIAL_S} s a trial",
+    )
+
+
+class Spent(NamedTuple):
+    """A trial's way so far."""
+
+    configuration: System
+    epochs: int
+    seconds: float
+
+
+def seconds_left(
+    done: Iterable[Spent], running: Mapping[str, Spent], tasks: Sequence[Task], parallel: int = 1
+) -> float | None:
+    """About how long the rest of a study takes, from what its trials took so far.
+
+    Costs of configurations relate as their multiply-adds with a constant, scaled by what the epochs so far took.
+    A trial is expected to take as many epochs as the finished ones did in the mean, within its own limits.
+
+    Args:
+        done: finished trials.
+        running: trials under way, by key.
+        tasks: what is left, those that run included, in the order in which it is handed out.
+        parallel: trials at a time; 1 gives device time.
+
+    Returns:
+        Seconds; None while nothing is finished and the number of epochs is open, or nothing was measured.
+    """
+    done = list(done)
+    known = [spent for spent in (*done, *running.values()) if spent.epochs]
+    if not tasks:
+        return 0.0
+    fixed = all(low == high for low, high in (epoch_limits(task.configuration) for task in tasks))
+    if not known or not (done or fixed):
+        return None
+    rates = {kind: rate for kind in (True, False) if (rate := _rate(known, kind))}
+    if not all(_is_svm(task.configuration) in rates for task in tasks):
+        return None
+    finished = [s.epochs for s in done if not _is_svm(s.configuration)]
+    mean = sum(finished) / len(finished) if finished else 0.0
+    first = sorted(tasks, key=lambda task: task.key not in running)
+    jobs = [
+        Job(
+            rates[_is_svm(t.configuration)] * relative_cost(t.configuration) * _epochs_left(t, running, mean),
+            t.spaces,
+            t.after,
+        )
+        for t in first
+    ]
+    return makespan(jobs, parallel)
+
+
+def _is_svm(configuration: System) -> bool:
+    return isinstance(configuration, SVMConfiguration)
+
+
+def _rate(known: Iterable[Spent], svm: bool) -> float:
+    """Seconds of a unit of relative cost, of SVMs or of networks; 0 where nothing tells."""
+    alike = [s for s in known if _is_svm(s.configuration) == svm]
+    return sum(s.seconds for s in alike) / max(sum(s.epochs * relative_cost(s.configuration) for s in alike), 1e-12)
+
+
+@cache
+def relative_cost(configuration: System) -> float:
+    """What a frame costs in comparison with other configurations, in multiply-adds of the BLSTM.
+
+    SVMs are compared with each other alone.
+    """
+    if isinstance(configuration, SVMConfiguration):
+        return 20.0 if configuration.protocol == "loso" else 1.0
+    return float(work(configuration) @ RELATIVE)
+
+
+def _epochs_left(task: Task, running: Mapping[str, Spent], mean: float) -> float:
+    fewest, most = epoch_limits(task.configuration)
+    spent = running[task.key].epochs if task.key in running else 0
+    return max(min(max(mean, fewest, spent + 1), most) - spent, 0)

@@ -1,6 +1,0 @@
-"""Looking into the winners: what each module of a network knows, and of what (Section 7.5)."""
-
-from sersearch.probe.findings import Findings, read_findings
-from sersearch.probe.inquiry import probe
-
-__all__ = ["Findings", "probe", "read_findings"]

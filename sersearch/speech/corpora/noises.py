@@ -1,0 +1,107 @@
+"""A noise library: any folder of audio, each clip known by its path in the folder."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from sersearch.errors import InputError
+from sersearch.speech.audio import SAMPLING_RATE, Waveform, audio_files, decode, drop_silence
+from sersearch.speech.corpora.corpus import Refusal
+from sersearch.speech.corpora.survey import sha256_of
+
+SHORTEST_ACTIVE_MS = 100
+_CACHE_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class NoiseClip:
+    """A usable clip: its path in the library, SHA-256 of the file, samples at 16 kHz that are not silent."""
+
+    name: str
+    file_sha256: str
+    active_samples: int
+
+
+class NoiseLibrary(Mapping[str, Waveform]):
+    """Maps a clip's name to its active signal: the clip without its silent stretches.
+
+    Clips are decoded when asked for; those used last stay in memory, up to 512 MiB.
+    """
+
+    def __init__(self, folder: Path, clips: tuple[NoiseClip, ...], refused: tuple[Refusal, ...] = ()) -> None:
+        """Describe the library of `clips` in `folder`; `refused` says what else is there."""
+        self.folder = folder
+        self.clips = clips
+        self.refused = refused
+        self._names = {clip.name for clip in clips}
+        self._decoded: OrderedDict[str, Waveform] = OrderedDict()
+        self._bytes = 0
+
+    def __getitem__(self, name: str) -> Waveform:
+        """Give the active signal [N] of one clip."""
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._decoded:
+            self._decoded[name] = active_signal(self.folder / name)
+            self._bytes += self._decoded[name].nbytes
+        self._decoded.move_to_end(name)
+        while self._bytes > _CACHE_BYTES and len(self._decoded) > 1:
+            self._bytes -= self._decoded.popitem(last=False)[1].nbytes
+        return self._decoded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names, sorted."""
+        return (clip.name for clip in self.clips)
+
+    def __len__(self) -> int:
+        """Count the clips."""
+        return len(self.clips)
+
+    def __reduce__(
+        self,
+    ) -> tuple[type["NoiseLibrary"], tuple[Path, tuple[NoiseClip, ...], tuple[Refusal, ...]]]:
+        """Travel to another process without the decoded clips."""
+        return NoiseLibrary, (self.folder, self.clips, self.refused)
+
+
+def read_noises(folder: Path, workers: int | None = None) -> NoiseLibrary:
+    """Read a noise library, and decode every clip once to know that it can be used.
+
+    Args:
+        folder: any folder of audio.
+        workers: threads; None for a few more than cores.
+
+    Returns:
+        The library; `refused` holds the clips that can't be decoded or have less than 100 ms of sound.
+
+    Raises:
+        InputError: there is no audio.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        results = list(pool.map(partial(_clip, folder), audio_files(folder)))
+    clips = tuple(result for result in results if isinstance(result, NoiseClip))
+    return NoiseLibrary(folder, clips, tuple(result for result in results if isinstance(result, Refusal)))
+
+
+def active_signal(path: Path) -> Waveform:
+    """Decode a clip of noise and drop its silent stretches.
+
+    Raises:
+        InputError: it can't be decoded, or less than 100 ms is left.
+    """
+    active = drop_silence(decode(path))
+    if active.size * 1000 < SHORTEST_ACTIVE_MS * SAMPLING_RATE:
+        lasts_ms = 1000 * active.size / SAMPLING_RATE
+        raise InputError(f"{path}: only {lasts_ms:.0f} ms of it is not silent, {SHORTEST_ACTIVE_MS} ms are needed")
+    return active
+
+
+def _clip(folder: Path, path: Path) -> NoiseClip | Refusal:
+    try:
+        samples = active_signal(path).size
+    except InputError as error:
+        return Refusal(path, str(error).removeprefix(f"{path}: "))
+    return NoiseClip(path.relative_to(folder).as_posix(), sha256_of(path), samples)

@@ -1,0 +1,1 @@
+"""What is to be trained: configurations, spaces, studies, trials, the agenda. No torch, no Ray."""

@@ -1,0 +1,99 @@
+"""What the paper did and found, for a run to be held against: Tables 2 to 5, Figure 2, and the claim of Section 8."""
+
+from collections.abc import Collection
+from itertools import product
+from typing import Any
+
+from sersearch.study.configuration import Configuration, Model, Protocol, System
+from sersearch.study.space import KERNELS
+from sersearch.study.study import Condition
+
+H1, H2 = range(4, 10), range(3, 5)
+W1, W2 = range(3, 9), range(2, 4)
+
+TABLE_3: dict[str, tuple[str, dict[Protocol, float]]] = {
+    "IS09": ("EC", {"loso": 66.61, "partition": 70.83}),
+    "IS10": ("PC", {"loso": 73.87, "partition": 71.66}),
+    "IS11": ("SSC", {"loso": 79.19, "partition": 77.92}),
+    "IS12": ("STC", {"loso": 81.18, "partition": 80.00}),
+    "IS13": ("ComParE", {"loso": 80.45, "partition": 80.83}),
+}
+"""Test UA in per cent of SVMs on sets of functionals, and the challenges that the paper calls these by."""
+
+FUNCTIONALS = "functionals"
+"""What the features of the SVMs together are called."""
+
+TABLE_4: dict[tuple[Model, str], dict[Condition, float]] = {
+    ("SVM", FUNCTIONALS): {"clean": 80.83},
+    ("LDNN", "mfccs"): {"noisy": 75.51, "clean": 88.33},
+    ("LDNN", "log-mels"): {"noisy": 78.87, "clean": 90.42},
+    ("T-CLDNN", "mfccs"): {"noisy": 83.44, "clean": 87.92},
+    ("FST-CLDNN", "mfccs"): {"noisy": 84.45, "clean": 92.92},
+    ("T-CLDNN", "log-mels"): {"noisy": 84.23, "clean": 92.92},
+    ("S-CLDNN", "log-mels"): {"noisy": 82.73, "clean": 91.67},
+    ("ST-CLDNN", "log-mels"): {"noisy": 84.26, "clean": 93.75},
+    ("FST-CLDNN", "log-mels"): {"noisy": 86.21, "clean": 94.58},
+}
+"""Test UA in per cent on eNTERFACE'05, in the paper's order of rows."""
+
+TABLE_5: dict[tuple[Model, str], tuple[float, float, float, float]] = {
+    ("T-CLDNN", "mfccs"): (23.75, 52.50, 88.75, 88.75),
+    ("FST-CLDNN", "mfccs"): (23.75, 56.25, 88.75, 92.50),
+    ("T-CLDNN", "log-mels"): (27.92, 59.17, 93.33, 93.33),
+    ("S-CLDNN", "log-mels"): (27.92, 45.83, 88.33, 91.67),
+    ("ST-CLDNN", "log-mels"): (27.92, 55.83, 89.17, 93.75),
+    ("FST-CLDNN", "log-mels"): (27.92, 54.17, 89.17, 94.58),
+}
+"""UA in per cent of a support vector machine on the raw features and on the output of CNN, BLSTM and MLP, clean."""
+
+CONTRIBUTIONS = {"cnn": (27.43, 5.18), "blstm": (35.63, 3.61), "mlp": (2.85, 2.32)}
+"""What each module adds to that in points (Section 7.5): mean and sample standard deviation over the six models."""
+
+SWEEP = range(4, 31)
+PEAK_H1 = 22
+PEAK_TEST_UA: dict[Condition, float] = {"noisy": 85.87, "clean": 95.42}
+"""Figure 2 and Section 7.4: the S-CLDNN (log-mels) with h2 = 3, best with h1 = 22 under both conditions."""
+
+BY_NOISE_LOSS: tuple[Model, ...] = ("S-CLDNN", "T-CLDNN", "ST-CLDNN", "FST-CLDNN")
+"""The paper's main claim (Sections 7.3, 8): who loses most to noise, to who loses least."""
+
+COPIES = 61
+"""Of each utterance, one clean (Section 5.2)."""
+
+
+def table_2(model: Model, features: str) -> set[tuple[tuple[int, int], ...]]:
+    """The kernels ((h1, w1), (h2, w2)) that the paper tries for a model; of the ST's it trains some alone."""
+    rows = 40 if features == "log-mels" else 13
+    heights = {"S-CLDNN": (H1, H2), "ST-CLDNN": (H1, H2), "FST-CLDNN": ((rows,), (1,))}.get(model, ((1,), (1,)))
+    widths = ((1,), (1,)) if model == "S-CLDNN" else (W1, W2)
+    if model == "LDNN":
+        return {()}
+    return {((h1, w1), (h2, w2)) for h1, w1, h2, w2 in product(heights[0], widths[0], heights[1], widths[1])}
+
+
+def is_papers_space(model: Model, features: str, candidates: Collection[System]) -> bool:
+    """Whether candidates are the paper's.
+
+    Those of Table 2, all of them, or for the ST some, and different in their kernels alone; for the SVM the five sets
+    of functionals of Table 3.
+    """
+    if model == "SVM":
+        return {candidate.features for candidate in candidates} == set(TABLE_3)
+    kernels = {candidate.kernels for candidate in candidates}
+    papers = table_2(model, features)
+    found = kernels <= papers if model == "ST-CLDNN" else kernels == papers
+    return found and len(kernels) == len(candidates)
+
+
+def departures(configuration: System) -> dict[str, Any]:
+    """Settings in which a network differs from the paper's, its kernels aside; where the paper is silent, from ours.
+
+    Example:
+        >>> departures(Configuration(model="T-CLDNN", w1=3, w2=2, epochs=20))
+        {'epochs': 20}
+    """
+    if not isinstance(configuration, Configuration):
+        return {}
+    papers = Configuration(model="LDNN", features=configuration.features).canonical()
+    own = configuration.canonical()
+    return {name: own[name] for name in own if name not in ("model", *KERNELS) and own[name] != papers[name]}

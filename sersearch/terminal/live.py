@@ -1,0 +1,202 @@
+"""How a search goes, as a person sees it: a live view on a terminal, a line a finished trial elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from sersearch.planning.forecast import Spent, seconds_left
+from sersearch.planning.tasks import tasks
+from sersearch.run.ledger import Epoch, Result, best_epoch
+from sersearch.study.agenda import Agenda
+from sersearch.study.configuration import SVMConfiguration, System, unused
+from sersearch.study.study import Trial
+
+LOOK_EVERY_S = 5.0
+"""How often the live view works out the time that is left."""
+
+
+class SearchProgress:
+    """Follows a search; use it as a context around one.
+
+    Attributes:
+        running: trials that are handed out.
+        failed: errors of the trials that failed in this session, by key.
+    """
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        results: Iterable[Result],
+        tensorboard: Path | None = None,
+        console: Console | None = None,
+    ) -> None:
+        """Begin with what the ledger holds.
+
+        Args:
+            agenda: what is planned.
+            results: what is done.
+            tensorboard: a folder for TensorBoard's files, one run a trial; none are written without it.
+            console: where to show it; standard error unless given.
+        """
+        self.console = console or Console(stderr=True)
+        self.running: dict[str, Trial] = {}
+        self.failed: dict[str, str] = {}
+        self._agenda = agenda
+        self._tensorboard = tensorboard
+        self._parallel = 1
+        named = agenda.trials
+        self._done = {r.trial.key: r.epochs for r in results if r.trial.key in named}
+        self._best: dict[str, float] = {}
+        for epochs in self._done.values():
+            self._better(epochs[best_epoch(epochs)])
+        self._epochs: dict[str, list[Epoch]] = {}
+        self._looked_at = -math.inf
+        self._seconds_left: float | None = None
+        self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> Self:
+        """Show the live view, on a terminal."""
+        if self.console.is_terminal:
+            self._live.start()
+        elif self._done:
+            self.console.print(f"{len(self._done)} trials are done already", highlight=False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the live view away."""
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def started(self, trial: Trial) -> None:
+        """A trial is handed out."""
+        self.running[trial.key] = trial
+        self._epochs[trial.key] = []
+        self._parallel = max(self._parallel, len(self.running))
+
+    def epoch(self, key: str, epoch: Epoch) -> None:
+        """A trial has finished an epoch."""
+        self._epochs[key].append(epoch)
+        if self._tensorboard:
+            # It brings torch along, which a plan has no need of.
+            from tensorboardX import SummaryWriter
+
+            name = describe(self.running[key].configuration).replace(" ", "-")
+            with SummaryWriter(str(self._tensorboard / f"{name}-{key}")) as writer:
+                for figure in ("train_loss", "validation_loss", "ua_noisy", "ua_clean"):
+                    if (value := getattr(epoch, figure)) is not None:
+                        writer.add_scalar(figure, value, epoch.epoch)
+
+    def finished(self, key: str, result: Result | None, error: str) -> None:
+        """A trial has a result, or failed with an error."""
+        name = describe(self.running.pop(key).configuration)
+        if result is None:
+            self.failed[key] = error
+            self.console.print(
+                f"failed {key} {name}: {error}", style="red", highlight=False, markup=False, soft_wrap=True
+            )
+            return
+        self._done[key] = result.epochs
+        self._better(result.epochs[result.best])
+        best = result.epochs[result.best]
+        self.console.print(
+            f"{len(self._done)}/{self._agenda.upper_bound()} {key} {name}: validation UA {_ua(best)}, "
+            f"epoch {best.epoch} of {len(result.epochs)}, {sum(e.seconds for e in result.epochs):.1f} s",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _better(self, epoch: Epoch) -> None:
+        for name, ua in (("noisy", epoch.ua_noisy), ("clean", epoch.ua_clean)):
+            if ua is not None:
+                self._best[name] = max(ua, self._best.get(name, 0.0))
+
+    def dropped(self, key: str, reason: str) -> None:
+        """A trial stands where its last checkpoint is; without a reason it had not begun."""
+        name = describe(self.running.pop(key).configuration)
+        if not reason:
+            return
+        line = f"put back {key} {name}: {reason}"
+        self.console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+    def lost(self, reason: str) -> None:
+        """The search can't go on."""
+        if self.console.is_terminal:
+            self._live.stop()
+        line = f"sersearch: {reason}; what is done is kept: `sersearch resume RUN` goes on"
+        self.console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
+
+    def left(self) -> int:
+        """Trials that are running or still to come, at most."""
+        return self._agenda.upper_bound() - len(self._done) - len(self.failed)
+
+    def seconds_left(self) -> float | None:
+        """About how long the rest takes, from what its trials took so far; None where nothing tells yet."""
+        named = self._agenda.trials.items()
+        done = [spent(trial.configuration, self._done[key]) for key, trial in named if key in self._done]
+        running = {key: spent(trial.configuration, self._epochs[key]) for key, trial in self.running.items()}
+        return seconds_left(done, running, tasks(self._agenda), self._parallel)
+
+    def _render(self) -> RenderableType:
+        total = self._agenda.upper_bound()
+        # It looks at every trial, and the view is drawn twice a second.
+        if time.monotonic() >= self._looked_at + LOOK_EVERY_S:
+            self._seconds_left, self._looked_at = self.seconds_left(), time.monotonic()
+        seconds = self._seconds_left
+        left = "" if seconds is None else f", about {clock(seconds)} left"
+        counts = f"{len(self._done)} done, {len(self.running)} running, {self.left()} left of {total}{left}"
+        if self._best:
+            counts += "; best validation UA " + ", ".join(f"{ua:.2f} {name}" for name, ua in self._best.items())
+        table = Table("trial", "model", "epoch", "validation loss", "UA noisy", "UA clean", box=None)
+        for key, trial in self.running.items():
+            newest = self._epochs[key][-1] if self._epochs[key] else None
+            table.add_row(key, describe(trial.configuration), *_figures(newest))
+        return Group(ProgressBar(total=max(total, 1), completed=len(self._done)), counts, table)
+
+
+def spent(configuration: System, epochs: Sequence[Epoch]) -> Spent:
+    """What a trial took so far."""
+    return Spent(configuration, len(epochs), sum(epoch.seconds for epoch in epochs))
+
+
+def describe(configuration: System) -> str:
+    """A configuration in a few words: model, features, kernels as height x width."""
+    if isinstance(configuration, SVMConfiguration):
+        used = [name for name in ("C", "gamma", "degree") if name not in unused(configuration.kernel)]
+        numbers = " ".join(f"{name} {getattr(configuration, name):g}" for name in used)
+        return f"SVM ({configuration.features}) {configuration.kernel} {numbers} {configuration.protocol}"
+    kernels = " ".join(f"{h}x{w}" for h, w in configuration.kernels)
+    return f"{configuration.model} ({configuration.features}) {kernels}".rstrip()
+
+
+def clock(seconds: float) -> str:
+    """A duration as h:mm:ss."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _figures(epoch: Epoch | None) -> tuple[str, ...]:
+    if epoch is None:
+        return ("starting", "", "", "")
+    return (
+        str(epoch.epoch),
+        "" if epoch.validation_loss is None else f"{epoch.validation_loss:.3f}",
+        "" if epoch.ua_noisy is None else f"{epoch.ua_noisy:.2f}",
+        f"{epoch.ua_clean:.2f}",
+    )
+
+
+def _ua(epoch: Epoch) -> str:
+    noisy = "" if epoch.ua_noisy is None else f"{epoch.ua_noisy:.2f} noisy "
+    return f"{noisy}{epoch.ua_clean:.2f} clean"

@@ -1,0 +1,1 @@
+"""Training one trial, without Ray: data in, a result and weights out."""

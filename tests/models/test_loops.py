@@ -1,0 +1,54 @@
+"""Compiled loops whose compiled code is missing, damaged, or has nowhere to be kept."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.disks import small_disk_at
+
+RUN = """
+import numpy as np
+from sersearch.models.kernels import loops
+
+def zeros(*shape):
+    return np.zeros(shape, np.float32)
+
+y = zeros(3, 2, 2, 4)
+gates, weights = np.ones((3, 2, 2, 16), np.float32), np.ones((2, 4, 16), np.float32)
+loops.run(gates, weights, zeros(2, 16), np.array([3, 2]), zeros(3, 2, 2, 4), y)
+compiled = loops.run.stats
+print(sum(compiled.cache_hits.values()), sum(compiled.cache_misses.values()), y.sum())
+"""
+
+
+def run(folder: Path) -> tuple[int, int, float]:
+    """Compiled code found, not found, and what comes out."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA")} | {"TMPDIR": str(folder)}
+    done = subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    hits, misses, total = done.stdout.split()
+    return int(hits), int(misses), float(total)
+
+
+def kept(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("loops.run-*") if path.is_file())
+
+
+def test_what_was_compiled_is_kept_and_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
+    first = run(tmp_path)
+    assert first[:2] == (0, 1)
+    assert (tmp_path / f"sersearch-{os.getuid()}").stat().st_mode & 0o777 == 0o700
+    assert run(tmp_path) == (1, 0, first[2])
+    for path in kept(tmp_path):
+        path.write_bytes(path.read_bytes()[:100])
+        assert run(tmp_path)[2] == first[2]
+        assert run(tmp_path) == (1, 0, first[2])
+
+
+def test_a_full_disk_stops_nothing(tmp_path: Path) -> None:
+    with small_disk_at(tmp_path / "disk", "16k") as disk:
+        (disk / "rest").write_bytes(bytes(12 * 1024))
+        first = run(disk)
+        assert first[:2] == (0, 1)
+        assert run(disk)[2] == first[2]

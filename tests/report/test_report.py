@@ -1,0 +1,508 @@
+"""Every number of a report against another way to it; every format read back."""
+
+import json
+import shutil
+import subprocess
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from scipy.signal import medfilt
+from sklearn.metrics import confusion_matrix, recall_score
+from statsmodels.stats.multitest import multipletests
+from typer.testing import CliRunner
+
+from sersearch.cli import app
+from sersearch.report import latex, text
+from sersearch.report.comparison import format_p, rank
+from sersearch.report.evidence import noise_kind
+from sersearch.report.facts import Facts
+from sersearch.report.figures import FORMATS
+from sersearch.report.folder import make_report, write_report
+from sersearch.report.landscape import landscape
+from sersearch.report.sheets import evidence, leaderboards
+from sersearch.report.versus import compare, merge, merged, merged_facts, side_by_side
+from sersearch.run.run import Run, open_run
+from sersearch.statistics import noise_loss, paired_difference
+from sersearch.store import Store
+from sersearch.study.configuration import Configuration
+from sersearch.study.paper import TABLE_4, departures, is_papers_space
+from tests.generated import generate_run
+
+STUDY = """
+name = "all types & 100 %"
+seeds = {seeds}
+spaces = [
+    {{ name = "s_", model = "S-CLDNN", h1 = "4:9", h2 = "3:4" }},
+    {{ name = "t", model = "T-CLDNN", w1 = "3:8", w2 = "2:3", features = ["log-mels", "mfccs"] }},
+    {{name = "st", model = "ST-CLDNN", h1 = "4:9", h2 = "3:4", w1 = "3:8", w2 = "2:3", top = {{k=2, h="s_", w="t"}} }},
+    {{ name = "fst", model = "FST-CLDNN", w1 = "3:8", w2 = 2 }},
+    {{ name = "ldnn", model = "LDNN", learning_rate = [0.001, 0.01] }},
+    {{ name = "sweep", model = "S-CLDNN", h1 = "4:30", h2 = 3 }},
+]
+[partition]
+train = 34
+validation = 33
+test = 33
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "study.toml").write_text(STUDY.format(seeds=2))
+    return generate_run(folder / "run", folder / "study.toml", tiny_store)
+
+
+@pytest.fixture(scope="module")
+def facts(run: Run) -> Facts:
+    return make_report(run)
+
+
+@pytest.fixture(scope="module")
+def unfinished(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    folder = tmp_path_factory.mktemp("unfinished")
+    (folder / "study.toml").write_text(STUDY.format(seeds=1))
+    return make_report(generate_run(folder / "run", folder / "study.toml", tiny_store, trials=14))
+
+
+@pytest.fixture(scope="module")
+def written(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written")
+    write_report(folder, facts)
+    return folder
+
+
+def predictions(facts: Facts, number: int) -> pd.DataFrame:
+    return pd.concat(pd.read_parquet(file) for file in facts.entries[number].row.predictions)
+
+
+def ua(table: pd.DataFrame) -> float:
+    present = sorted(set(table["emotion"]))
+    return float(100 * recall_score(table["emotion"], table["predicted"], labels=present, average="macro"))
+
+
+def test_evidence_against_scikit_learn(facts: Facts) -> None:
+    emotions = list(facts.run.store.emotions)
+    for number, entry in enumerate(facts.entries):
+        table, test = predictions(facts, number), entry.test
+        assert test
+        assert test.overall.ua == pytest.approx(ua(table))
+        assert test.overall.utterances * 2 == len(table)
+        recalls = recall_score(table["emotion"], table["predicted"], labels=emotions, average=None)
+        assert list(test.recalls.values()) == pytest.approx(list(100 * recalls))
+        assert test.confusion == confusion_matrix(table["emotion"], table["predicted"], labels=emotions).tolist()
+        for each in test.speakers:
+            assert each.ua == pytest.approx(ua(table[table["speaker"] == each.name]))
+        clean = table[table["noise"].isna()]
+        assert test.snr_bands[0].name == "clean"
+        assert test.snr_bands[0].ua == pytest.approx(ua(clean))
+        noisy = table[table["noise"].notna()]
+        assert sum(band.utterances for band in test.snr_bands) * 2 == len(table)
+        for band in test.snr_bands[1:]:
+            low = float(band.name.split()[0])
+            inside = noisy[(noisy["snr_db"] >= low) & (noisy["snr_db"] < low + 5)]
+            assert len(inside) == 2 * band.utterances
+            assert band.ua == pytest.approx(ua(inside))
+        for kind in test.noise_kinds:
+            assert kind.ua == pytest.approx(ua(noisy[noisy["noise"].map(noise_kind) == kind.name]))
+
+
+@pytest.mark.parametrize(
+    ("noise", "kind"),
+    [
+        ("001 - Dog bark/1-30226-A.ogg", "Dog bark"),
+        ("rain/heavy/3.wav", "heavy"),
+        ("engine-12.flac", "engine"),
+        ("white noise.wav", "white noise"),
+        ("1234.wav", "1234"),
+        ("Lärm_2.wav", "Lärm"),
+    ],
+)
+def test_kinds_of_noise(noise: str, kind: str) -> None:
+    assert noise_kind(noise) == kind
+
+
+def test_selection_against_pandas(facts: Facts) -> None:
+    trials = pd.DataFrame(text.trial_lines(facts))
+    for entry in facts.entries:
+        row = entry.row
+        own = trials[
+            (trials["space"] == row.group.space)
+            & (trials["model"] == row.group.model)
+            & (trials["features"] == row.group.features)
+        ]
+        settings = ["h1", "w1", "h2", "w2", "learning_rate"]
+        means = own.groupby(settings, dropna=False)[f"validation_ua_{row.condition}"].mean()
+        assert row.validation_ua == pytest.approx(means.max())
+        assert len(row.group.candidates) == len(means)
+        assert entry.selection.validation_ua == pytest.approx(row.validation_ua)
+        assert entry.selection.corrected_ua is not None
+        assert entry.selection.corrected_ua <= entry.selection.validation_ua
+
+
+def test_neighbours_are_compared_on_the_same_utterances(facts: Facts) -> None:
+    for condition, ranking in facts.rankings.items():
+        uas = [facts.entries[number].test.overall.ua for number in ranking.order]
+        assert uas == sorted(uas, reverse=True)
+        rows = [number for number, entry in enumerate(facts.entries) if entry.row.condition == condition]
+        assert len(ranking.neighbours) == len(rows) - 1
+        assert len(ranking.pairs) == len(rows) * (len(rows) - 1) // 2
+        for pair in ranking.neighbours:
+            differ = ua(predictions(facts, pair.first)) - ua(predictions(facts, pair.second))
+            assert pair.comparison.difference == pytest.approx(differ)
+            assert pair.adjusted_p >= pair.comparison.p_value
+        assert ranking.smallest_p == 0.5, "two speakers"
+        assert set(ranking.ties) == {"a"}
+        assert not ranking.decidable
+
+
+def test_rows_that_differ_for_every_speaker_are_told_apart() -> None:
+    def counts(correct: int) -> np.ndarray:
+        return np.array([[[correct, 20 - correct], [20 - correct, correct]]] * 12)
+
+    ranking = rank({7: counts(10), 3: counts(18), 5: counts(10)}, np.random.default_rng(0))
+    assert ranking.order[0] == 3
+    assert ranking.ties == ("a", "b", "b")
+    assert ranking.decidable
+    direct = paired_difference(counts(18), counts(10), np.random.default_rng(0))
+    assert ranking.neighbours[0].comparison == direct
+    assert ranking.neighbours[0].adjusted_p == pytest.approx(2 * direct.p_value)
+
+
+def test_what_noise_costs_is_one_models_loss(facts: Facts) -> None:
+    log_mels, mfccs = sorted(facts.robustness, key=lambda found: found.features)
+    assert [loss.model for loss in log_mels.losses] == ["S-CLDNN", "T-CLDNN", "ST-CLDNN", "FST-CLDNN", "LDNN"]
+    assert [loss.model for loss in mfccs.losses] == ["T-CLDNN"]
+    assert log_mels.losses[0].space == "s_", "Table 2's S, not the sweep's (Section 7.4)"
+    for loss in log_mels.losses:
+        (number,) = [
+            n
+            for n, e in enumerate(facts.entries)
+            if (e.row.group.space, e.row.group.model, e.row.group.features, e.row.condition)
+            == (loss.space, loss.model, "log-mels", "noisy")
+        ]
+        table = predictions(facts, number)
+        clean = table[table["noise"].isna()]
+        assert loss.clean_ua == pytest.approx(ua(clean))
+        assert loss.loss.value == pytest.approx(ua(clean) - ua(table))
+        assert loss.loss == noise_loss(*_counts(clean, table, facts))
+    assert len(log_mels.pairs) == 6, "LDNN is not in the claim"
+    assert log_mels.trend
+    assert "S > T > ST > FST" in log_mels.verdict
+    assert mfccs.verdict == ""
+
+
+def _counts(clean: pd.DataFrame, everything: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, np.ndarray]:
+    labels = list(facts.run.store.emotions)
+    made = [
+        [confusion_matrix(t["emotion"], t["predicted"], labels=labels) for _, t in table.groupby("speaker")]
+        for table in (clean, everything)
+    ]
+    return np.array(made[0]), np.array(made[1])
+
+
+def test_the_sweep_of_h1(facts: Facts) -> None:
+    (sweep,) = facts.sweeps
+    assert sweep.is_papers
+    assert sweep.h1 == tuple(range(4, 31))
+    trials = pd.DataFrame(text.trial_lines(facts))
+    own = trials[trials["space"] == "sweep"]
+    for condition, curve in sweep.curves.items():
+        means = own.groupby("h1")[f"validation_ua_{condition}"].mean()
+        assert curve.ua == pytest.approx(tuple(means))
+        assert curve.peak_h1 == means.idxmax()
+        assert curve.filtered[2:-2] == pytest.approx(tuple(medfilt(means.to_numpy(), 5)[2:-2]))
+
+
+def test_landscapes(facts: Facts) -> None:
+    found = {(g.space, g.features): landscape(g, "noisy") for g in facts.board.groups}
+    assert found["ldnn", "log-mels"] is None
+    t, st = found["t", "mfccs"], found["st", "log-mels"]
+    assert t
+    assert st
+    assert (t.rows, t.columns, len(t.row_sizes), len(t.column_sizes)) == (("w1",), ("w2",), 6, 2)
+    assert all(name.startswith("h") for name in st.rows)
+    for each in (t, st):
+        values = [cell for row in each.ua for cell in row if cell is not None]
+        assert len(values) == len(each.group.candidates)
+        assert each.ua[each.best[0]][each.best[1]] == max(values)
+    sweep = found["sweep", "log-mels"]
+    assert sweep
+    assert (sweep.rows, sweep.columns, len(sweep.ua[0])) == ((), ("h1",), 27)
+
+
+def test_the_papers_figures_stand_beside_its_own_spaces_alone(facts: Facts) -> None:
+    beside = {(e.row.group.space, e.row.group.features): e.row.paper_ua for e in facts.ranked("clean")}
+    assert beside["s_", "log-mels"] == TABLE_4["S-CLDNN", "log-mels"]["clean"]
+    assert beside["t", "mfccs"] == TABLE_4["T-CLDNN", "mfccs"]["clean"]
+    assert beside["fst", "log-mels"] is None, "w2 = 2 alone is not Table 2's"
+    assert beside["sweep", "log-mels"] is None
+    s = next(group for group in facts.board.groups if group.space == "s_")
+    wider = [*s.candidates, *(c.model_copy(update={"learning_rate": 0.1}) for c in s.candidates)]
+    assert is_papers_space(s.model, s.features, s.candidates)
+    assert not is_papers_space(s.model, s.features, wider), "it was the best of twice as many"
+
+
+def test_a_row_says_how_its_training_departs_from_the_papers(tiny_store: Store, tmp_path: Path) -> None:
+    space = '{ name = "fst", model = "FST-CLDNN", w1 = "3:8", w2 = "2:3" }'
+    training = "epochs = 20\nmaps = 8\ndense = [16, 4]\n"
+    for name, settings in (("as-it-is", ""), ("other", training)):
+        (tmp_path / f"{name}.toml").write_text(f"spaces = [{space}]\n[training]\n{settings}")
+    kept, other = (
+        make_report(generate_run(tmp_path / name, tmp_path / f"{name}.toml", tiny_store))
+        for name in ("as-it-is", "other")
+    )
+    figure = TABLE_4["FST-CLDNN", "log-mels"]["clean"]
+    for facts, words, cell in (
+        (kept, "", f"{figure:.2f}"),
+        (other, "maps = 8, dense = [16, 4], epochs = 20", f"{figure:.2f}*"),
+    ):
+        (entry,) = facts.ranked("clean")
+        assert facts.values(entry)["paper_ua"] == figure
+        assert facts.values(entry)["unlike_paper"] == words
+        sheet = leaderboards(facts)[1]
+        assert sheet.rows[0][sheet.columns.index("paper (%)")] == cell
+        assert (f"* Not trained as in the paper: {words}." in sheet.notes) == bool(words)
+        assert any("learnt from 61 copies of each utterance, here from 3" in note for note in sheet.notes)
+    papers = Configuration(model="S-CLDNN", h1=5, h2=3)
+    assert departures(papers) == {}
+    for name in Configuration.model_fields.keys() - {"model", "features", "h1", "w1", "h2", "w2"}:
+        before = getattr(papers, name)
+        value = {"normalisation": "none", "dense": (8,), "precision": "tf32"}.get(
+            name, before + 1 if isinstance(before, int) else 0.5
+        )
+        changed = papers.model_copy(update={name: value})
+        assert list(departures(changed)) == [name]
+
+
+def test_what_failed_or_was_pruned_is_told_and_makes_no_candidate(tiny_store: Store, tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text('spaces = [{ name = "fst", model = "FST-CLDNN", w1 = "3:8", w2 = "2:3" }]')
+    run = generate_run(tmp_path / "run", tmp_path / "study.toml", tiny_store)
+    failed, pruned, *left = sorted(run.agenda().trials.keys() - {e.row.key for e in make_report(run).entries})
+    file = run.ledger.folder(failed) / "result.json"
+    file.unlink()
+    (file.parent / "attempt-001").mkdir()
+    (file.parent / "attempt-001" / "failure.json").write_text('{"error": "FloatingPointError: nan", "traceback": ""}')
+    file = run.ledger.folder(pruned) / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"stopped": "pruned"}))
+    facts = make_report(run)
+    assert (facts.unfinished, facts.board.failed, facts.board.pruned, facts.board.done) == (None, 1, 1, 11)
+    assert {len(entry.row.group.candidates) for entry in facts.entries} == {10}
+    assert "Trials that make no candidate: 1 failed and 1 stopped by the pruner." in text.markdown(facts)
+    trials = {line["key"]: line["stopped"] for line in text.trial_lines(facts)}
+    assert trials.keys() == run.agenda().trials.keys() - {failed}
+    assert [key for key, stopped in trials.items() if stopped == "pruned"] == [pruned]
+    assert len(left) >= 8
+
+
+def test_spaces_stand_beside_table_2_with_all_that_they_vary(facts: Facts) -> None:
+    (sheet,) = (sheet for sheet in evidence(facts) if sheet.name == "spaces")
+    rows = {(row[0], row[1]): dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows}
+    s, ldnn = rows["S-CLDNN (log-mels)", "s_"], rows["LDNN (log-mels)", "ldnn"]
+    assert (s["h1"], s["h2"], s["Table 2's"], s["and"]) == ("4:9", "3:4", "h1 4:9, h2 3:4", "–")
+    assert rows["FST-CLDNN (log-mels)", "fst"]["Table 2's"] == "w1 3:8, w2 2:3"
+    assert rows["ST-CLDNN (log-mels)", "st"]["Table 2's"] == "h1 4:9, w1 3:8, h2 3:4, w2 2:3"
+    assert (ldnn["and"], ldnn["Table 2's"]) == ("learning_rate: 0.001, 0.01", "–")
+    assert ldnn["optimum, noisy"] in ("learning_rate = 0.001", "learning_rate = 0.01")
+
+
+def test_rows_of_one_model_are_told_apart_by_their_space(facts: Facts) -> None:
+    for sheet in evidence(facts):
+        own = 3 if sheet.name == "seeds" else 2
+        if "space" in sheet.columns:
+            assert len({row[:own] for row in sheet.rows}) == len(sheet.rows), sheet.title
+
+
+def test_formats_read_back(written: Path) -> None:
+    rows = json.loads((written / "leaderboard.json").read_text())["rows"]
+    with_pandas = pd.read_csv(written / "leaderboard.csv")
+    with_polars = pl.read_parquet(written / "leaderboard.parquet")
+    assert list(with_pandas.columns) == with_polars.columns
+    assert len(rows) == len(with_pandas) == len(with_polars) == 14
+    for name in ("test_ua", "test_low", "validation_corrected_ua"):
+        expected = [np.nan if row[name] is None else row[name] for row in rows]
+        assert with_pandas[name].tolist() == pytest.approx(expected, nan_ok=True)
+        assert with_polars[name].fill_null(np.nan).to_list() == pytest.approx(expected, nan_ok=True)
+    assert with_polars["key"].to_list() == [row["key"] for row in rows]
+    trials = pd.read_parquet(written / "trials.parquet")
+    assert len(trials) == 2 * (12 + 24 + 4 + 6 + 2 + 27)
+    assert pl.read_parquet(written / "trials.parquet").shape == trials.shape
+    markdown = (written / "leaderboard.md").read_text()
+    assert "no difference can be shown here, however large" in markdown
+    assert "Unfinished" not in markdown
+
+
+def test_the_same_results_give_the_same_leaderboard(run: Run, facts: Facts, tmp_path: Path) -> None:
+    moved = Run(tmp_path / "moved", run.study, run.store_path, run.fingerprint, run.partition)
+    shutil.copytree(run.path, moved.path)
+    again = make_report(moved)
+    assert text.comma_separated(again) == text.comma_separated(facts)
+    assert text.markdown(again) == text.markdown(facts)
+
+
+def test_an_unfinished_run_says_so_everywhere(unfinished: Facts, tmp_path: Path) -> None:
+    assert unfinished.unfinished
+    assert unfinished.unfinished.startswith("Unfinished: 14 of")
+    write_report(tmp_path, unfinished)
+    for name in ("leaderboard.md", "leaderboard.tex", "report.html"):
+        assert "Unfinished: 14 of" in (tmp_path / name).read_text()
+    captions = [line for line in (tmp_path / "leaderboard.tex").read_text().splitlines() if "caption" in line]
+    assert captions
+    assert all("(unfinished)" in caption for caption in captions)
+    drawn = list((tmp_path / "figures").glob("*.svg"))
+    assert drawn
+    for figure in drawn:
+        assert "Unfinished: 14 of" in figure.read_text()
+    rows = pd.read_csv(tmp_path / "leaderboard.csv")
+    assert len(rows) > 0
+    assert rows["test_ua"].isna().all()
+    assert not (unfinished.run.path / "test").exists()
+
+
+def test_figures(written: Path) -> None:
+    starts = {"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}
+    assert set(starts) == set(FORMATS)
+    drawn = list((written / "figures").iterdir())
+    names = {path.stem for path in drawn}
+    assert len(drawn) == len(names) * len(FORMATS)
+    assert {
+        "leaderboard-noisy",
+        "confusion-clean",
+        "snr",
+        "robustness-log-mels",
+        "sweep-sweep",
+        "landscape-st-ST-CLDNN-log-mels",
+    } <= names
+    for path in drawn:
+        assert path.read_bytes().startswith(starts[path.suffix[1:]])
+
+
+def test_latex_compiles(facts: Facts, unfinished: Facts, tmp_path: Path) -> None:
+    if not (pdflatex := shutil.which("pdflatex")):
+        pytest.skip("no pdflatex here: LaTeX is not compiled")
+    for number, each in enumerate((facts, unfinished)):
+        (tmp_path / f"{number}.tex").write_text(latex.document(each))
+        words = [pdflatex, "-interaction=nonstopmode", "-halt-on-error", f"{number}.tex"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_latex_escapes_what_it_must(facts: Facts) -> None:
+    document = latex.document(facts)
+    assert r"all types \& 100 \%" in document
+    assert r"s\_" in document
+    for sheet in [*leaderboards(facts), *evidence(facts)]:
+        table = latex.table(sheet)
+        assert table.count(r"\begin") == table.count(r"\end{")
+        assert table.count(r" \\") == len(sheet.rows) + 1
+    assert latex.escape("a_b <50% & {c}~^\\") == (
+        r"a\_b \textless{}50\% \& \{c\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
+    )
+
+
+@pytest.mark.parametrize(("p", "words"), [(1.0, "1.00"), (0.25, "0.25"), (0.0312, "0.031"), (1e-7, "< 0.0001")])
+def test_p_values_in_words(p: float, words: str) -> None:
+    assert format_p(p) == words
+
+
+def test_a_run_compared_with_itself_and_with_another(run: Run, facts: Facts, tiny_store: Store, tmp_path: Path) -> None:
+    same = compare(facts, facts, np.random.default_rng(0))
+    assert len(same) == 14
+    assert all(row.comparison and row.comparison.difference == 0 and row.adjusted_p == 1 for row in same)
+    assert len(side_by_side(facts, facts, same).notes) == 1
+    (tmp_path / "study.toml").write_text(STUDY.format(seeds=1) + "seed = 5\n[training]\nepochs = 3\n")
+    other = make_report(generate_run(tmp_path / "run", tmp_path / "study.toml", tiny_store, seed=1))
+    rows = compare(facts, other, np.random.default_rng(0))
+    assert all(row.a and row.b and row.comparison is None for row in rows)
+    unpaired, differ = side_by_side(facts, other, rows).notes
+    assert "can't be paired" in unpaired
+    assert differ.startswith("The runs differ in test speakers (")
+    assert differ.endswith("), seeds (2 and 1), epochs (– and 3).")
+    done = CliRunner().invoke(app, ["compare", str(run.path), str(other.run.path), "--format", "json"])
+    found = json.loads(done.output)
+    assert not found["same_test"]
+    assert found["rows"][0]["difference"] == pytest.approx(
+        found["rows"][0]["a"]["test_ua"] - found["rows"][0]["b"]["test_ua"], abs=1e-3
+    )
+
+
+@pytest.fixture(scope="module")
+def several(facts: Facts, tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> list[Facts]:
+    """A run, its copy, its trials with other figures, the copy less the first winner, and a run of other speakers."""
+    folder = tmp_path_factory.mktemp("several")
+    shutil.copytree(facts.run.path, folder / "copy")
+    shutil.copytree(facts.run.path, folder / "under-way", ignore=shutil.ignore_patterns("test"))
+    (folder / "under-way" / "trials" / facts.entries[0].row.key / "result.json").unlink()
+    rate = f"learning_rate = [{facts.entries[0].row.configuration.learning_rate}]"
+    (folder / "same.toml").write_text(STUDY.format(seeds=2).replace("learning_rate = [0.001, 0.01]", rate))
+    (folder / "other.toml").write_text(STUDY.format(seeds=2) + "seed = 5\n")
+    generate_run(folder / "again", folder / "same.toml", tiny_store, seed=1)
+    generate_run(folder / "other", folder / "other.toml", tiny_store)
+    return [facts, *(make_report(open_run(folder / name)) for name in ("copy", "again", "under-way", "other"))]
+
+
+def test_runs_merge_into_a_leaderboard_for_each_test(several: list[Facts]) -> None:
+    boards = merge(several, np.random.default_rng(0))
+    conditions = [(board.condition, len(board.runs)) for board in boards]
+    assert conditions == [("noisy", 4), ("noisy", 1), ("clean", 4), ("clean", 1)]
+    for board, found in zip(boards, merged_facts(boards), strict=True):
+        expected = {
+            tuple(file.read_bytes() for file in entry.row.predictions): ua(predictions(each, number))
+            for each in board.runs
+            for number, entry in enumerate(each.entries)
+            if entry.row.condition == board.condition and entry.test
+        }
+        ranked = [row for row in found["rows"] if row["place"]]
+        assert [row["test_ua"] for row in ranked] == pytest.approx(sorted(expected.values(), reverse=True), abs=1e-4)
+        assert [row["place"] for row in ranked] == list(range(1, len(expected) + 1))
+        counts = [line.counts() for line in board.lines if line.entry.test]
+        pairs = list(combinations(range(len(counts)), 2))
+        for family, chosen in {"pairs": pairs, "neighbours": list(pairwise(range(len(counts))))}.items():
+            p = [paired_difference(counts[a], counts[b], np.random.default_rng(0)).p_value for a, b in chosen]
+            tested = found["comparisons"][family]
+            assert [(pair["first"], pair["second"]) for pair in tested] == chosen
+            assert [pair["adjusted_p"] for pair in tested] == pytest.approx(multipletests(p, method="holm")[1])
+        neighbours = found["comparisons"]["neighbours"]
+        assert [row["next_p"] for row in ranked] == [*(round(pair["adjusted_p"], 4) for pair in neighbours), None]
+
+
+def test_a_trial_that_wins_in_several_runs_is_one_row(several: list[Facts]) -> None:
+    first, copy, again, under_way, other = (str(each.run.path) for each in several)
+    boards = merge(several, np.random.default_rng(0))
+    rows = merged_facts(boards)[0]["rows"]
+    assert len({(*row["keys"], row["validation_ua"]) for row in rows}) == len(rows)
+    assert {tuple(row["runs"]) for row in rows if row["place"]} == {(first, copy), (first, copy, under_way), (again,)}
+    assert [row["runs"] for row in rows if not row["place"]] == [rows[-1]["runs"]] == [[under_way]]
+    assert rows[-1]["test_ua"] is rows[-1]["tie"] is None
+    for row in rows[:-1]:
+        facts = several[2] if again in row["runs"] else several[0]
+        won = [entry for entry in facts.entries if (entry.row.key, entry.row.condition) == (row["key"], "noisy")]
+        assert set(row["spaces"]) == {entry.row.group.space for entry in won}
+    both = {row["key"] for row in rows if first in row["runs"]} & {row["key"] for row in rows if again in row["runs"]}
+    _, others, twice, unfinished = merged(boards)[0].notes
+    assert "a table for each test" in others
+    assert several[0].entries[0].row.key in both
+    assert all(key in twice for key in both)
+    assert unfinished.startswith(f"{under_way} is Unfinished: ")
+    assert {tuple(row["runs"]) for row in merged_facts(boards)[1]["rows"]} == {(other,)}
+
+
+def test_the_command_compares_any_number_of_runs(several: list[Facts]) -> None:
+    paths = [str(each.run.path) for each in several]
+    boards = merge(several, np.random.default_rng(0))
+    said = CliRunner().invoke(app, ["compare", *paths, "--format", "json"])
+    assert json.loads(said.output) == {"leaderboards": json.loads(json.dumps(merged_facts(boards)))}
+    said = CliRunner().invoke(app, ["compare", *paths])
+    assert said.output == "\n\n".join(text.table(sheet) for sheet in merged(boards)) + "\n"
+    for row in merged_facts(boards)[0]["rows"]:
+        cells = f"| {row['place']} {row['tie']} | {', '.join(row['runs'])} |" if row["place"] else "|  | "
+        assert any(cells in line and row["key"] in line for line in said.output.splitlines())
+    two = json.loads(CliRunner().invoke(app, ["compare", *paths[:2], "--format", "json"]).output)
+    assert two["same_test"]
+    assert {tuple(row["runs"]) for board in two["leaderboards"] for row in board["rows"]} == {tuple(paths[:2])}
+    alone = CliRunner().invoke(app, ["compare", paths[0]])
+    assert "one run alone can't be compared; name two or more" in str(alone.exception)

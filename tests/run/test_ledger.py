@@ -1,0 +1,135 @@
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sersearch import durable
+from sersearch.errors import InputError
+from sersearch.run.ledger import Epoch, Ledger, Result
+from sersearch.run.run import open_run, start_run
+from sersearch.store import Store
+from sersearch.study.configuration import Configuration
+from sersearch.study.study import Trial, parse_study
+
+TRIAL = Trial(Configuration(model="LDNN"), 0, "d")
+
+
+def result(loss: float, weights: str = "attempt-001/best.safetensors") -> Result:
+    epochs = (Epoch(1, 2.0, loss, 30.0, 40.0, 1.5),)
+    confusion = {"noisy": {"s1": [[1, 0], [0, 1]]}, "clean": {"s1": [[1, 0], [0, 1]]}}
+    return Result(TRIAL, epochs, 0, "early", 10, confusion, weights, {"torch": "x"})
+
+
+def _commit(run: Path, number: int) -> bool:
+    attempt = Ledger(run).begin(TRIAL)
+    return attempt.commit(result(float(number), f"{attempt.folder.name}/best.safetensors"), bytes([number]))
+
+
+def test_of_many_processes_one_commit_wins(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        won = pool.starmap(_commit, [(tmp_path, number) for number in range(8)])
+    assert won.count(True) == 1
+    ledger = Ledger(tmp_path)
+    found = ledger.result(TRIAL.key)
+    assert found
+    assert found.epochs[0].validation_loss == won.index(True)
+    assert ledger.weights(found).read_bytes() == bytes([won.index(True)])
+    assert len(list(ledger.folder(TRIAL.key).glob("attempt-*"))) == 8
+
+
+def test_a_zombie_can_neither_overwrite_a_checkpoint_nor_a_result(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    zombie = ledger.begin(TRIAL)
+    zombie.save(b"epoch 1", ())
+    heir = ledger.begin(TRIAL)
+    assert heir.checkpoint() == b"epoch 1"
+    heir.save(b"epoch 2 of the heir", ())
+    zombie.save(b"epoch 2 of the zombie", ())
+    assert heir.checkpoint() == b"epoch 2 of the heir"
+    assert ledger.begin(TRIAL).checkpoint() == b"epoch 2 of the heir"
+    assert heir.commit(result(1.0, "attempt-002/best.safetensors"), b"heir")
+    assert not zombie.commit(result(2.0), b"zombie")
+    found = ledger.result(TRIAL.key)
+    assert found
+    assert found.epochs[0].validation_loss == 1.0
+    assert ledger.weights(found).read_bytes() == b"heir"
+
+
+def test_a_result_survives_its_record(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.begin(TRIAL).commit(result(0.25), b"w")
+    assert ledger.results() == {TRIAL.key: result(0.25)}
+    assert json.loads((ledger.folder(TRIAL.key) / "trial.json").read_text())["key"] == TRIAL.key
+
+
+def test_looking_at_a_run_writes_nothing(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "none")
+    assert ledger.results() == {}
+    assert ledger.result("x") is None
+    assert not (tmp_path / "none").exists()
+
+
+@given(st.binary(max_size=300))
+def test_a_damaged_result_is_named(content: bytes) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder))
+        ledger.folder("k").mkdir(parents=True)
+        (ledger.folder("k") / "result.json").write_bytes(content)
+        with pytest.raises(InputError, match=r"result\.json is damaged"):
+            ledger.result("k")
+
+
+def test_a_failure_is_recorded_with_its_traceback(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    attempt = ledger.begin(TRIAL)
+    try:
+        raise FloatingPointError("loss is nan")
+    except FloatingPointError as error:
+        attempt.fail(error)
+    assert ledger.failure(TRIAL.key) == "FloatingPointError: loss is nan"
+    assert "test_a_failure_is_recorded" in (attempt.folder / "failure.json").read_text()
+    ledger.begin(TRIAL)
+    assert ledger.failure(TRIAL.key) is None
+
+
+@pytest.mark.parametrize(
+    ("errors", "retries", "final"),
+    [
+        (["OutOfMemoryError: 4 GiB"], 1, False),
+        (["OutOfMemoryError: 4 GiB", "OutOfMemoryError: 4 GiB"], 1, True),
+        (["ValueError"], 0, True),
+        (["FloatingPointError: loss is nan"], 5, True),
+    ],
+)
+def test_a_failure_is_final_when_no_retry_is_left_whichever_driver_saw_it(
+    errors: list[str], retries: int, final: bool, tiny_store: Store, tmp_path: Path
+) -> None:
+    table = {"name": "x", "spaces": [{"name": "l", "model": "LDNN"}], "resources": {"retries": retries}}
+    study = parse_study(table | {"partition": {"train": 50, "validation": 25, "test": 25}}, "x.toml")
+    run = start_run(tmp_path / "run", study, tiny_store.path)
+    (trial,) = run.agenda().left
+    for error in errors:
+        run.ledger.begin(trial)
+        run.ledger.fail(trial, error)
+    again = open_run(run.path)
+    assert (again.agenda().failed == [trial.key]) == final
+    assert (again.agenda().left == []) == final
+    again.forgive_failures()
+    assert [each.key for each in again.agenda().left] == [trial.key]
+    assert again.ledger.failures(trial.key) == []
+
+
+def test_writing_leaves_the_old_content_or_the_new(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    durable.write(path, b"old")
+    with pytest.raises(TypeError):
+        durable.write(path, "no bytes")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    assert durable.write_once(path, b"new") is False
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,155 @@
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sersearch.study.agenda import FAILED, Agenda, Outcome
+from sersearch.study.study import Material, Study, parse_study
+
+S = {"name": "s", "model": "S-CLDNN", "h1": "4:9", "h2": "3:4"}
+T = {"name": "t", "model": "T-CLDNN", "w1": "3:8", "w2": "2:3"}
+ST = {
+    "name": "st",
+    "model": "ST-CLDNN",
+    "h1": "4:9",
+    "h2": "3:4",
+    "w1": "3:8",
+    "w2": "2:3",
+    "top": {"k": 3, "h": "s", "w": "t"},
+}
+
+
+def study(*spaces: dict[str, Any], **tables: Any) -> Study:
+    return parse_study({"name": "x", "spaces": list(spaces), **tables}, "x.toml")
+
+
+def score(key: str) -> float:
+    """A tabulated trial: its UA depends on its key alone."""
+    return int(key[:6], 16) % 10_000 / 100
+
+
+def outcome(key: str) -> Outcome:
+    return Outcome("complete", score(key))
+
+
+def drain(agenda: Agenda) -> list[str]:
+    order = []
+    while trial := agenda.take():
+        order.append(trial.key)
+        agenda.finish(trial.key, outcome(trial.key))
+    return order
+
+
+@given(st.data())
+def test_any_order_of_completion_any_crash_any_workers_gives_each_trial_once(data: st.DataObject) -> None:
+    the_study = study(S, T, ST, seeds=data.draw(st.integers(1, 2)))
+    plain = Agenda(the_study, Material("d"), {})
+    expected = set(drain(plain))
+    assert plain.complete
+
+    done: dict[str, Outcome] = {}
+    trained: list[str] = []
+    for _ in range(data.draw(st.integers(1, 4))):
+        agenda = Agenda(the_study, Material("d"), done)
+        workers = data.draw(st.integers(1, 5))
+        crash_after = data.draw(st.integers(0, 60))
+        running: list[str] = []
+        while crash_after > 0:
+            while len(running) < workers and (trial := agenda.take()):
+                running.append(trial.key)
+            if not running:
+                break
+            key = running.pop(data.draw(st.integers(0, len(running) - 1)))
+            trained.append(key)
+            done[key] = outcome(key)
+            agenda.finish(key, done[key])
+            crash_after -= 1
+    last = Agenda(the_study, Material("d"), done)
+    trained += drain(last)
+    assert last.complete
+    assert sorted(trained) == sorted(expected)
+
+
+def test_st_takes_the_top_k_of_s_and_t() -> None:
+    agenda = Agenda(study(S, T, ST), Material("d"), {})
+    assert agenda.unsettled == ["st"]
+    assert agenda.upper_bound() == 12 + 12 + 9
+    spectral, temporal = agenda.spaces["s"], agenda.spaces["t"]
+    drain(agenda)
+    best_s = sorted(spectral, key=lambda t: -score(t.key))[:3]
+    best_t = sorted(temporal, key=lambda t: -score(t.key))[:3]
+    expected = {
+        (s.configuration.h1, s.configuration.h2, t.configuration.w1, t.configuration.w2)
+        for s, t in product(best_s, best_t)
+    }
+    found = {
+        (t.configuration.h1, t.configuration.h2, t.configuration.w1, t.configuration.w2) for t in agenda.spaces["st"]
+    }
+    assert found == expected
+    assert len(agenda.trials) == 33
+
+
+def test_st_starts_while_the_rest_goes_on() -> None:
+    fst = {"name": "fst", "model": "FST-CLDNN", "w1": "3:8", "w2": "2:3"}
+    agenda = Agenda(study(S, T, ST, fst), Material("d"), {})
+    for trial in agenda.spaces["s"] + agenda.spaces["t"]:
+        agenda.finish(trial.key, outcome(trial.key))
+    assert len(agenda.spaces["st"]) == 9
+    assert len(agenda.left) == 9 + 12
+
+
+def test_a_failed_trial_is_an_outcome_and_no_candidate() -> None:
+    agenda = Agenda(study(S, T, ST), Material("d"), {})
+    failing = agenda.spaces["s"][0]
+    for trial in agenda.spaces["s"] + agenda.spaces["t"]:
+        agenda.finish(trial.key, FAILED if trial == failing else outcome(trial.key))
+    kernels = {(t.configuration.h1, t.configuration.h2) for t in agenda.spaces["st"]}
+    assert (failing.configuration.h1, failing.configuration.h2) not in kernels
+    assert agenda.failed == [failing.key]
+
+
+def test_a_space_listed_before_those_that_it_builds_on_goes_on_after_a_crash() -> None:
+    before = Agenda(study(ST, S, T), Material("d"), {})
+    done = {trial.key: outcome(trial.key) for trial in before.spaces["s"] + before.spaces["t"]}
+    agenda = Agenda(study(ST, S, T), Material("d"), done)
+    assert len(drain(agenda)) == 9
+    assert agenda.complete
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (["complete", "complete"], Outcome("complete", 50, 6, 9)),
+        (["complete", "pruned"], Outcome("pruned", 50, 6, 9)),
+        (["pruned", "failed"], FAILED),
+        (["complete"], None),
+    ],
+)
+def test_the_outcome_of_a_configuration_is_that_of_its_seeds(states: list[Any], expected: Outcome | None) -> None:
+    agenda = Agenda(study(S, seeds=2), Material("d"), {})
+    trials = agenda.spaces["s"][:2]
+    for trial, state, ua, epochs in zip(trials, states, (40.0, 60.0), (6, 3), strict=False):
+        agenda.finish(trial.key, FAILED if state == "failed" else Outcome(state, ua, epochs, 9))
+    assert agenda.outcome(trials[0].configuration) == expected
+
+
+def test_a_configuration_of_two_spaces_is_trained_once() -> None:
+    sweep = {"name": "sweep", "model": "S-CLDNN", "h1": "4:30", "h2": 3}
+    agenda = Agenda(study(S, sweep), Material("d"), {})
+    assert len(agenda.spaces["s"]) + len(agenda.spaces["sweep"]) == 12 + 27
+    assert len(drain(agenda)) == 12 + 27 - 6
+
+
+def test_infeasible_configurations_are_left_out() -> None:
+    agenda = Agenda(study({"name": "s", "model": "S-CLDNN", "h1": "29:33", "h2": 3}), Material("d"), {})
+    assert [t.configuration.h1 for t in agenda.trials.values()] == [29, 30]
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_extending_trains_only_what_is_new(seeds: int) -> None:
+    first = Agenda(study({**T, "w1": "3:5"}, seeds=1), Material("d"), {})
+    done = {key: outcome(key) for key in drain(first)}
+    wider = Agenda(study(T, seeds=seeds), Material("d"), done)
+    assert len(drain(wider)) == 12 * seeds - len(done)
