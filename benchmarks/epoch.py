@@ -7,8 +7,8 @@
 *By length* is the order that training uses, minibatches of about equal length; *shuffle* cuts a plain shuffle. Both
 train the same model, which differs from `sersearch.training.network.NetworkSystem` in its clock alone: the first run
 compares its losses with NetworkSystem's, to the last bit. Times are CPU times of one process on one core, of the second
-of two epochs of a few minibatches. Evaluation goes over the very utterances that were learnt from, so that an utterance of one is an
-utterance of the other. UA is on the validation speakers of a partition with many of them, clean speech alone.
+of two epochs of a few minibatches. Evaluation goes over the utterances that were learnt from, so that an utterance of
+one is an utterance of the other. UA is on the validation speakers of a partition with many of them, clean speech alone.
 """
 
 import argparse

@@ -60,6 +60,7 @@ def test_frames_move_once_for_all_trials_of_a_worker(
         return moving(utterances, device)
 
     monkeypatch.setattr(Utterances, "_moved", counted)
+    worker._OPENED.clear()
     trials = run.agenda().left
     works = worker.Worker.__new__(worker.Worker)
     for trial in trials:
@@ -77,6 +78,7 @@ def test_too_little_memory_for_the_frames_is_the_trials_failure(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.30 GiB.")
 
     monkeypatch.setattr(Utterances, "_moved", moving)
+    worker._OPENED.clear()
     trial = run.agenda().left[0]
     works = worker.Worker.__new__(worker.Worker)
     searcher = tune.AgendaSearcher(run.agenda(), run, {}, Mock())

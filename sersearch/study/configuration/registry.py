@@ -58,22 +58,30 @@ def model_class(model: object) -> type[Configuration]:
 
 
 def load_systems(files: Iterable[str]) -> None:
-    """Load the systems of a user's own files, each file once per process.
+    """Load the systems of a user's own files; files of the same content are loaded once per process.
 
     Raises:
         InputError: a file is missing, can't be imported, or defines no configuration.
     """
-    for file in files:
-        _load(Path(file))
+    for name in files:
+        file = Path(name)
+        if file.suffix != ".py" or not file.is_file():
+            raise InputError(f"{file}: is no Python file; name one that defines a Configuration, as in systems = [...]")
+        content = file.read_bytes()
+        if content not in _LOADED:
+            _load(file)
+            _LOADED.add(content)
 
 
-@cache
+_LOADED: set[bytes] = set()
+
+
 def _load(file: Path) -> None:
     name = f"sersearch_systems_{file.stem}"
     known = set(_CLASSES)
     spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise InputError(f"{file}: is no Python file; name a file that defines a Configuration, as in systems = [...]")
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     # `Configuration.system` names the class that trains by this module's name.
     sys.modules[name] = module
