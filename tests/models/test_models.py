@@ -5,6 +5,7 @@ import numba
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -13,8 +14,8 @@ from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels import convolution, filtering, gpu, loops, recurrence
 from sersearch.models.kernels.blstm import BLSTM
 from sersearch.models.kernels.filtering import correlate
+from sersearch.models.reference import ReferenceCLDNN, blstm, convolve, max_pool
 from sersearch.study.configuration import Configuration, Precision, parameters, shapes
-from tests.models import literal
 
 LENGTHS = (3, 21, 1)
 SMALL = {"maps": 5, "cells": 6, "dense": (7, 4)}
@@ -68,6 +69,22 @@ def build(configuration: Configuration) -> CLDNN:
     return model
 
 
+def reference_of(model: CLDNN) -> ReferenceCLDNN:
+    """The paper's form of a model with the same weights, in float64."""
+    reference = ReferenceCLDNN(model.configuration, model.emotions).double()
+    reference.load_state_dict(model.state_dict())
+    return reference
+
+
+def padded_blstm(x_TBV: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor, lengths: list[int]) -> Tensor:
+    """The paper's BLSTM over each utterance alone: [T, B, V] to [T, B, 2 * H], zero behind an utterance's end."""
+    outputs = []
+    for b, length in enumerate(lengths):
+        output_TH = blstm(x_TBV[:length, b], kernel, recurrent, bias)
+        outputs.append(F.pad(output_TH, (0, 0, 0, len(x_TBV) - length)))
+    return torch.stack(outputs, dim=1)
+
+
 def ends_of_table_2() -> list[Configuration]:
     ends = ("4x1-3x1", "30x1-3x1", "1x3-1x2", "1x8-1x3", "4x3-3x2", "9x8-4x3", "40x3-1x2", "13x8-1x3")
     return [c for c in table_2() if c.model == "LDNN" or named(c).endswith(ends)]
@@ -82,23 +99,46 @@ def gpus_way(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("gpus_way")
 @pytest.mark.parametrize("configuration", ends_of_table_2() + beyond_the_paper(), ids=named)
 def test_a_gpus_way_gives_the_same_numbers_and_gradients(configuration: Configuration) -> None:
-    test_same_numbers_and_gradients_as_the_literal_model(configuration)
+    test_same_numbers_and_gradients_as_the_reference(configuration)
 
 
 @pytest.mark.parametrize("configuration", table_2() + beyond_the_paper(), ids=named)
-def test_same_numbers_and_gradients_as_the_literal_model(configuration: Configuration) -> None:
+def test_same_numbers_and_gradients_as_the_reference(configuration: Configuration) -> None:
     model = build(configuration)
+    reference = reference_of(model)
     x, lengths = batch(configuration)
     weight = torch.randn(len(LENGTHS), 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
     fast = model(x, lengths)
     fast_gradients = torch.autograd.grad((fast * weight).sum(), list(model.parameters()))
-    slow = torch.stack([literal.logits(model, x[row, :length]) for row, length in enumerate(LENGTHS)])
-    slow_gradients = torch.autograd.grad((slow * weight).sum(), list(model.parameters()))
+    slow = torch.stack([reference(x[row, :length]) for row, length in enumerate(LENGTHS)])
+    slow_gradients = torch.autograd.grad((slow * weight).sum(), list(reference.parameters()))
 
     torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-10)
     for ours, theirs in zip(fast_gradients, slow_gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_the_references_convolution_is_equation_1() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 7, 6, generator=generator, dtype=torch.float64)
+    kernel = torch.randn(4, 3, 3, 2, generator=generator, dtype=torch.float64)
+    bias = torch.randn(4, generator=generator, dtype=torch.float64)
+    found = convolve(x, kernel, bias)
+    assert found.shape == (2, 4, 5, 5)
+    for t, k, i, j in np.ndindex(*found.shape):
+        expected = bias[k].item()
+        for c, mu, nu in np.ndindex(3, 3, 2):
+            expected += x[t, c, i + mu, j + nu].item() * kernel[k, c, mu, nu].item()
+        assert found[t, k, i, j].item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_references_pooling_is_equation_2_and_floors() -> None:
+    y = torch.randn(2, 4, 8, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = max_pool(y, (3, 3), (2, 2))
+    assert found.shape == (2, 4, 3, 2)
+    for t, k, i, j in np.ndindex(*found.shape):
+        assert found[t, k, i, j] == y[t, k, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max()
 
 
 @pytest.mark.parametrize(
@@ -244,7 +284,7 @@ def test_recurrence_and_gradients_are_the_papers_equations(lengths: list[int], s
     gates, recurrent, bias = inputs
     stepped = recurrence.recur(gates.clone(), recurrent, bias, counts)
     kernel = torch.eye(24, dtype=torch.float64).reshape(2, 12, 24)
-    expected = literal.blstm(gates, kernel, recurrent, bias, lengths)
+    expected = padded_blstm(gates, kernel, recurrent, bias, lengths)
     torch.testing.assert_close(stepped, expected, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(
         torch.autograd.grad(stepped, inputs, weight), torch.autograd.grad(expected, inputs, weight), strict=True
@@ -294,7 +334,7 @@ def test_both_directions_in_one_call_are_the_papers_equations(lengths: list[int]
     real = (torch.arange(max(lengths)).unsqueeze(1) < counts).unsqueeze(2)
     weight = torch.randn(*real.shape[:2], 6, generator=generator, dtype=torch.float64) * real
     together = recurrence.recur_together(inputs[0] * scale, *inputs[1:], counts)
-    apart = literal.blstm(inputs[0] * scale, *inputs[1:], lengths)
+    apart = padded_blstm(inputs[0] * scale, *inputs[1:], lengths)
     torch.testing.assert_close(together, apart, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(
         torch.autograd.grad(together, inputs, weight), torch.autograd.grad(apart, inputs, weight), strict=True

@@ -2,9 +2,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from sersearch.models.cldnn import CLDNN
+from sersearch.models.reference import ReferenceCLDNN
 from sersearch.study.configuration import Configuration, multiply_adds, parameters, shapes
-from tests.models import literal
 from tests.models.test_models import beyond_the_paper, named, table_2
 
 WIDE = [c.model_copy(update={"maps": 32, "cells": 128, "dense": (128, 32, 32)}) for c in table_2()]
@@ -33,11 +32,10 @@ def test_parameters_against_counting_by_hand(configuration: Configuration) -> No
 
 
 @pytest.mark.parametrize("configuration", table_2() + beyond_the_paper(), ids=named)
-def test_shapes_are_those_of_the_literal_convolution(configuration: Configuration) -> None:
-    model = CLDNN(configuration, 4)
+def test_shapes_are_those_of_the_reference(configuration: Configuration) -> None:
     c = configuration
     image = torch.zeros(1, c.channels, c.rows, c.columns)
-    expected = literal.convolve(model, image).shape
+    expected = ReferenceCLDNN(configuration, 4).convolutions(image).shape
     found = shapes(configuration)
     assert found.vector == expected[1:].numel()
     if found.layers:
