@@ -43,7 +43,7 @@ from training_step import CASES, EMOTIONS, minibatch, start
 from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels import gpu
 from sersearch.models.kernels.filtering import gather_windows
-from sersearch.models.kernels.recurrence import recur_together
+from sersearch.models.kernels.recurrence import blstm_from_inputs
 from sersearch.speech.features import moments_of
 from sersearch.store import open_store
 from sersearch.study.configuration import Configuration, Precision
@@ -173,7 +173,7 @@ def work_step(job: Job) -> Answer:
         backward()
         optimiser.step()
 
-    with gpu.products(precision):
+    with gpu.product_precision(precision):
         backward()
         found = {name: p.grad.cpu().numpy() for name, p in model.named_parameters() if p.grad is not None}
         np.savez(job["gradients"], **(found if kind == "ours" else renamed(found)))  # type: ignore[arg-type]
@@ -200,7 +200,7 @@ def take_steps(job: Job, data: Dataset, precision: Precision) -> None:
     dropout = torch.Generator(job["device"]).manual_seed(0)
     batches = shuffled(data.train.length, training.configuration.minibatch, np.random.default_rng(0))[:10]
     made = training.view(data.train).minibatches(batches)
-    with gpu.products(precision):
+    with gpu.product_precision(precision):
         for batch in islice(made, 3):
             training._step(batch, dropout)
         with waiting_forbidden(job["device"]):
@@ -261,12 +261,12 @@ def work_blstm(job: Job) -> Answer:
     weights = (blstm.kernel, blstm.recurrent, blstm.bias)
     lstm = Plain(model).lstm.to(device)
     ways: dict[str, Callable[[], Tensor]] = {
-        "ours, both directions in one call": lambda: recur_together(windows, *weights, counts),
+        "ours, both directions in one call": lambda: blstm_from_inputs(windows, *weights, counts),
         "packed": lambda: packed(lstm, windows, lengths),
     }
     real = (torch.arange(max(lengths_of(job)), device=device).unsqueeze(1) < counts).unsqueeze(2)
     found: Answer = {}
-    with gpu.products("float32"):
+    with gpu.product_precision("float32"):
         expected = next(iter(ways.values()))().detach()
         for name, way in ways.items():
             difference = (way().detach()[: len(real)] - expected[: len(real)]) * real

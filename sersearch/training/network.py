@@ -154,7 +154,7 @@ class Training:
         dropout = _generator(self.trial.key, f"dropout {epoch}", self.device)
         total = torch.zeros((), device=self.device)
         batches = shuffled(self._train.utterances.length, configuration.minibatch, order)
-        with gpu.products(configuration.precision):
+        with gpu.product_precision(configuration.precision):
             for batch in self._train.minibatches(batches):
                 total += self._step(batch, dropout) * len(batch.emotion_B)
         return float(total) / len(self._train.utterances)
@@ -239,7 +239,7 @@ def predict(model: CLDNN, view: View) -> Tensor:
     logits = torch.empty(len(lengths), model.emotions)
     together = EVALUATED_TOGETHER if gpu.holds(model.blstm.kernel) else 1
     order = list(by_length(lengths, model.configuration.minibatch * together))
-    with torch.inference_mode(), gpu.products(model.configuration.precision):
+    with torch.inference_mode(), gpu.product_precision(model.configuration.precision):
         found = [model(batch.x_BTF, batch.lengths_B) for batch in view.minibatches(order)]
         logits[torch.from_numpy(np.concatenate(order))] = torch.cat(found).cpu()
     return logits

@@ -262,14 +262,14 @@ def test_blocks_of_outputs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     kernel = torch.randn(7, 30, 16, generator=generator, dtype=torch.float64, requires_grad=True)
     whole = correlate(x, kernel)
     whole_gradients = torch.autograd.grad(whole.square().sum(), (x, kernel))
-    monkeypatch.setattr(filtering, "BLOCK", 95 * 30 * 2)
+    monkeypatch.setattr(filtering, "BLOCK_NUMBERS", 95 * 30 * 2)
     parts = correlate(x, kernel)
     torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(torch.autograd.grad(parts.square().sum(), (x, kernel)), whole_gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-@given(st.lists(st.integers(1, 2 * loops.KEPT + 1), min_size=1, max_size=4), st.integers(0, 2**31))
+@given(st.lists(st.integers(1, 2 * loops.KEEP_EVERY + 1), min_size=1, max_size=4), st.integers(0, 2**31))
 @settings(max_examples=20, deadline=None)
 def test_recurrence_and_gradients_are_the_papers_equations(lengths: list[int], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -282,7 +282,7 @@ def test_recurrence_and_gradients_are_the_papers_equations(lengths: list[int], s
     real = (torch.arange(max(lengths)).unsqueeze(1) < counts).unsqueeze(2)
     weight = torch.randn(*real.shape[:2], 6, generator=generator, dtype=torch.float64) * real
     gates, recurrent, bias = inputs
-    stepped = recurrence.recur(gates.clone(), recurrent, bias, counts)
+    stepped = recurrence.blstm_from_gates(gates.clone(), recurrent, bias, counts)
     kernel = torch.eye(24, dtype=torch.float64).reshape(2, 12, 24)
     expected = padded_blstm(gates, kernel, recurrent, bias, lengths)
     torch.testing.assert_close(stepped, expected, rtol=1e-12, atol=1e-12)
@@ -316,7 +316,7 @@ def test_utterances_convolved_together_or_apart_are_the_same(
     whole = found()
     rows = configuration.left + max(LENGTHS) + configuration.right
     numbers = rows * model.convolutions.geometry[0].convolved[0] * configuration.maps
-    monkeypatch.setattr(convolution, "TOGETHER", together * numbers)
+    monkeypatch.setattr(convolution, "GROUP_NUMBERS", together * numbers)
     for ours, theirs in zip(found(), whole, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
@@ -333,7 +333,7 @@ def test_both_directions_in_one_call_are_the_papers_equations(lengths: list[int]
     inputs = made(max(lengths), len(lengths), 5), made(2, 12, 5), made(2, 12, 3), made(2, 12)
     real = (torch.arange(max(lengths)).unsqueeze(1) < counts).unsqueeze(2)
     weight = torch.randn(*real.shape[:2], 6, generator=generator, dtype=torch.float64) * real
-    together = recurrence.recur_together(inputs[0] * scale, *inputs[1:], counts)
+    together = recurrence.blstm_from_inputs(inputs[0] * scale, *inputs[1:], counts)
     apart = padded_blstm(inputs[0] * scale, *inputs[1:], lengths)
     torch.testing.assert_close(together, apart, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(
@@ -354,7 +354,7 @@ def test_recurrence_in_float32_is_as_exact_as_float32(lengths: list[int], scale:
         gates, recurrent, bias = (
             x.mul_(factor).requires_grad_() for x, factor in zip(made, (scale, 0.1, 0.1), strict=True)
         )
-        y = recurrence.recur(gates.clone(), recurrent, bias, counts)
+        y = recurrence.blstm_from_gates(gates.clone(), recurrent, bias, counts)
         weight = torch.randn(y.shape, generator=generator).to(dtype)
         return [y, *torch.autograd.grad(y, (gates, recurrent, bias), weight)]
 
@@ -379,7 +379,7 @@ def test_tanh_is_tanh() -> None:
 def test_a_gate_that_is_not_a_number_is_not_hidden() -> None:
     gates = torch.zeros(4, 1, 24)
     gates[1, 0, 2] = torch.nan
-    y = recurrence.recur(gates, torch.zeros(2, 12, 3), torch.zeros(2, 12), torch.tensor([4]))
+    y = recurrence.blstm_from_gates(gates, torch.zeros(2, 12, 3), torch.zeros(2, 12), torch.tensor([4]))
     assert y.isnan().any()
 
 
@@ -398,10 +398,10 @@ def test_a_recurrence_uses_its_input_up_and_says_so() -> None:
     x = torch.ones(4, 1, 24, requires_grad=True)
     gates = x * 2
     squares = gates.square()
-    y = recurrence.recur(gates, recurrent, bias, torch.tensor([4]))
+    y = recurrence.blstm_from_gates(gates, recurrent, bias, torch.tensor([4]))
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         (squares.sum() + y.sum()).backward()
-    y = recurrence.recur(x * 2, recurrent, bias, torch.tensor([4])).sum()
+    y = recurrence.blstm_from_gates(x * 2, recurrent, bias, torch.tensor([4])).sum()
     y.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="once"):
         y.backward()
@@ -445,10 +445,10 @@ def test_a_trials_precision_ends_with_it(precision: Precision, flag: str) -> Non
     backends = torch.backends
     parts = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)  # type: ignore[attr-defined]
     before = [part.fp32_precision for part in parts]
-    with gpu.products(precision):
+    with gpu.product_precision(precision):
         assert [part.fp32_precision for part in parts] == [flag] * 3
     assert [part.fp32_precision for part in parts] == before
-    with pytest.raises(FloatingPointError), gpu.products(precision):
+    with pytest.raises(FloatingPointError), gpu.product_precision(precision):
         raise FloatingPointError
     assert [part.fp32_precision for part in parts] == before
 

@@ -1,4 +1,4 @@
-"""What models do otherwise on a GPU."""
+"""Where the networks are computed differently on a GPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from torch import Tensor
 from sersearch.study.configuration import Precision
 
 _CUDNN: Any = torch.backends.cudnn
-_PRODUCTS = (torch.backends.cuda.matmul, _CUDNN.conv, _CUDNN.rnn)
+_BACKENDS = (torch.backends.cuda.matmul, _CUDNN.conv, _CUDNN.rnn)
 
 
 def holds(tensor: Tensor) -> bool:
@@ -19,16 +19,20 @@ def holds(tensor: Tensor) -> bool:
 
 
 @contextmanager
-def products(precision: Precision) -> Iterator[None]:
-    """Have float32 products, convolutions and recurrences rounded to TF32 or not; as before afterwards.
+def product_precision(precision: Precision) -> Iterator[None]:
+    """Choose TF32 or full float32 for products, convolutions and recurrences of float32 in a `with` block.
 
-    torch's own default is mixed: matrix products in float32, convolutions and recurrences in TF32.
+    Without it, torch computes matrix products in float32, but convolutions and recurrences in TF32. The settings from
+    before the block are restored after it.
+
+    Args:
+        precision: "tf32" for TF32; "float32" and "bf16" for full float32.
     """
-    before = [each.fp32_precision for each in _PRODUCTS]
+    before = [backend.fp32_precision for backend in _BACKENDS]
     try:
-        for each in _PRODUCTS:
-            each.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        for backend in _BACKENDS:
+            backend.fp32_precision = "tf32" if precision == "tf32" else "ieee"
         yield
     finally:
-        for each, value in zip(_PRODUCTS, before, strict=True):
-            each.fp32_precision = value
+        for backend, value in zip(_BACKENDS, before, strict=True):
+            backend.fp32_precision = value
