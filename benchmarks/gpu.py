@@ -43,6 +43,7 @@ from training_step import CASES, EMOTIONS, minibatch, start
 from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels import gpu
 from sersearch.models.kernels.filtering import gather_windows
+from sersearch.models.kernels.loops import one_thread
 from sersearch.models.kernels.recurrence import blstm_from_inputs
 from sersearch.speech.features import moments_of
 from sersearch.store import open_store
@@ -161,8 +162,7 @@ def work_step(job: Job) -> Answer:
     kind, precision = SIDES[job["side"]]
     configuration = configured(job, precision=precision)
     frames, lengths, emotion = (each.to(job["device"]) for each in minibatch(configuration, lengths_of(job)))
-    first = start(configuration)
-    model = (first if kind == "ours" else Plain(first)).to(job["device"])
+    model = start(configuration, job["device"]) if kind == "ours" else Plain(start(configuration)).to(job["device"])
     optimiser = torch.optim.Adam(model.parameters(), lr=0.001, eps=1e-7, fused=True)
 
     def backward() -> None:
@@ -254,7 +254,7 @@ def work_blstm(job: Job) -> Answer:
     """The BLSTM with its gradients, in our way and packed, and how far that is from ours."""
     configuration, device = configured(job), job["device"]
     frames, lengths, _ = minibatch(configuration, lengths_of(job))
-    model, frames, counts = start(configuration).to(device), frames.to(device), lengths.to(device)
+    model, frames, counts = start(configuration, device), frames.to(device), lengths.to(device)
     convolutions, blstm = model.convolutions, model.blstm
     maps = model.maps(frames, counts).detach()
     windows = gather_windows(maps, convolutions.columns, convolutions.dilation).requires_grad_()
@@ -341,9 +341,9 @@ WORK: dict[str, Callable[[Job], Answer]] = {
 def work(job: Job) -> Answer:
     """Do a job in this process."""
     if job["device"] == "cpu":
-        torch.set_num_threads(1)
-        # A GPU's way, done on the CPU.
-        gpu.holds = lambda tensor: True
+        one_thread()
+        # The CPU runs the GPU's form of the kernels, so that every line of this script can be tried without a GPU.
+        gpu.backend_for = lambda device: "gpu"
     return WORK[job["part"]](job)
 
 

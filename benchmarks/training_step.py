@@ -74,9 +74,9 @@ def minibatch(configuration: Configuration, lengths: list[int]) -> tuple[torch.T
     return frames, torch.tensor(lengths), torch.arange(len(lengths)) % EMOTIONS
 
 
-def start(configuration: Configuration) -> CLDNN:
-    """The weights that all sides begin with."""
-    return CLDNN(configuration, EMOTIONS, torch.Generator().manual_seed(0))
+def start(configuration: Configuration, device: str = "cpu") -> CLDNN:
+    """Build the network whose initial weights all sides share."""
+    return CLDNN(configuration, EMOTIONS, torch.Generator().manual_seed(0), device)
 
 
 def torch_side(model: torch.nn.Module, configuration: Configuration, lengths: list[int]) -> tuple[Step, Gradients]:

@@ -91,7 +91,7 @@ class Training:
         self.device = device
         self.epochs: list[Epoch] = []
         self.confusion: dict[str, dict[str, list[list[int]]]] = {}
-        self.model = CLDNN(configuration, len(data.emotions), _generator(trial.key, "weights")).to(device)
+        self.model = CLDNN(configuration, len(data.emotions), _generator(trial.key, "weights"), device)
         self._train, self._validation = self.view(data.train), self.view(data.validation)
         self._optimiser = torch.optim.Adam(
             self.model.parameters(), lr=configuration.learning_rate, eps=1e-7, fused=True
@@ -100,7 +100,7 @@ class Training:
 
     def view(self, utterances: Utterances) -> View:
         """Utterances as the model wants them, on a GPU if it is there."""
-        if gpu.holds(self.model.blstm.kernel):
+        if self.model.backend == "gpu":
             return ResidentView(utterances, self.configuration, self.data.moments, self.device)
         return View(utterances, self.configuration, self.data.moments)
 
@@ -237,7 +237,7 @@ def predict(model: CLDNN, view: View) -> Tensor:
     """Logits [utterances, N] of a view's utterances in their order, on the CPU."""
     lengths = view.utterances.length
     logits = torch.empty(len(lengths), model.emotions)
-    together = EVALUATED_TOGETHER if gpu.holds(model.blstm.kernel) else 1
+    together = EVALUATED_TOGETHER if model.backend == "gpu" else 1
     order = list(by_length(lengths, model.configuration.minibatch * together))
     with torch.inference_mode(), gpu.product_precision(model.configuration.precision):
         found = [model(batch.x_BTF, batch.lengths_B) for batch in view.minibatches(order)]

@@ -1,4 +1,4 @@
-"""A GPU's way through worker and benchmark, on a CPU."""
+"""Worker and benchmark with the GPU's form of the kernels, on a CPU."""
 
 import json
 import subprocess
@@ -31,14 +31,14 @@ def run(tiny_store: Store, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Has a worker train a GPU's way on the CPU; gives the devices that it named."""
+    """Let workers train on the CPU with the GPU's kernels; returns the devices that they asked for."""
     named: list[str] = []
 
     def training(trial: Trial, data: Dataset, device: str) -> Training:
         named.append(device)
         return Training(trial, data)
 
-    monkeypatch.setattr(gpu, "holds", lambda tensor: True)
+    monkeypatch.setattr(gpu, "backend_for", lambda device: "gpu")
     monkeypatch.setattr(worker, "Training", training)
     return named
 
@@ -89,7 +89,7 @@ def test_too_little_memory_for_the_frames_is_the_trials_failure(
 
 
 def benchmark(*words: object) -> subprocess.CompletedProcess[str]:
-    """Run it where neither Ray nor Optuna can be imported."""
+    """Run the script in a process in which neither Ray nor Optuna can be imported."""
     code = (
         "import runpy, sys; sys.modules.update(ray=None, optuna=None); sys.argv = sys.argv[1:]; "
         f"sys.path.insert(0, {str(BENCHMARK.parent)!r}); runpy.run_path(sys.argv[0], run_name='__main__')"

@@ -14,6 +14,7 @@ from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels import convolution, filtering, gpu, loops, recurrence
 from sersearch.models.kernels.blstm import BLSTM
 from sersearch.models.kernels.filtering import correlate
+from sersearch.models.kernels.gpu import Backend
 from sersearch.models.reference import ReferenceCLDNN, blstm, convolve, max_pool
 from sersearch.study.configuration import Configuration, Precision, parameters, shapes
 
@@ -59,8 +60,8 @@ def batch(configuration: Configuration, garbage: float = 9.0) -> tuple[Tensor, T
     return x, torch.tensor(LENGTHS)
 
 
-def build(configuration: Configuration) -> CLDNN:
-    model = CLDNN(configuration, 6, torch.Generator().manual_seed(1)).double()
+def build(configuration: Configuration, backend: Backend = "cpu") -> CLDNN:
+    model = CLDNN(configuration, 6, torch.Generator().manual_seed(1), backend=backend).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(
@@ -85,28 +86,10 @@ def padded_blstm(x_TBV: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor,
     return torch.stack(outputs, dim=1)
 
 
-def ends_of_table_2() -> list[Configuration]:
-    ends = ("4x1-3x1", "30x1-3x1", "1x3-1x2", "1x8-1x3", "4x3-3x2", "9x8-4x3", "40x3-1x2", "13x8-1x3")
-    return [c for c in table_2() if c.model == "LDNN" or named(c).endswith(ends)]
-
-
-@pytest.fixture
-def gpus_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What models do on a GPU, done on a CPU."""
-    monkeypatch.setattr(gpu, "holds", lambda tensor: True)
-
-
-@pytest.mark.usefixtures("gpus_way")
-@pytest.mark.parametrize("configuration", ends_of_table_2() + beyond_the_paper(), ids=named)
-def test_a_gpus_way_gives_the_same_numbers_and_gradients(configuration: Configuration) -> None:
-    test_same_numbers_and_gradients_as_the_reference(configuration)
-
-
-@pytest.mark.parametrize("configuration", table_2() + beyond_the_paper(), ids=named)
-def test_same_numbers_and_gradients_as_the_reference(configuration: Configuration) -> None:
-    model = build(configuration)
+def assert_equals_the_reference(model: CLDNN) -> None:
+    """Logits and gradients of a minibatch are those of the paper's form of the model."""
     reference = reference_of(model)
-    x, lengths = batch(configuration)
+    x, lengths = batch(model.configuration)
     weight = torch.randn(len(LENGTHS), 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
     fast = model(x, lengths)
@@ -117,6 +100,30 @@ def test_same_numbers_and_gradients_as_the_reference(configuration: Configuratio
     torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-10)
     for ours, theirs in zip(fast_gradients, slow_gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def ends_of_table_2() -> list[Configuration]:
+    ends = ("4x1-3x1", "30x1-3x1", "1x3-1x2", "1x8-1x3", "4x3-3x2", "9x8-4x3", "40x3-1x2", "13x8-1x3")
+    return [c for c in table_2() if c.model == "LDNN" or named(c).endswith(ends)]
+
+
+@pytest.mark.parametrize("configuration", ends_of_table_2() + beyond_the_paper(), ids=named)
+def test_the_gpus_kernels_give_the_same_numbers_and_gradients(configuration: Configuration) -> None:
+    assert_equals_the_reference(build(configuration, backend="gpu"))
+
+
+@pytest.mark.parametrize("configuration", table_2() + beyond_the_paper(), ids=named)
+def test_same_numbers_and_gradients_as_the_reference(configuration: Configuration) -> None:
+    assert_equals_the_reference(build(configuration))
+
+
+def test_a_network_is_built_for_its_device() -> None:
+    configuration = Configuration(model="S-CLDNN", h1=4, h2=3, **SMALL)
+    assert CLDNN(configuration, 6).backend == "cpu"
+    for name, backend in (("cpu", "cpu"), ("cuda", "gpu"), ("cuda:1", "gpu")):
+        assert gpu.backend_for(name) == backend
+    model = CLDNN(configuration, 6, backend="gpu")
+    assert model.backend == model.convolutions.backend == model.blstm.backend == "gpu"
 
 
 def test_the_references_convolution_is_equation_1() -> None:
@@ -417,23 +424,23 @@ BF16 = [
 
 
 @pytest.mark.parametrize("settings", BF16, ids=lambda settings: settings["model"])
-def test_bf16_on_a_gpu_is_float32_to_its_accuracy(settings: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_on_a_gpu_is_float32_to_its_accuracy(settings: dict[str, object]) -> None:
     configuration = Configuration.model_validate(settings | {"maps": 8, "cells": 16, "dense": (16,)})
     x = torch.randn(3, 200, 40, generator=torch.Generator().manual_seed(2))
     lengths, emotion = torch.tensor([200, 199, 7]), torch.tensor([0, 4, 2])
 
-    def found(precision: Precision) -> list[Tensor]:
-        model = CLDNN(configuration.model_copy(update={"precision": precision}), 6, torch.Generator().manual_seed(1))
+    def found(precision: Precision, backend: Backend) -> list[Tensor]:
+        chosen = configuration.model_copy(update={"precision": precision})
+        model = CLDNN(chosen, 6, torch.Generator().manual_seed(1), backend=backend)
         logits = model(x, lengths)
         gradients = torch.autograd.grad(cross_entropy(logits, emotion), list(model.parameters()))
         assert {t.dtype for t in (logits, *gradients, *model.parameters())} == {torch.float32}
         return [logits.detach(), *gradients]
 
-    exact = found("float32")
-    assert all(map(torch.equal, found("bf16"), exact)), "a CPU computes in float32"
-    monkeypatch.setattr(gpu, "holds", lambda tensor: True)
-    single, half = found("float32"), found("bf16")
-    assert all(map(torch.equal, found("tf32"), single))
+    exact = found("float32", "cpu")
+    assert all(map(torch.equal, found("bf16", "cpu"), exact)), "a CPU computes in float32"
+    single, half = found("float32", "gpu"), found("bf16", "gpu")
+    assert all(map(torch.equal, found("tf32", "gpu"), single))
     for a, b, c in zip(exact, single, half, strict=True):
         assert (a - b).norm() <= 1e-4 * a.norm()
         # Rounding changes which value of a window is the largest: plain PyTorch under autocast is off by up to 0.28.

@@ -7,8 +7,8 @@ the inputs; G = 4 * cells gates.
 import torch
 from torch import Tensor, nn
 
-from sersearch.models.kernels import gpu
 from sersearch.models.kernels.filtering import correlate, gather_windows
+from sersearch.models.kernels.gpu import Backend
 from sersearch.models.kernels.recurrence import blstm_from_gates, blstm_from_inputs
 
 
@@ -20,14 +20,16 @@ class BLSTM(nn.Module):
     Keras. No peephole connections.
     """
 
-    def __init__(self, features: int, cells: int) -> None:
+    def __init__(self, features: int, cells: int, backend: Backend = "cpu") -> None:
         """Create the parameters without initialising them.
 
         Args:
             features: length of an input vector.
             cells: cells of each direction.
+            backend: the form of the kernels.
         """
         super().__init__()
+        self.backend = backend
         self.cells = cells
         self.kernel = nn.Parameter(torch.empty(2, 4 * cells, features))
         self.recurrent = nn.Parameter(torch.empty(2, 4 * cells, cells))
@@ -54,7 +56,7 @@ class BLSTM(nn.Module):
             [T, B, 2 * cells], zero behind a sequence's last frame.
         """
         kernel, recurrent, bias = (parameter.to(x_PBV.dtype) for parameter in (self.kernel, self.recurrent, self.bias))
-        if gpu.holds(x_PBV):
+        if self.backend == "gpu":
             return blstm_from_inputs(gather_windows(x_PBV, columns, dilation), kernel, recurrent, bias, lengths_B)
         gates_TBG = correlate(x_PBV, kernel.view(2 * 4 * self.cells, -1, columns), dilation)
         return blstm_from_gates(gates_TBG, recurrent, bias, lengths_B)

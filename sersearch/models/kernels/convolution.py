@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sersearch.models.kernels import gpu, loops
+from sersearch.models.kernels import loops
+from sersearch.models.kernels.gpu import Backend
 from sersearch.study.configuration import POOL_STRIDE, Configuration, Layer, pools, shapes
 
 # Utterances are convolved in groups whose maps have about this many numbers, to stay in the cache: 512 KiB in float32.
@@ -55,13 +56,15 @@ class Convolutions(nn.Module):
         dilation: distance in frames between two neighbouring ones of these columns.
     """
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, backend: Backend = "cpu") -> None:
         """Create the parameters without initialising them.
 
         Args:
             configuration: a feasible configuration.
+            backend: the form of the kernels.
         """
         super().__init__()
+        self.backend = backend
         found = shapes(configuration)
         assert found.feasible, found.reason
         self.geometry: tuple[Layer, ...] = found.layers
@@ -79,7 +82,7 @@ class Convolutions(nn.Module):
         Column j of the splice of frame t is at position t + j * dilation, and P' is the position of the last splice's
         last column, plus 1. The results have the precision of the inputs.
         """
-        if gpu.holds(x_PBCM):
+        if self.backend == "gpu":
             return self._forward_on_gpu(x_PBCM)
         if not self.geometry:
             return x_PBCM.flatten(2)

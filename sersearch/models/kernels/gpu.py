@@ -2,20 +2,29 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from sersearch.study.configuration import Precision
+
+Backend = Literal["cpu", "gpu"]
+"""The two forms of the kernels; both compute the same numbers on any device, but each is fast on its own only."""
 
 _CUDNN: Any = torch.backends.cudnn
 _BACKENDS = (torch.backends.cuda.matmul, _CUDNN.conv, _CUDNN.rnn)
 
 
-def holds(tensor: Tensor) -> bool:
-    """Whether a tensor lies on a GPU, where each launch costs more than the cache saves."""
-    return tensor.is_cuda
+def backend_for(device: str) -> Backend:
+    """The form of the kernels that is fast on a device.
+
+    On a CPU these are loops and filters over blocks that fit the cache. On a GPU starting an operation costs more than
+    the cache saves, so these are few operations of torch over the whole minibatch.
+
+    Args:
+        device: torch's name of the device, such as "cpu" or "cuda".
+    """
+    return "gpu" if torch.device(device).type == "cuda" else "cpu"
 
 
 @contextmanager
