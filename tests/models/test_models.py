@@ -159,7 +159,7 @@ def test_parameters_are_those_of_the_arithmetic(configuration: Configuration) ->
     assert sum(p.numel() for p in model.dense.parameters()) == counted.mlp
 
 
-def test_padding_reaches_nothing() -> None:
+def test_padding_does_not_change_the_logits() -> None:
     configuration = Configuration(model="ST-CLDNN", h1=5, h2=3, w1=4, w2=2, **SMALL)
     model = build(configuration)
     x, lengths = batch(configuration, garbage=1.0)
@@ -383,7 +383,7 @@ def test_tanh_is_tanh() -> None:
     assert np.isnan(compiled(np.full(3, np.nan, np.float32))).all()
 
 
-def test_a_gate_that_is_not_a_number_is_not_hidden() -> None:
+def test_a_gate_that_is_nan_makes_the_output_nan() -> None:
     gates = torch.zeros(4, 1, 24)
     gates[1, 0, 2] = torch.nan
     y = recurrence.blstm_from_gates(gates, torch.zeros(2, 12, 3), torch.zeros(2, 12), torch.tensor([4]))
@@ -392,7 +392,7 @@ def test_a_gate_that_is_not_a_number_is_not_hidden() -> None:
 
 @pytest.mark.parametrize("frame", [0, 10, 39])
 @pytest.mark.parametrize("model", [{"model": "S-CLDNN", "h1": 4, "h2": 3}, {"model": "T-CLDNN", "w1": 3, "w2": 2}])
-def test_a_frame_that_is_not_a_number_is_not_pooled_away(model: dict[str, object], frame: int) -> None:
+def test_a_frame_that_is_nan_is_not_lost_in_pooling(model: dict[str, object], frame: int) -> None:
     configuration = Configuration.model_validate(model | SMALL)
     x = torch.randn(1, 40, 40, generator=torch.Generator().manual_seed(0))
     x[0, frame] = torch.nan
@@ -400,7 +400,7 @@ def test_a_frame_that_is_not_a_number_is_not_pooled_away(model: dict[str, object
     assert maps.isnan().any()
 
 
-def test_a_recurrence_uses_its_input_up_and_says_so() -> None:
+def test_a_recurrence_overwrites_its_input_and_autograd_notices() -> None:
     recurrent, bias = torch.zeros(2, 12, 3, requires_grad=True), torch.zeros(2, 12)
     x = torch.ones(4, 1, 24, requires_grad=True)
     gates = x * 2
