@@ -148,7 +148,7 @@ def generate(out: Path, utterances: int, copies: int) -> None:
 
 
 def open_data(store: Path) -> Dataset:
-    """Training and validation of a store."""
+    """NetworkSystem and validation of a store."""
     opened = open_store(store)
     return open_dataset(opened, make_partition(info.speaker for info in opened.speakers))
 

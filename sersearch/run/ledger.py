@@ -161,7 +161,7 @@ class Attempt:
             Whether it was this attempt's result that was committed.
         """
         finished = datetime.now(UTC).isoformat(timespec="milliseconds")
-        result = result.model_copy(update={"finished": finished})
+        result = result.model_copy(update={"trial": result.trial.sealed, "finished": finished})
         if weights is not None:
             self.storage.put(self._object(WEIGHTS), weights)
             result = result.model_copy(update={"weights": f"{self.name}/{WEIGHTS}"})

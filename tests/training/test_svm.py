@@ -371,6 +371,7 @@ def test_a_search_that_is_killed_gives_the_same_tables(store: Store, finished: P
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     before = {path: path.stat().st_mtime_ns for path in run.glob("trials/*/result.json")}
+    assert before
     assert sersearch("resume", run).returncode == 0
     assert all(path.stat().st_mtime_ns == written for path, written in before.items())
     assert sersearch("report", run).returncode == 0
