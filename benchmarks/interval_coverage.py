@@ -18,14 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from sersearch.statistics import (
-    Counts,
-    holm,
-    mean_recall,
-    paired_difference,
-    select_best,
-    speaker_interval,
-)
+from sersearch.statistics.corrections import holm, select_best
+from sersearch.statistics.counts import Counts, mean_recall
+from sersearch.statistics.intervals import speaker_interval
+from sersearch.statistics.tests import paired_difference
 
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float]

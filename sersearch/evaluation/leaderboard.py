@@ -29,7 +29,7 @@ from sersearch.models.cldnn import CLDNN
 from sersearch.models.kernels.loops import one_thread
 from sersearch.run.ledger import Result
 from sersearch.run.run import Run
-from sersearch.statistics import Counts
+from sersearch.statistics.counts import Counts
 from sersearch.study.agenda import Agenda
 from sersearch.study.configuration import Configuration, Model, Protocol, SVMConfiguration, System
 from sersearch.study.paper import FUNCTIONALS, TABLE_3, TABLE_4, departures, is_papers_space

@@ -15,7 +15,8 @@ from sersearch.evaluation.probe.findings import Findings, read_findings
 from sersearch.report.comparison import Pair, Ranking, Robustness, rank, robustness
 from sersearch.report.evidence import Evidence, Predictions
 from sersearch.run.run import Run
-from sersearch.statistics import Selection, median_filter, select_best
+from sersearch.statistics.corrections import Selection, select_best
+from sersearch.statistics.curves import median_filter
 from sersearch.study.configuration import Configuration, fields
 from sersearch.study.paper import SWEEP
 from sersearch.study.study import CONDITIONS, Condition

@@ -19,7 +19,7 @@ from sersearch.report.facts import Entry, Facts, Sweep
 from sersearch.report.landscape import Landscape, Size, landscape
 from sersearch.report.modules import HEADINGS, classes, label_places, pictured, spread, title
 from sersearch.report.sheets import name, percent
-from sersearch.statistics import Interval
+from sersearch.statistics.intervals import Interval
 from sersearch.study.paper import PEAK_H1, PEAK_TEST_UA
 from sersearch.study.study import Condition
 

@@ -10,7 +10,7 @@ from sersearch.evaluation.leaderboard import Group
 from sersearch.report.comparison import LEVEL, Pair, Ranking, Robustness, format_p
 from sersearch.report.evidence import Evidence, Slice
 from sersearch.report.facts import Entry, Facts, Heard, Sweep, varying, worded
-from sersearch.statistics import Interval
+from sersearch.statistics.intervals import Interval
 from sersearch.study.configuration import System, unused
 from sersearch.study.paper import COPIES, PEAK_H1, PEAK_TEST_UA, TABLE_3, TABLE_4, departures, table_2
 from sersearch.study.space import KERNELS

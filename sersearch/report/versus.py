@@ -16,7 +16,9 @@ from sersearch.report.comparison import Pair, Ranking, format_p, rank
 from sersearch.report.evidence import Predictions
 from sersearch.report.facts import Entry, Facts
 from sersearch.report.sheets import NONE, Sheet, above, bounds, estimate, name, percent, ranking_note, settings
-from sersearch.statistics import Comparison, Counts, holm, paired_difference
+from sersearch.statistics.corrections import holm
+from sersearch.statistics.counts import Counts
+from sersearch.statistics.tests import Comparison, paired_difference
 from sersearch.study.study import CONDITIONS, Condition
 
 Kind = tuple[str, str, str, str]

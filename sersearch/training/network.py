@@ -19,11 +19,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from sersearch import statistics
 from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels import gpu
 from sersearch.models.kernels.loops import one_thread
 from sersearch.run.ledger import Attempt, Epoch, Result, best_epoch
+from sersearch.statistics.counts import mean_recall
 from sersearch.study.configuration import Configuration, parameters
 from sersearch.study.study import Trial
 from sersearch.training.dataset import Dataset, Minibatch, ResidentView, Utterances, View, by_length, shuffled
@@ -137,7 +137,7 @@ class Training:
                 f"epoch {number}: training loss {train_loss}, validation loss {validation_loss}; "
                 "a lower learning_rate may help"
             )
-        ua = {c: float(statistics.mean_recall(counts.sum(0))) for c, counts in confusion.items()}
+        ua = {c: float(mean_recall(counts.sum(0))) for c, counts in confusion.items()}
         epoch = Epoch(number, train_loss, validation_loss, ua["noisy"], ua["clean"], time.perf_counter() - start)
         self.epochs.append(epoch)
         if self.best == number - 1:

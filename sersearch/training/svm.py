@@ -22,7 +22,7 @@ from sersearch.errors import InputError
 from sersearch.models.svm import apply_kernel, classify, fit, standardise
 from sersearch.run.ledger import Attempt, Epoch, Result
 from sersearch.run.run import Run
-from sersearch.statistics import mean_recall, speaker_confusions
+from sersearch.statistics.counts import mean_recall, speaker_confusions
 from sersearch.store.functionals import Functionals, open_functionals
 from sersearch.study.configuration import SVMConfiguration
 from sersearch.study.study import Trial

@@ -51,7 +51,7 @@ from sersearch.report.page import page
 from sersearch.report.text import table
 from sersearch.run.run import Run, start_run
 from sersearch.speech.corpora import read_corpus
-from sersearch.statistics import unweighted_accuracy
+from sersearch.statistics.counts import unweighted_accuracy
 from sersearch.store import Store, build_store
 from sersearch.study.configuration import Configuration
 from sersearch.study.paper import CONTRIBUTIONS, TABLE_5

@@ -18,7 +18,7 @@ from sersearch.evaluation.leaderboard import Row
 from sersearch.evaluation.probe.representations import MODULES, Module
 from sersearch.models.svm import Kernel
 from sersearch.run.run import Run
-from sersearch.statistics import Interval
+from sersearch.statistics.intervals import Interval
 from sersearch.study.configuration import Model
 from sersearch.study.study import CONDITIONS, Condition
 

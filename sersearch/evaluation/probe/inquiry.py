@@ -44,7 +44,8 @@ from sersearch.evaluation.probe.separability import inertia, project
 from sersearch.run.ledger import Result
 from sersearch.run.run import Run
 from sersearch.speech.augment import snr_bands
-from sersearch.statistics import Counts, mean_recall, noise_loss, speaker_confusions, speaker_interval
+from sersearch.statistics.counts import Counts, mean_recall, speaker_confusions
+from sersearch.statistics.intervals import noise_loss, speaker_interval
 from sersearch.study.configuration import Configuration, Model
 from sersearch.study.study import Condition
 from sersearch.training.dataset import Dataset, open_dataset
