@@ -13,6 +13,7 @@ from sersearch.errors import InputError
 from sersearch.run.ledger import RESULT, Result
 from sersearch.run.run import Run
 from sersearch.search.dimensions import parameters
+from sersearch.search.environment import silence_optuna
 from sersearch.search.suggest import new_study, values
 from sersearch.study.space import Space
 from sersearch.study.study import Trial
@@ -33,6 +34,7 @@ def export_optuna(run: Run, storage: str) -> dict[str, int]:
     Raises:
         InputError: the storage can't be opened, or holds a study whose categories were others.
     """
+    silence_optuna()
     opened, results, added = _open(storage), run.ledger.results(), {}
     planned = run.agenda(results).spaces
     for space in run.study.spaces:

@@ -21,7 +21,6 @@ class Pruner:
 
     def __init__(self, search: Search, results: Iterable[Result]) -> None:
         """Begin with the trials that are done."""
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._condition = search.objective
         self._study = optuna.create_study(
             direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0), pruner=_pruner(search)

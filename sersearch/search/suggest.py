@@ -22,8 +22,6 @@ from sersearch.study.configuration import System
 from sersearch.study.space import Space
 from sersearch.study.study import Search, Study, build, wanted
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-
 # Suggestions in a row that are known or can't be built, until the sampler is given another; until there is no hope.
 STALE, HOPELESS = 10, 1000
 

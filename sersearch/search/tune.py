@@ -19,17 +19,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-# Read when Ray Tune is imported or starts: no result files beside the ledger, no reports home, and Ctrl-C is ours.
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-# A worker that finds a trial waiting goes on with it; one that finds none is ended, and a fresh one takes 2 s.
-os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "16")
-# Nobody reads Ray's snapshots, and each one writes down every trial since the start.
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1e9")
-
 import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
@@ -39,6 +28,7 @@ from ray.tune.stopper import Stopper
 from sersearch.errors import InputError
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run
+from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.pruning import Pruner
 from sersearch.search.suggest import sources
 from sersearch.search.watchdog import Watchdog
@@ -93,6 +83,8 @@ def search(
     Raises:
         InputError: no cluster answers at the address.
     """
+    configure_ray_tune()
+    silence_optuna()
     if not agenda.complete:
         agenda.draw_from(sources(run))
     if agenda.complete:
