@@ -14,7 +14,7 @@ from sersearch.run.ledger import RESULT, Result
 from sersearch.run.run import Run
 from sersearch.search.dimensions import parameters
 from sersearch.search.environment import silence_optuna
-from sersearch.search.suggest import new_study, values
+from sersearch.search.suggest import directions, values
 from sersearch.study.space import Space
 from sersearch.study.study import Trial
 
@@ -56,7 +56,10 @@ Found = Sequence[tuple[Trial, Result | None]]
 
 
 def _export(run: Run, space: Space, found: Found, name: str, storage: optuna.storages.BaseStorage) -> int:
-    study = new_study(run.study.search, storage=storage, study_name=name, load_if_exists=True)
+    # The study is never asked, so it needs no sampler of its own.
+    study = optuna.create_study(
+        directions=directions(run.study.search), storage=storage, study_name=name, load_if_exists=True
+    )
     there = {(trial.user_attrs["key"], trial.state) for trial in study.get_trials(deepcopy=False)}
     new = [t for t in _trials(run, space, found, study) if (t.user_attrs["key"], t.state) not in there]
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import assert_never
 
 import optuna
 from optuna.trial import TrialState
@@ -64,5 +65,7 @@ def _pruner(search: Search) -> optuna.pruners.BasePruner:
             return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=4)
         case "median":
             return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2)
-        case _:
+        case "none":
             return optuna.pruners.NopPruner()
+        case _:
+            assert_never(search.pruner)

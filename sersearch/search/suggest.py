@@ -9,9 +9,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from sersearch.errors import InputError
@@ -25,7 +26,9 @@ from sersearch.study.study import Search, Study, build, wanted
 # Suggestions in a row that are known or can't be built, until the sampler is given another; until there is no hope.
 STALE, HOPELESS = 10, 1000
 
+# One entry per sampler of `sersearch.study.study.Sampler`, except "grid", which the agenda enumerates.
 SAMPLERS: dict[str, Callable[..., optuna.samplers.BaseSampler]] = {
+    "random": optuna.samplers.RandomSampler,
     "tpe": partial(optuna.samplers.TPESampler, multivariate=True, group=True),
     "gp": partial(optuna.samplers.GPSampler, warn_independent_sampling=False),
     "cma-es": partial(optuna.samplers.CmaEsSampler, warn_independent_sampling=False),
@@ -56,7 +59,7 @@ class Suggester:
 
     def __init__(self, space: Space, study: Study, record: Callable[[int, System], None]) -> None:
         """Draw nothing yet; `record` is given each configuration and its number, from 0, before it is handed out."""
-        self.optuna = new_study(study.search)
+        self.optuna = optuna.create_study(sampler=_sampler(study.search), directions=directions(study.search))
         self._space, self._study, self._record = space, study, record
         self._wanted = wanted(space, study)
         self._told: dict[System, Outcome | None] = {}
@@ -116,19 +119,18 @@ class Suggester:
         return trial.params
 
 
-def new_study(search: Search, **where: Any) -> optuna.Study:
-    """An Optuna study with the objectives and the sampler of a search; `where` names a storage, if any."""
-    ways: list[Literal["maximize", "minimize"]] = (
-        ["maximize", "minimize"] if search.sampler == "nsga-ii" else ["maximize"]
-    )
-    return optuna.create_study(sampler=_sampler(search), directions=ways, **where)
+def directions(search: Search) -> list[StudyDirection]:
+    """List the directions of a search's objectives: UA is maximised; NSGA-II also minimises the parameters."""
+    if search.sampler == "nsga-ii":
+        return [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
+    return [StudyDirection.MAXIMIZE]
 
 
 def _sampler(search: Search) -> optuna.samplers.BaseSampler:
     with warnings.catch_warnings():
         # Conditional TPE and QMC are experimental; Optuna is pinned, and what it draws is tested.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return SAMPLERS.get(search.sampler, optuna.samplers.RandomSampler)(seed=search.seed)
+        return SAMPLERS[search.sampler](seed=search.seed)
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:

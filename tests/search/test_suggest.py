@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -14,12 +14,10 @@ from optuna.trial import TrialState
 from sersearch.errors import InputError
 from sersearch.run.suggestions import Suggestions
 from sersearch.search.dimensions import parameters
-from sersearch.search.suggest import Suggester
+from sersearch.search.suggest import SAMPLERS, Suggester
 from sersearch.study.agenda import FAILED, Agenda, Outcome
 from sersearch.study.configuration import System, shapes
-from sersearch.study.study import Material, Study, Trial, build, parse_study
-
-SAMPLERS = ("random", "tpe", "gp", "cma-es", "qmc", "nsga-ii")
+from sersearch.study.study import Material, Sampler, Study, Trial, build, parse_study
 
 # Ten leaves, of which S with h1 = 31 can't be built.
 CONDITIONAL = {
@@ -117,6 +115,10 @@ def check_any_order_any_crash(study: Study, data: st.DataObject) -> None:
     assert last.agenda.complete
     assert last.sequence() == expected.sequence()
     assert len(trained) == len(set(trained)) == len(expected.agenda.trials)
+
+
+def test_each_sampler_that_a_study_can_name_is_in_the_table() -> None:
+    assert SAMPLERS.keys() == set(get_args(Sampler)) - {"grid"}
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
