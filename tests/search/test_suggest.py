@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from sersearch.errors import InputError
 from sersearch.run.suggestions import Suggestions
-from sersearch.search.dimensions import parameters
+from sersearch.search.dimensions import optuna_parameters
 from sersearch.search.suggest import SAMPLERS, Suggester
 from sersearch.study.agenda import FAILED, Agenda, Outcome
 from sersearch.study.configuration import System, shapes
@@ -206,7 +206,7 @@ def test_a_configuration_and_its_parameters_say_the_same() -> None:
     driver = uninterrupted(study)
     for space in study.spaces:
         for trial in driver.agenda.spaces[space.name]:
-            values, distributions = parameters(trial.configuration, space)
+            values, distributions = optuna_parameters(trial.configuration, space)
             assert values.keys() == distributions.keys()
             assert all(distributions[n]._contains(distributions[n].to_internal_repr(v)) for n, v in values.items())
 
@@ -272,7 +272,7 @@ def test_whole_numbers_from_an_interval_run_out() -> None:
 def test_a_space_without_anything_to_build_says_so() -> None:
     hopeless = {"name": "h", "model": "S-CLDNN", "h1": 31, "h2": 3, "dropout": {"linear": [0.1, 0.2]}}
     with pytest.raises(
-        InputError, match=r"space h: after 0 configurations 1000 suggestions in a row were known or can't"
+        InputError, match=r"space h: after 0 configurations, 1000 suggestions in a row were known or can't"
     ):
         Driver(make_study(hopeless), {})
 
