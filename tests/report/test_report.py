@@ -418,6 +418,7 @@ def test_a_run_compared_with_itself_and_with_another(run: Run, facts: Facts, tin
     (tmp_path / "study.toml").write_text(STUDY.format(seeds=1) + "seed = 5\n[training]\nepochs = 3\n")
     other = make_report(generate_run(tmp_path / "run", tmp_path / "study.toml", tiny_store, seed=1))
     rows = compare(facts, other, np.random.default_rng(0))
+    assert len(rows) == 14
     assert all(row.a and row.b and row.comparison is None for row in rows)
     unpaired, differ = side_by_side(facts, other, rows).notes
     assert "can't be paired" in unpaired

@@ -66,7 +66,8 @@ def test_interval_covers_where_the_bootstraps_do_not(speakers: int) -> None:
     assert 0.93 <= covered["chosen"] / repeats <= 0.98
     assert covered["utterances"] / repeats < 0.75
     assert covered["speakers"] < covered["chosen"]
-    assert speakers > 5 or covered["speakers"] / repeats < 0.88
+    if speakers == 5:
+        assert covered["speakers"] / repeats < 0.88
 
 
 def bootstraps(counts: Counts, generator: np.random.Generator) -> dict[str, NDArray[np.float64]]:
