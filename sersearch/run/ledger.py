@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sersearch.errors import InputError
 from sersearch.run.storage import Storage
-from sersearch.statistics.confusion import mean_recall
+from sersearch.statistics.counts import mean_recall
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.study.trial import Trial
 

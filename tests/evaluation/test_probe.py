@@ -46,7 +46,7 @@ from sersearch.report.text import table
 from sersearch.run.run import Run, start_run
 from sersearch.run.storage import Folder
 from sersearch.speech.corpora import read_corpus
-from sersearch.statistics import unweighted_accuracy
+from sersearch.statistics.counts import unweighted_accuracy
 from sersearch.store import Store, build_store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.configuration.base import MODULES, Module
