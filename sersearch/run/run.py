@@ -14,7 +14,7 @@ from sersearch.errors import InputError
 from sersearch.run.ledger import Ledger, Result
 from sersearch.run.suggestions import Suggestions
 from sersearch.store import Store, open_store
-from sersearch.store.functionals import functionals_digests
+from sersearch.store.vectors.reader import vector_digests
 from sersearch.study.agenda import FAILED, Agenda, Outcome
 from sersearch.study.fold import PARTS, Partition, make_partition
 from sersearch.study.study import Material, Study, data_digest, parse_study
@@ -181,7 +181,7 @@ def start_run(path: Path, study: Study, store: Path | None = None) -> Run:
 
 def _functionals(study: Study, store: Store) -> dict[str, str]:
     """Digests of the sets that a study's SVMs learn from."""
-    there, needed = functionals_digests(store), {}
+    there, needed = vector_digests(store), {}
     for space in study.spaces:
         if space.ranges["model"].choices == ("SVM",):
             for name in map(str, space.ranges["features"].choices):
@@ -198,7 +198,7 @@ def _functionals(study: Study, store: Store) -> dict[str, str]:
 def material_of(store: Store, partition: Partition) -> Material:
     """What trials' keys know of a store and a partition that no run is bound to."""
     speakers = tuple(info.speaker for info in store.speakers)
-    return Material(data_digest(store.fingerprint, partition), speakers, functionals_digests(store))
+    return Material(data_digest(store.fingerprint, partition), speakers, vector_digests(store))
 
 
 def _check_same(before: Run, now: Run) -> None:

@@ -3,13 +3,10 @@
 The bits depend on the recipe alone, neither on the number of workers nor on the order of the work.
 """
 
-import fcntl
 import math
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -24,9 +21,11 @@ from sersearch.speech.corpora import (
     examine,
     read_noises,
     sha256_of,
+    utterances_by_speaker,
 )
 from sersearch.speech.features import BANDS
-from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, digest
+from sersearch.store.lock import locked
+from sersearch.store.manifest import MANIFEST, Manifest, Recipe, content_of, digest
 from sersearch.store.reader import Store, open_store
 from sersearch.store.rows import SpeakerWriter
 from sersearch.workers import in_parallel
@@ -117,34 +116,6 @@ def _check_refused(survey: Survey, library: NoiseLibrary | None, skip: bool) -> 
         raise InputError(f"corpus {survey.name}: no utterance is left; all {len(refused)} files are refused")
 
 
-def content_of(survey: Survey) -> str:
-    """Hash what a corpus is to a store: ids, labels and the files that can be used."""
-    labels = ((recording.utterance, recording.file_sha256) for recording in survey.recordings)
-    return digest(sorted([u.id, u.speaker, u.gender or "", u.emotion, sha256] for u, sha256 in labels))
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Make the folder and hold its lock; the system lets go of it when the process ends, however it ends."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is not a folder; choose another place for the store")
-    if out.is_dir() and not (out / MANIFEST).exists():
-        foreign = sorted(path.name for path in out.iterdir() if not _is_ours(path))
-        if foreign:
-            raise InputError(f"{out}: holds other things ({foreign[0]}); choose an empty or new folder for the store")
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{out}: another build is at work there; wait for it, or choose another place") from None
-        yield
-
-
-def _is_ours(path: Path) -> bool:
-    return path.name == LOCK or (path.name.startswith(".") and path.suffix == ".part")
-
-
 def _begin(out: Path, recipe: Recipe, survey: Survey) -> Manifest:
     """Write the manifest of a new store or check the one that is there; sweep up after a killed build."""
     for part in out.glob(".*.part"):
@@ -185,8 +156,8 @@ def _go_on(
 ) -> None:
     """Write the speakers that are missing; the manifest names each as soon as its file is in place."""
     missing = set(manifest.missing)
-    by_speaker = groupby(sorted(corpus.utterances, key=lambda u: (u.speaker, u.id)), key=lambda u: u.speaker)
-    jobs = [tuple(utterances) for speaker, utterances in by_speaker if speaker in missing]
+    speakers = utterances_by_speaker(corpus.utterances)
+    jobs = [utterances for speaker, utterances in speakers.items() if speaker in missing]
     for part, info in in_parallel(write, jobs, workers):
         part.replace(out / info.file)
         sync(out)

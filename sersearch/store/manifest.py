@@ -4,13 +4,14 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sersearch import durable
 from sersearch.errors import InputError
 from sersearch.speech.audio import SAMPLING_RATE, WINDOW_MS
-from sersearch.speech.corpora import Gender
+from sersearch.speech.corpora import Gender, Survey
 from sersearch.speech.features import BANDS, SHIFT_MS
 
 MANIFEST = "store.json"
@@ -107,6 +108,17 @@ class Manifest(BaseModel):
     def write(self, folder: Path) -> None:
         """Replace `store.json` in one step."""
         durable.write(folder / MANIFEST, f"{self.model_dump_json(indent=1)}\n".encode())
+
+
+def content_of(survey: Survey) -> str:
+    """Hash what a store takes from a corpus: the ids, the labels and the files of the usable utterances."""
+    labels = [(recording.utterance, recording.file_sha256) for recording in survey.recordings]
+    return digest(sorted([u.id, u.speaker, u.gender or "", u.emotion, sha256] for u, sha256 in labels))
+
+
+def parquet_name(speaker: str) -> str:
+    """Return the name of a speaker's Parquet file; characters that a file name can't hold are quoted as in URLs."""
+    return f"{quote(speaker, safe='')}.parquet"
 
 
 def digest(content: object) -> str:

@@ -1,6 +1,5 @@
 """Reading a store: tables and frames mapped into memory, shared by all processes of a machine."""
 
-import json
 import math
 import warnings
 from base64 import b64decode, b64encode
@@ -19,10 +18,13 @@ from sersearch.durable import private_folder, replacing
 from sersearch.errors import InputError
 from sersearch.speech.corpora import sha256_of
 from sersearch.speech.features import Moments
-from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo, digest
+from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo
 
 Frames = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 """Log-Mels [T, M]."""
+
+ARROW = "arrow"
+"""Folder of a store's Arrow files."""
 
 
 def open_store(path: Path) -> "Store":
@@ -95,18 +97,17 @@ class Store:
         """Give the moments of a speaker's frames as the build counted them."""
         return _unpack_moments(self.table(speaker).schema.metadata)
 
-    def verify(self) -> list[str]:
-        """Read every byte; give a line for each damaged, missing or foreign file, none if all is well."""
-        known = {MANIFEST: "", LOCK: ""}
+    def faults(self) -> dict[str, str]:
+        """Read every byte of the store's own files: `store.json`, the Parquet files and the Arrow files.
+
+        Returns:
+            What is wrong with each file, by its path in the store; "" for a file that is intact.
+        """
+        faults = {MANIFEST: "", LOCK: ""}
         for info in self.speakers:
-            known[info.file] = self._fault(info)
-            known[f"arrow/{_arrow_name(info)}"] = self._arrow_fault(info)
-        for folder in self.path.glob("functionals/*/"):
-            known |= self._functionals_faults(folder)
-        here = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir()}
-        faults = {name: fault for name, fault in known.items() if fault}
-        faults.update(dict.fromkeys(here - set(known), "foreign (not written by this store; remove it)"))
-        return sorted(f"{name}: {fault}" for name, fault in faults.items())
+            faults[info.file] = self._fault(info)
+            faults[f"{ARROW}/{_arrow_name(info)}"] = self._arrow_fault(info)
+        return faults
 
     def _info(self, speaker: str) -> SpeakerInfo:
         for info in self.speakers:
@@ -116,10 +117,10 @@ class Store:
         raise InputError(f"{self.path}: has no speaker {speaker!r}; choose from {names}")
 
     def _fault(self, info: SpeakerInfo) -> str:
-        return _fault_of(self.path / info.file, info.sha256)
+        return file_fault(self.path / info.file, info.sha256)
 
     def _arrow_fault(self, info: SpeakerInfo) -> str:
-        path = self.path / "arrow" / _arrow_name(info)
+        path = self.path / ARROW / _arrow_name(info)
         if not path.is_file() or self._fault(info):
             return ""
         try:
@@ -127,21 +128,6 @@ class Store:
         except InputError:
             same = False
         return "" if same else "damaged (not the rows of the Parquet file)"
-
-    def _functionals_faults(self, folder: Path) -> dict[str, str]:
-        """The faults, by file, of a set of functionals: its manifest hashes the files, and itself."""
-        name = folder.relative_to(self.path).as_posix()
-        try:
-            facts = json.loads((folder / "functionals.json").read_bytes())
-            rest = {key: fact for key, fact in facts.items() if key != "digest"}
-            whole = digest(rest)[:16] == facts["digest"]
-        except (OSError, ValueError, KeyError, AttributeError):
-            whole = False
-        if not whole:
-            fault = "unfinished or damaged (run the same `sersearch functionals` again, or remove it)"
-            return {f"{name}/{path.name}": fault for path in folder.iterdir()}
-        files = {f"{name}/{file}": _fault_of(folder / file, sha256) for file, sha256 in facts["files"].items()}
-        return files | {f"{name}/functionals.json": ""}
 
     def _read(self, info: SpeakerInfo) -> pa.Table:
         """Read a Parquet file into memory."""
@@ -154,7 +140,7 @@ class Store:
 
     def _mappable(self, info: SpeakerInfo) -> Path | None:
         """Find or make a speaker's Arrow file; its name has the Parquet file's hash, so it can't be stale."""
-        folders = [folder for folder in (self.path / "arrow", private_folder()) if folder]
+        folders = [folder for folder in (self.path / ARROW, private_folder()) if folder]
         # Look in both before making it in either: a folder without room may come before the one where the file is.
         for make, folder in product((False, True), folders):
             path = folder / _arrow_name(info)
@@ -197,7 +183,8 @@ def _arrow_name(info: SpeakerInfo) -> str:
     return f"{info.file.removesuffix('.parquet')}-{info.sha256[:16]}.arrow"
 
 
-def _fault_of(path: Path, sha256: str) -> str:
+def file_fault(path: Path, sha256: str) -> str:
+    """Say what is wrong with a file: it is missing, or its bytes don't have this hash; "" if it is intact."""
     if not path.is_file():
         return "missing"
     return "" if sha256_of(path) == sha256 else "damaged (not the bytes that were written)"

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 from uuid import uuid4
 
 import numpy as np
@@ -20,7 +19,7 @@ from sersearch.speech.augment import NoisyCopy, excerpt, mix, noisy_copies, utte
 from sersearch.speech.corpora import NoiseLibrary, Utterance, sha256_of
 from sersearch.speech.corpora.noises import active_signal
 from sersearch.speech.features import Moments, log_mel, moments_of, sum_moments
-from sersearch.store.manifest import Recipe, SpeakerInfo
+from sersearch.store.manifest import Recipe, SpeakerInfo, parquet_name
 from sersearch.store.reader import Frames, pack_moments
 
 Row = dict[str, Any]
@@ -89,7 +88,7 @@ class SpeakerWriter:
     def __call__(self, utterances: tuple[Utterance, ...]) -> tuple[Path, SpeakerInfo]:
         """Write all rows of the utterances of one speaker; give the file and what it holds."""
         first = utterances[0]
-        file = f"{quote(first.speaker, safe='')}.parquet"
+        file = parquet_name(first.speaker)
         part = self.out / f".{file}.{uuid4().hex}.part"
         with _one_thread():
             rows, frames = self._write(part, utterances)

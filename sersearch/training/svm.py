@@ -23,7 +23,7 @@ from sersearch.models.svm import apply_kernel, classify, fit, standardise
 from sersearch.run.ledger import Attempt, Epoch, Result
 from sersearch.run.run import Run
 from sersearch.statistics import mean_recall, speaker_confusions
-from sersearch.store.functionals import Functionals, open_functionals
+from sersearch.store.vectors.reader import VectorSet, open_vector_set
 from sersearch.study.configuration import SVMConfiguration
 from sersearch.study.study import Trial
 from sersearch.training.network import environment
@@ -66,7 +66,7 @@ class Vectors:
         return apply_kernel(self.products_UU, c.kernel, c.gamma, c.degree)
 
 
-def make_vectors(functionals: Functionals, emotions: tuple[str, ...]) -> Vectors:
+def make_vectors(functionals: VectorSet, emotions: tuple[str, ...]) -> Vectors:
     """Standardise each speaker's utterances and multiply them, two speakers at a time.
 
     The bits of two utterances' product depend on nothing but their speakers: neither on who else is there, nor on how
@@ -92,7 +92,7 @@ def open_vectors(run: Run, name: str, speakers: Iterable[str]) -> Vectors:
     Raises:
         InputError: the store does not hold the set that the run began with.
     """
-    found = open_functionals(run.store, name, tuple(speakers))
+    found = open_vector_set(run.store, name, tuple(speakers))
     if found.digest != run.functionals.get(name, found.digest):
         raise InputError(
             f"{run.store_path}: its functionals {name} are not those that the run {run.path} began with "

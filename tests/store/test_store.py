@@ -19,6 +19,7 @@ import soundfile
 from sersearch.errors import InputError
 from sersearch.speech.corpora import Corpus, read_corpus, sha256_of
 from sersearch.store import Store, build_store, open_store, regenerate
+from sersearch.store.verify import verify_store
 from tests.disks import small_disk_at
 
 COLUMNS = [
@@ -111,7 +112,7 @@ def test_real_speech_and_noise(tmp_path: Path, ravdess: Path, esc10: Path) -> No
     for row in random.Random(1).sample(rows, 12):
         again = regenerate(row, store.recipe, paths[row["utterance"]], esc10)
         np.testing.assert_array_equal(again.ravel(), np.array(row["log_mel"], dtype=np.float32))
-    assert store.verify() == []
+    assert verify_store(store) == []
 
 
 def test_half_precision(tmp_path: Path, tiny_store: Store, tiny_corpus: Path, tiny_noise: Path) -> None:
@@ -221,7 +222,7 @@ def test_killed_build_goes_on(
     assert len(seen) == 4
     assert {name: (out / name).stat().st_mtime_ns for name in done} == done
     assert parquet(out) == parquet(tiny_store.path)
-    assert store.verify() == []
+    assert verify_store(store) == []
 
 
 def speakers_of(folder: Path) -> list[dict[str, str]]:
@@ -233,7 +234,7 @@ def test_two_builds_at_once(tmp_path: Path, tiny_corpus: Path, tiny_noise: Path)
     out = tmp_path / "store"
     process = start_build(out, tiny_corpus, tiny_noise, workers=1, stop_at=18)
     try:
-        with pytest.raises(InputError, match="another build is at work there"):
+        with pytest.raises(InputError, match="another build is running there"):
             build(out, tiny_corpus, tiny_noise)
     finally:
         process.kill()
@@ -313,7 +314,7 @@ def test_speakers_with_awkward_names(tmp_path: Path) -> None:
     for name in names:
         assert store.table(name)["speaker"].to_pylist() == [name]
         assert store.table(name)["gender"].to_pylist() == [None]
-    assert store.verify() == []
+    assert verify_store(store) == []
 
 
 @pytest.mark.parametrize("text", ["", "garbage", '{"format": 1, "finger', "[]", '{"format": 2}'])
@@ -356,7 +357,7 @@ def test_damaged_missing_and_foreign_files_are_named(store: Path) -> None:
     flip_a_byte(next((store / "arrow").glob("s4-*.arrow")))
     (store / "s2.parquet").unlink()
     (store / "notes.txt").touch()
-    faults = dict(line.split(": ", 1) for line in opened.verify())
+    faults = dict(line.split(": ", 1) for line in verify_store(opened))
     (arrow,) = (name for name in faults if name.startswith("arrow/"))
     assert arrow.startswith("arrow/s4-")
     assert faults["s1.parquet"].startswith("damaged")
@@ -374,7 +375,7 @@ def test_damaged_file_is_never_used_and_is_made_again(
     with pytest.raises(InputError, match=r"s1.parquet: is damaged; delete it"):
         build(store, tiny_corpus, tiny_noise)
     (store / "s1.parquet").unlink()
-    assert build(store, tiny_corpus, tiny_noise).verify() == []
+    assert verify_store(build(store, tiny_corpus, tiny_noise)) == []
     assert parquet(store) == parquet(tiny_store.path)
 
 
@@ -437,7 +438,7 @@ def test_arrow_files_that_find_no_room_go_elsewhere(
     elsewhere = {path.name[:3] for path in (tmp_path / "temporary").glob("sersearch-*/s*.arrow")}
     assert {path.name[:3] for path in small_disk.iterdir()} == {"s0-"}
     assert elsewhere == {"s1-", "s2-", "s3-", "s4-", "s5-"}
-    assert opened.verify() == []
+    assert verify_store(opened) == []
 
 
 def test_no_room_for_arrow_files_anywhere(
@@ -461,7 +462,7 @@ def test_arrow_files_of_other_rows_are_not_used(
     opened = open_store(store)
     np.testing.assert_array_equal(opened.frames("s0"), other.frames("s0"))
     assert not np.array_equal(before, opened.frames("s0"))
-    (fault,) = opened.verify()
+    (fault,) = verify_store(opened)
     assert fault.startswith("arrow/s0-")
     assert "foreign" in fault
 
@@ -478,7 +479,7 @@ def test_several_processes_make_arrow_files_at_once(store: Path, tiny_store: Sto
     sums = [float(process.communicate("\n")[0]) for process in processes]
     assert sums == [expected] * 2
     assert len(list((store / "arrow").iterdir())) == 6
-    assert open_store(store).verify() == []
+    assert verify_store(open_store(store)) == []
 
 
 def test_moments_are_those_of_the_frames(tiny_store: Store) -> None:

@@ -6,7 +6,7 @@ A noise library (`read_noises`) is any folder of audio.
 
 from pathlib import Path
 
-from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance
+from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance, utterances_by_speaker
 from sersearch.speech.corpora.manifest import read_manifest
 from sersearch.speech.corpora.noises import NoiseClip, NoiseLibrary, read_noises
 from sersearch.speech.corpora.ravdess import read_ravdess
@@ -25,6 +25,7 @@ __all__ = [
     "read_corpus",
     "read_noises",
     "sha256_of",
+    "utterances_by_speaker",
 ]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +48,13 @@ class Corpus:
     def emotions(self) -> tuple[str, ...]:
         """The emotions' names, sorted."""
         return tuple(sorted({utterance.emotion for utterance in self.utterances}))
+
+
+def utterances_by_speaker(utterances: Iterable[Utterance]) -> dict[str, tuple[Utterance, ...]]:
+    """Group utterances by speaker: the speakers sorted by name, the utterances of each sorted by id."""
+    in_order = sorted(utterances, key=lambda utterance: (utterance.speaker, utterance.id))
+    groups = groupby(in_order, key=lambda utterance: utterance.speaker)
+    return {speaker: tuple(group) for speaker, group in groups}
 
 
 def check_emotions(wanted: tuple[str, ...], known: Iterable[str], corpus: str) -> None:
