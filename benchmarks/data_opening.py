@@ -38,8 +38,9 @@ from rivals.plain_data import SIDES
 
 from sersearch.speech.augment import utterance_generator
 from sersearch.speech.corpora import Utterance
-from sersearch.store import Manifest, Recipe, Row, open_store
-from sersearch.store.rows import SpeakerWriter
+from sersearch.store.manifest import Manifest, Recipe
+from sersearch.store.reader import open_store
+from sersearch.store.rows import Row, SpeakerWriter
 from sersearch.study.fold import Partition, make_partition
 from sersearch.workers import in_parallel
 

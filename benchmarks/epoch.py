@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sersearch.models.cldnn import cross_entropy
-from sersearch.store import open_store
+from sersearch.store.reader import open_store
 from sersearch.study.configuration import Configuration
 from sersearch.study.fold import Shares, make_partition
 from sersearch.study.study import Trial

@@ -44,8 +44,8 @@ from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels import gpu
 from sersearch.models.kernels.filtering import gather_windows
 from sersearch.models.kernels.recurrence import recur_together
-from sersearch.speech.features import moments_of
-from sersearch.store import open_store
+from sersearch.speech.kaldi import moments_of
+from sersearch.store.reader import open_store
 from sersearch.study.configuration import Configuration, Precision
 from sersearch.study.fold import make_partition
 from sersearch.study.study import Trial

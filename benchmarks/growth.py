@@ -33,9 +33,10 @@ import numpy as np
 from alone import run_alone
 
 from sersearch.speech.corpora import Utterance
-from sersearch.speech.features import moments_of
-from sersearch.store import Frames, Manifest, Recipe, Row, open_store
-from sersearch.store.rows import SpeakerWriter
+from sersearch.speech.kaldi import moments_of
+from sersearch.store.manifest import Manifest, Recipe
+from sersearch.store.reader import Frames, open_store
+from sersearch.store.rows import Row, SpeakerWriter
 from sersearch.study.configuration import Configuration
 from sersearch.study.fold import make_partition
 from sersearch.study.study import Trial

@@ -110,7 +110,7 @@ def features(
     Example: [bold]sersearch features --corpus ravdess=data/RAVDESS --noise data/ESC-10 --out stores/ravdess[/bold]
     """
     from sersearch.speech.corpora import read_corpus
-    from sersearch.store import build_store
+    from sersearch.store.build import build_store
     from sersearch.terminal.tables import BuildProgress
 
     name, separator, folder = corpus.partition("=")
@@ -154,7 +154,7 @@ def functionals(
     Example: [bold]sersearch functionals --corpus ravdess=data/RAVDESS --out stores/ravdess[/bold]
     """
     from sersearch.speech.corpora import read_corpus
-    from sersearch.store import open_store
+    from sersearch.store.reader import open_store
     from sersearch.store.vectors.opensmile import SETS, extract_functionals
     from sersearch.store.vectors.table import import_table
     from sersearch.terminal.tables import BuildProgress

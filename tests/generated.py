@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from sersearch.evaluation.leaderboard import predictions_file, select_winners
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run, start_run
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.configuration import Configuration, parameters
 from sersearch.study.study import Condition, Trial, load_study
 

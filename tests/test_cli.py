@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from sersearch.cli import app
 from sersearch.errors import InputError
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from tests.generated import generate_run
 
 RATE = 16_000

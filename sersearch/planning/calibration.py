@@ -19,8 +19,8 @@ from sersearch.planning.forecast import Forecast, Measurement, fit, make_forecas
 from sersearch.planning.plan import Data, Plan
 from sersearch.run.ledger import Result
 from sersearch.run.run import Run, material_of, open_run
-from sersearch.speech.features import moments_of
-from sersearch.store import Store, open_store
+from sersearch.speech.kaldi import moments_of
+from sersearch.store.reader import Store, open_store
 from sersearch.study.agenda import Agenda
 from sersearch.study.configuration import Configuration
 from sersearch.study.fold import Partition, make_partition

@@ -13,7 +13,7 @@ from sersearch import durable
 from sersearch.errors import InputError
 from sersearch.run.ledger import Ledger, Result
 from sersearch.run.suggestions import Suggestions
-from sersearch.store import Store, open_store
+from sersearch.store.reader import Store, open_store
 from sersearch.store.vectors.reader import vector_digests
 from sersearch.study.agenda import FAILED, Agenda, Outcome
 from sersearch.study.fold import PARTS, Partition, make_partition

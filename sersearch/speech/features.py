@@ -8,18 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torchaudio.compliance import kaldi
 
-from sersearch.speech.audio import SAMPLING_RATE, WINDOW_MS, Waveform
+from sersearch.speech.audio import SAMPLING_RATE, WINDOW_MS
 
 Features = npt.NDArray[np.float32]
 
 SHIFT_MS = 10.0
 BANDS = 40
 
-# Kaldi reads 16-bit samples as they are; the floor under the logarithm is absolute, so the scale matters.
-_KALDI_SCALE = 2.0**15
 _LIFTER = 22.0
 
 
@@ -27,30 +23,6 @@ def frame_count(samples: int, sampling_rate: int = SAMPLING_RATE) -> int:
     """Count the frames T of N samples: only windows that fit (Kaldi's snip_edges)."""
     window, shift = int(sampling_rate * WINDOW_MS / 1000), int(sampling_rate * SHIFT_MS / 1000)
     return max(0, 1 + (samples - window) // shift)
-
-
-def log_mel(waveform: Waveform, sampling_rate: int = SAMPLING_RATE, bands: int = BANDS) -> Features:
-    """Compute log-Mels as Kaldi does (Section 6.2): 25 ms window, 10 ms shift, no dither.
-
-    Args:
-        waveform: samples [N], full scale 1.0, at least one window.
-        sampling_rate: in Hz.
-        bands: number of Mel bands M.
-
-    Returns:
-        Natural logarithms of the bands' energies [T, M].
-    """
-    samples_1N = torch.from_numpy(waveform).unsqueeze(0) * _KALDI_SCALE
-    features_TM = kaldi.fbank(
-        samples_1N,
-        num_mel_bins=bands,
-        sample_frequency=float(sampling_rate),
-        frame_length=WINDOW_MS,
-        frame_shift=SHIFT_MS,
-        dither=0.0,
-        snip_edges=True,
-    )
-    return np.asarray(features_TM.numpy(), dtype=np.float32)
 
 
 def dct_matrix(bands: int = BANDS, cepstra: int = 13) -> Features:
@@ -125,12 +97,6 @@ class Moments:
     def covariance(self) -> npt.NDArray[np.float64]:
         """Covariance of the coefficients, [M, M]."""
         return self.outer / self.count - np.outer(self.mean(), self.mean())
-
-
-def moments_of(frames: npt.NDArray[np.floating]) -> Moments:
-    """Count and sum frames [T, M]."""
-    x_TM = torch.from_numpy(frames).double()
-    return Moments(len(frames), x_TM.sum(0).numpy(), (x_TM.T @ x_TM).numpy())
 
 
 def sum_moments(parts: Iterable[Moments]) -> Moments:

@@ -1,7 +1,6 @@
 """The rows of a store, one copy of an utterance each: written by the speaker, made again one by one."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from sersearch.durable import sync
 from sersearch.errors import InputError
@@ -18,7 +16,8 @@ from sersearch.speech.audio import Waveform, decode
 from sersearch.speech.augment import NoisyCopy, excerpt, mix, noisy_copies, utterance_generator
 from sersearch.speech.corpora import NoiseLibrary, Utterance, sha256_of
 from sersearch.speech.corpora.noises import active_signal
-from sersearch.speech.features import Moments, log_mel, moments_of, sum_moments
+from sersearch.speech.features import Moments, sum_moments
+from sersearch.speech.kaldi import log_mel, moments_of, one_torch_thread
 from sersearch.store.manifest import Recipe, SpeakerInfo, parquet_name
 from sersearch.store.reader import Frames, pack_moments
 
@@ -71,7 +70,7 @@ def regenerate(row: Mapping[str, Any], recipe: Recipe, audio: Path, noise_folder
         offset = round(row["noise_offset_s"] * recipe.sampling_rate)
         noise = excerpt(active_signal(noise_folder / row["noise"]), offset, waveform.size)
         waveform = mix(waveform, noise, row["snr_db"])
-    with _one_thread():
+    with one_torch_thread():
         return log_mel(waveform, recipe.sampling_rate, recipe.bands).astype(recipe.dtype)
 
 
@@ -90,7 +89,7 @@ class SpeakerWriter:
         first = utterances[0]
         file = parquet_name(first.speaker)
         part = self.out / f".{file}.{uuid4().hex}.part"
-        with _one_thread():
+        with one_torch_thread():
             rows, frames = self._write(part, utterances)
         sync(part)
         info = SpeakerInfo(
@@ -157,14 +156,3 @@ def _batch(rows: list[Row], schema: pa.Schema) -> pa.RecordBatch:
     values = np.concatenate([row["log_mel"].ravel() for row in rows])
     kind = schema.field("log_mel").type
     return pa.record_batch([*arrays, pa.LargeListArray.from_arrays(ends, values, type=kind)], schema=schema)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: more are slower on matrices this small, and their number could change bits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -13,7 +13,7 @@ from sersearch.evaluation.leaderboard import Group, make_leaderboard, select_win
 from sersearch.report.folder import make_report
 from sersearch.run.ledger import Result
 from sersearch.run.run import Run, start_run
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.configuration import Configuration, System
 from sersearch.study.study import Trial, load_study
 from sersearch.training.dataset import open_dataset

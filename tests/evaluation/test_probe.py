@@ -52,7 +52,8 @@ from sersearch.report.text import table
 from sersearch.run.run import Run, start_run
 from sersearch.speech.corpora import read_corpus
 from sersearch.statistics import unweighted_accuracy
-from sersearch.store import Store, build_store
+from sersearch.store.build import build_store
+from sersearch.store.reader import Store
 from sersearch.study.configuration import Configuration
 from sersearch.study.paper import CONTRIBUTIONS, TABLE_5
 from sersearch.study.study import load_study

@@ -27,7 +27,7 @@ from sersearch.report.sheets import evidence, leaderboards
 from sersearch.report.versus import compare, merge, merged, merged_facts, side_by_side
 from sersearch.run.run import Run, open_run
 from sersearch.statistics import noise_loss, paired_difference
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.configuration import Configuration
 from sersearch.study.paper import TABLE_4, departures, is_papers_space
 from tests.generated import generate_run

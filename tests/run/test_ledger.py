@@ -10,7 +10,7 @@ from sersearch import durable
 from sersearch.errors import InputError
 from sersearch.run.ledger import Epoch, Ledger, Result
 from sersearch.run.run import open_run, start_run
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.configuration import Configuration
 from sersearch.study.study import Trial, parse_study
 

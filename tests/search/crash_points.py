@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sersearch.run.ledger import Ledger
-from sersearch.store import open_store
+from sersearch.store.reader import open_store
 from sersearch.study.configuration import Configuration
 from sersearch.study.fold import Partition
 from sersearch.study.study import Trial

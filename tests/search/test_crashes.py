@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from sersearch.run.ledger import Epoch, Ledger
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.training.dataset import Dataset, open_dataset
 from sersearch.training.network import run_trial
 from tests.disks import small_disk_at

@@ -5,7 +5,7 @@ import pytest
 
 from sersearch.run.ledger import Epoch, Ledger, Result
 from sersearch.search.pruning import Pruner
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.configuration import Configuration
 from sersearch.study.study import Search, Trial
 from tests.search.test_search import sersearch

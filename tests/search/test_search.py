@@ -15,7 +15,7 @@ from sersearch.report.folder import make_report
 from sersearch.report.text import comma_separated
 from sersearch.run.ledger import Ledger
 from sersearch.run.run import open_run
-from sersearch.store import Store
+from sersearch.store.reader import Store
 
 STUDY = """
 name = "tiny"

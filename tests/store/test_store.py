@@ -18,7 +18,9 @@ import soundfile
 
 from sersearch.errors import InputError
 from sersearch.speech.corpora import Corpus, read_corpus, sha256_of
-from sersearch.store import Store, build_store, open_store, regenerate
+from sersearch.store.build import build_store
+from sersearch.store.reader import Store, open_store
+from sersearch.store.rows import regenerate
 from sersearch.store.verify import verify_store
 from tests.disks import small_disk_at
 
@@ -82,6 +84,18 @@ def test_frames_are_mapped_not_copied(tiny_store: Store) -> None:
     np.testing.assert_array_equal(frames.ravel(), np.concatenate(column.to_pylist()).astype(np.float32))
     mapped = [m.path for m in psutil.Process().memory_maps() if str(tiny_store.path / "arrow" / "s2-") in m.path]
     assert mapped
+
+
+def test_reading_needs_no_torch(tiny_store: Store) -> None:
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from sersearch.store.reader import open_store; from sersearch.store.verify import verify_store\n"
+        "store = open_store(Path(sys.argv[1]))\n"
+        "print(store.frames('s0').shape[1], store.moments('s0').covariance().shape, verify_store(store))\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tiny_store.path)], capture_output=True, text=True)
+    assert done.stdout == "40 (40, 40) []\nFalse\n", done.stderr
 
 
 def test_parquet_can_be_read_by_others(tiny_store: Store) -> None:
@@ -173,7 +187,7 @@ BUILD = """
 import sys, time
 from pathlib import Path
 from sersearch.speech.corpora import read_corpus
-from sersearch.store import build_store
+from sersearch.store.build import build_store
 
 def progress(done, total, speaker):
     print(done, flush=True)
@@ -469,7 +483,7 @@ def test_arrow_files_of_other_rows_are_not_used(
 
 def test_several_processes_make_arrow_files_at_once(store: Path, tiny_store: Store) -> None:
     program = (
-        "import sys; from pathlib import Path; from sersearch.store import open_store; sys.stdin.read(1);"
+        "import sys; from pathlib import Path; from sersearch.store.reader import open_store; sys.stdin.read(1);"
         "store = open_store(Path(sys.argv[1]));"
         "print(sum(float(store.frames(info.speaker).sum(dtype='f8')) for info in store.speakers))"
     )

@@ -10,7 +10,7 @@ import torch
 from sersearch.models.cldnn import CLDNN
 from sersearch.models.kernels import gpu
 from sersearch.run.ledger import Epoch, Ledger, Result
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.configuration import Configuration, parameters
 from sersearch.study.fold import Partition
 from sersearch.study.study import Trial

@@ -27,7 +27,7 @@ from sersearch.report.folder import make_report
 from sersearch.report.sheets import evidence, leaderboards
 from sersearch.run.ledger import Result
 from sersearch.run.run import open_run, start_run
-from sersearch.store import Store, open_store
+from sersearch.store.reader import Store, open_store
 from sersearch.store.vectors.reader import VectorSet, open_vector_set
 from sersearch.store.vectors.table import import_table
 from sersearch.study.configuration import SVMConfiguration

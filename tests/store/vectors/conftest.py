@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from sersearch.speech.corpora import read_corpus
-from sersearch.store import build_store, open_store
+from sersearch.store.build import build_store
+from sersearch.store.reader import open_store
 from sersearch.store.vectors.opensmile import extract_functionals
 
 

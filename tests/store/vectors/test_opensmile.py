@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from sersearch.errors import InputError
 from sersearch.speech.audio import decode
 from sersearch.speech.corpora import read_corpus
-from sersearch.store import build_store, open_store
+from sersearch.store.build import build_store
+from sersearch.store.reader import open_store
 from sersearch.store.vectors.opensmile import SETS, extract_functionals, functionals_of
 from sersearch.store.vectors.reader import open_vector_set
 from sersearch.store.verify import verify_store
@@ -123,7 +124,7 @@ import sys, time
 from pathlib import Path
 from sersearch.speech.corpora import read_corpus
 from sersearch.store.vectors.opensmile import extract_functionals
-from sersearch.store import open_store
+from sersearch.store.reader import open_store
 
 def progress(done, total, speaker):
     if done == 12:

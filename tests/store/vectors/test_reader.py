@@ -12,7 +12,8 @@ import pytest
 from sersearch.errors import InputError
 from sersearch.speech.audio import decode
 from sersearch.speech.corpora import read_corpus
-from sersearch.store import build_store, open_store
+from sersearch.store.build import build_store
+from sersearch.store.reader import open_store
 from sersearch.store.vectors.opensmile import extract_functionals, functionals_of
 from sersearch.store.vectors.reader import open_vector_set, vector_digests
 from sersearch.store.verify import verify_store
@@ -42,15 +43,16 @@ def test_others_can_read_it(added: Path) -> None:
     np.testing.assert_array_equal(numbers, read.x_UD[read.speaker == "s2"])
 
 
-def test_reading_needs_no_opensmile(added: Path) -> None:
+def test_reading_needs_neither_opensmile_nor_torch(added: Path) -> None:
     program = (
         "import sys; sys.modules['opensmile'] = None\n"
-        "from pathlib import Path; from sersearch.store import open_store\n"
-        "from sersearch.store.vectors.reader import open_vector_set\n"
-        "print(open_vector_set(open_store(Path(sys.argv[1])), 'IS09').x_UD.shape)"
+        "from pathlib import Path; from sersearch.store.reader import open_store\n"
+        "from sersearch.store.vectors.reader import open_vector_set, vector_digests\n"
+        "store = open_store(Path(sys.argv[1]))\n"
+        "print(open_vector_set(store, 'IS09').x_UD.shape, len(vector_digests(store)), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(added)], capture_output=True, text=True)
-    assert done.stdout == "(36, 384)\n", done.stderr
+    assert done.stdout == "(36, 384) 2 False\n", done.stderr
 
 
 def test_digests(added: Path, copy: Path) -> None:

@@ -10,7 +10,8 @@ import soundfile
 
 from sersearch.errors import InputError
 from sersearch.speech.corpora import read_corpus
-from sersearch.store import build_store, open_store
+from sersearch.store.build import build_store
+from sersearch.store.reader import open_store
 from sersearch.store.vectors.reader import open_vector_set, vector_digests
 from sersearch.store.vectors.table import import_table
 from sersearch.store.verify import verify_store
