@@ -2,10 +2,12 @@
 
 import os
 import secrets
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from platformdirs import user_cache_path
 
 
 def write(path: Path, content: bytes) -> None:
@@ -42,13 +44,28 @@ def write_once(path: Path, content: bytes) -> bool:
 
 
 def private_folder() -> Path | None:
-    """A folder of this user's on this machine, for what can be made again; None where there can be none."""
-    folder = Path(tempfile.gettempdir()) / f"sersearch-{os.getuid()}"
+    """Return this user's cache folder, and create it if necessary.
+
+    It holds what can be made again: Arrow copies of stores whose own folder can't be written, and numba's compiled
+    loops. Compiled loops are executed, so nobody else may put files there.
+
+    Returns:
+        The folder; None if it can't be created or written, is a symbolic link, belongs to another user, or gives any
+        permission to others.
+    """
+    folder = user_cache_path("sersearch")
+    if not folder.is_absolute():  # the user has no home folder
+        return None
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        return folder if folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK) else None
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.lstat()
     except OSError:
         return None
+    is_own_folder = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+    others_permissions = status.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    if not is_own_folder or others_permissions or not os.access(folder, os.W_OK | os.X_OK):
+        return None
+    return folder
 
 
 def sync(path: Path) -> None:

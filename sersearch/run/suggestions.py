@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from sersearch import durable
+from sersearch.digests import short_digest
 from sersearch.errors import InputError
 from sersearch.study.configuration import System, parse_configuration
 from sersearch.study.space import Space
-from sersearch.study.study import Study, digest
+from sersearch.study.study import Study
 
 
 class Suggestions:
@@ -88,4 +89,4 @@ class Suggestions:
 def _identity(space: Space, study: Study) -> str:
     """What decides the sequence of configurations, the outcomes aside."""
     search = study.search.model_dump(mode="json", exclude={"trials"})
-    return digest([space.model_dump(mode="json"), study.settings, study.seeds, search])
+    return short_digest([space.model_dump(mode="json"), study.settings, study.seeds, search])

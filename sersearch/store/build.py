@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from sersearch.digests import digest, sha256_of
 from sersearch.durable import sync
 from sersearch.errors import InputError
 from sersearch.speech.augment import check_library
@@ -20,12 +21,11 @@ from sersearch.speech.corpora import (
     Survey,
     examine,
     read_noises,
-    sha256_of,
     utterances_by_speaker,
 )
 from sersearch.speech.features import BANDS
 from sersearch.store.lock import locked
-from sersearch.store.manifest import MANIFEST, Manifest, Recipe, content_of, digest
+from sersearch.store.manifest import MANIFEST, Manifest, Recipe, content_of
 from sersearch.store.reader import Store, open_store
 from sersearch.store.rows import SpeakerWriter
 from sersearch.workers import in_parallel

@@ -1,9 +1,10 @@
 """The lock of a store: one process at a time writes to it."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from sersearch.errors import InputError
 from sersearch.store.manifest import LOCK, MANIFEST
@@ -20,13 +21,15 @@ def locked(store_folder: Path) -> Iterator[None]:
     """
     _check_folder(store_folder)
     store_folder.mkdir(parents=True, exist_ok=True)
-    with (store_folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{store_folder}: another build is running there; wait until it ends, or choose another folder"
-            ) from None
+    # A lock file without flock behind it would outlive a process that is killed.
+    lock = FileLock(store_folder / LOCK, blocking=False, fallback_to_soft=False)
+    try:
+        held = lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"{store_folder}: another build is running there; wait until it ends, or choose another folder"
+        ) from None
+    with held:
         yield
 
 

@@ -1,7 +1,5 @@
 """What a store is made from and what it holds: the recipe, the speakers, and `store.json`."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -9,6 +7,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sersearch import durable
+from sersearch.digests import digest, short_digest
 from sersearch.errors import InputError
 from sersearch.speech.audio import SAMPLING_RATE, WINDOW_MS
 from sersearch.speech.corpora import Gender, Survey
@@ -43,7 +42,7 @@ class Recipe(BaseModel):
     @property
     def fingerprint(self) -> str:
         """First 16 hexadecimal digits of SHA-256 of the recipe's canonical JSON."""
-        return digest(self.model_dump(mode="json"))[:16]
+        return short_digest(self.model_dump(mode="json"))
 
     @property
     def copies(self) -> int:
@@ -119,9 +118,3 @@ def content_of(survey: Survey) -> str:
 def parquet_name(speaker: str) -> str:
     """Return the name of a speaker's Parquet file; characters that a file name can't hold are quoted as in URLs."""
     return f"{quote(speaker, safe='')}.parquet"
-
-
-def digest(content: object) -> str:
-    """Hash what JSON can hold: SHA-256 of the canonical form, hexadecimal."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sersearch.digests import sha256_of
 from sersearch.durable import private_folder, replacing
 from sersearch.errors import InputError
-from sersearch.speech.corpora import sha256_of
 from sersearch.speech.features import Moments
 from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo
 

@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sersearch.digests import sha256_of
 from sersearch.durable import sync
 from sersearch.errors import InputError
 from sersearch.speech.audio import Waveform, decode
 from sersearch.speech.augment import NoisyCopy, excerpt, mix, noisy_copies, utterance_generator
-from sersearch.speech.corpora import NoiseLibrary, Utterance, sha256_of
+from sersearch.speech.corpora import NoiseLibrary, Utterance
 from sersearch.speech.corpora.noises import active_signal
 from sersearch.speech.features import Moments, sum_moments
 from sersearch.speech.kaldi import log_mel, moments_of, one_torch_thread

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sersearch.digests import short_digest
 from sersearch.errors import InputError
 from sersearch.study.configuration import SVMConfiguration, System, fields, parse_configuration, shapes
 from sersearch.study.fold import Partition, Shares
@@ -240,7 +239,7 @@ class Trial:
         # Keys are older than this setting, whose default is what was computed before.
         if configuration.get("precision") == "float32":
             del configuration["precision"]
-        object.__setattr__(self, "key", digest([configuration, self.seed, self.data, *left_out]))
+        object.__setattr__(self, "key", short_digest([configuration, self.seed, self.data, *left_out]))
 
     def record(self) -> dict[str, Any]:
         """The trial as plain JSON."""
@@ -277,7 +276,7 @@ class Material:
         """The trials of a configuration: one a seed; of an SVM, which draws nothing, one, or one a speaker left out."""
         if not isinstance(configuration, SVMConfiguration):
             return [Trial(configuration, seed, self.data) for seed in range(seeds)]
-        data = digest([self.data, self.functionals.get(configuration.features, "")])
+        data = short_digest([self.data, self.functionals.get(configuration.features, "")])
         left_out = self.speakers if configuration.protocol == "loso" else ("",)
         return [Trial(configuration, 0, data, speaker) for speaker in left_out]
 
@@ -289,15 +288,9 @@ class Material:
         return len(self.speakers) if loso else 1
 
 
-def digest(content: Any) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of canonical JSON."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def data_digest(fingerprint: str, partition: Partition) -> str:
     """What a trial's key knows of its data: the store's fingerprint and the partition."""
-    return digest([fingerprint, partition.model_dump(mode="json")])
+    return short_digest([fingerprint, partition.model_dump(mode="json")])
 
 
 def configurations(space: Space, study: Study, scores: Mapping[str, Scores]) -> list[System] | None:

@@ -205,3 +205,10 @@ def test_noise_cache_forgets_what_was_used_longest_ago(tiny_noise: Path, monkeyp
     again = library["hiss.flac"]
     assert again is not hiss
     np.testing.assert_array_equal(again, hiss)
+
+
+def test_noise_larger_than_the_cache_is_decoded_each_time(tiny_noise: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sersearch.speech.corpora.noises._CACHE_BYTES", 4)
+    library = read_noises(tiny_noise)
+    np.testing.assert_array_equal(library["hiss.flac"], library["hiss.flac"])
+    assert library["hiss.flac"] is not library["hiss.flac"]

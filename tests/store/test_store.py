@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ import psutil
 import pytest
 import soundfile
 
+from sersearch.digests import sha256_of
 from sersearch.errors import InputError
-from sersearch.speech.corpora import Corpus, read_corpus, sha256_of
+from sersearch.speech.corpora import Corpus, read_corpus
 from sersearch.store.build import build_store
 from sersearch.store.reader import Store, open_store
 from sersearch.store.rows import regenerate
@@ -424,14 +424,16 @@ def test_folder_that_cannot_be_written(
     store: Path, tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (store / "arrow").touch()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    cache.touch()
     with pytest.warns(RuntimeWarning, match="each process holds its own frames"):
         in_memory = open_store(store).frames("s0")
-    (tmp_path / "temporary").mkdir()
+    cache.unlink()
     mapped = open_store(store).frames("s0")
     np.testing.assert_array_equal(in_memory, tiny_store.frames("s0"))
     np.testing.assert_array_equal(mapped, tiny_store.frames("s0"))
-    assert len(list((tmp_path / "temporary").glob("sersearch-*/s0-*.arrow"))) == 1
+    assert len(list((cache / "sersearch").glob("s0-*.arrow"))) == 1
 
 
 @pytest.fixture
@@ -444,12 +446,11 @@ def small_disk(store: Path) -> Iterator[Path]:
 def test_arrow_files_that_find_no_room_go_elsewhere(
     store: Path, small_disk: Path, tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     opened = open_store(store)
     for info in opened.speakers:
         np.testing.assert_array_equal(opened.frames(info.speaker), tiny_store.frames(info.speaker))
-    elsewhere = {path.name[:3] for path in (tmp_path / "temporary").glob("sersearch-*/s*.arrow")}
+    elsewhere = {path.name[:3] for path in (tmp_path / "cache").glob("sersearch/s*.arrow")}
     assert {path.name[:3] for path in small_disk.iterdir()} == {"s0-"}
     assert elsewhere == {"s1-", "s2-", "s3-", "s4-", "s5-"}
     assert verify_store(opened) == []
@@ -458,7 +459,7 @@ def test_arrow_files_that_find_no_room_go_elsewhere(
 def test_no_room_for_arrow_files_anywhere(
     store: Path, small_disk: Path, tiny_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(small_disk))
     opened = open_store(store)
     np.testing.assert_array_equal(opened.frames("s0"), tiny_store.frames("s0"))
     with pytest.warns(RuntimeWarning, match="each process holds its own frames"):
@@ -508,8 +509,7 @@ def test_moments_are_those_of_the_frames(tiny_store: Store) -> None:
 def test_arrow_files_elsewhere_are_found_before_any_is_made_again(
     store: Path, small_disk: Path, tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for info in tiny_store.speakers:
         open_store(store).table(info.speaker)
         flip_a_byte(store / info.file)  # whoever reads it again is told so

@@ -10,7 +10,7 @@ from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance, 
 from sersearch.speech.corpora.manifest import read_manifest
 from sersearch.speech.corpora.noises import NoiseClip, NoiseLibrary, read_noises
 from sersearch.speech.corpora.ravdess import read_ravdess
-from sersearch.speech.corpora.survey import Recording, Survey, examine, sha256_of
+from sersearch.speech.corpora.survey import Recording, Survey, examine
 
 __all__ = [
     "Corpus",
@@ -24,7 +24,6 @@ __all__ = [
     "examine",
     "read_corpus",
     "read_noises",
-    "sha256_of",
     "utterances_by_speaker",
 ]
 

@@ -1,16 +1,17 @@
 """A noise library: any folder of audio, each clip known by its path in the folder."""
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from cachetools import LRUCache
+
+from sersearch.digests import sha256_of
 from sersearch.errors import InputError
 from sersearch.speech.audio import SAMPLING_RATE, Waveform, audio_files, decode, drop_silence
 from sersearch.speech.corpora.corpus import Refusal
-from sersearch.speech.corpora.survey import sha256_of
 
 SHORTEST_ACTIVE_MS = 100
 _CACHE_BYTES = 512 * 2**20
@@ -37,20 +38,23 @@ class NoiseLibrary(Mapping[str, Waveform]):
         self.clips = clips
         self.refused = refused
         self._names = {clip.name for clip in clips}
-        self._decoded: OrderedDict[str, Waveform] = OrderedDict()
-        self._bytes = 0
+        self._signals: LRUCache[str, Waveform] = LRUCache(_CACHE_BYTES, getsizeof=lambda signal: signal.nbytes)
 
     def __getitem__(self, name: str) -> Waveform:
-        """Give the active signal [N] of one clip."""
+        """Return the active signal [N] of one clip.
+
+        Raises:
+            KeyError: the library has no such clip.
+            InputError: the clip's file changed and can't be used any more.
+        """
         if name not in self._names:
             raise KeyError(name)
-        if name not in self._decoded:
-            self._decoded[name] = active_signal(self.folder / name)
-            self._bytes += self._decoded[name].nbytes
-        self._decoded.move_to_end(name)
-        while self._bytes > _CACHE_BYTES and len(self._decoded) > 1:
-            self._bytes -= self._decoded.popitem(last=False)[1].nbytes
-        return self._decoded[name]
+        if name in self._signals:
+            return self._signals[name]
+        signal = active_signal(self.folder / name)
+        if signal.nbytes <= _CACHE_BYTES:
+            self._signals[name] = signal
+        return signal
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names, sorted."""

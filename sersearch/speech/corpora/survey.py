@@ -4,9 +4,9 @@ import hashlib
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
+from sersearch.digests import sha256_of
 from sersearch.errors import InputError
 from sersearch.speech.audio import SAMPLING_RATE, decode
 from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance
@@ -85,12 +85,6 @@ def examine(corpus: Corpus, workers: int | None = None) -> Survey:
     recordings = tuple(result for result in results if isinstance(result, Recording))
     refused = tuple(result for result in results if isinstance(result, Refusal))
     return Survey(corpus.name, recordings, corpus.refused + refused)
-
-
-def sha256_of(path: Path) -> str:
-    """Hash a file; hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _record(utterance: Utterance) -> Recording | Refusal:

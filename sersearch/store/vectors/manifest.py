@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sersearch import durable
-from sersearch.store.manifest import digest
+from sersearch.digests import short_digest
 
 FOLDER = "vectors"
 MANIFEST = "vectors.json"
@@ -59,7 +59,7 @@ class VectorSetManifest(BaseModel):
         durable.write(folder / MANIFEST, f"{self.model_dump_json(indent=1)}\n".encode())
 
     def _digest_of_fields(self) -> str:
-        return digest(self.model_dump(mode="json", exclude={"digest"}))[:16]
+        return short_digest(self.model_dump(mode="json", exclude={"digest"}))
 
 
 def read_manifest(folder: Path) -> VectorSetManifest | None:

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sersearch.digests import digest, sha256_of
 from sersearch.errors import InputError
 from sersearch.speech.audio import SAMPLING_RATE, Waveform, decode
-from sersearch.speech.corpora import Corpus, Survey, Utterance, examine, sha256_of, utterances_by_speaker
-from sersearch.store.manifest import content_of, digest
+from sersearch.speech.corpora import Corpus, Survey, Utterance, examine, utterances_by_speaker
+from sersearch.store.manifest import content_of
 from sersearch.store.reader import Store
 from sersearch.store.vectors.manifest import FOLDER, VectorSetManifest
 from sersearch.store.vectors.writer import VectorSetWriter, writing_vectors

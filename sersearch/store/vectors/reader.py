@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sersearch.digests import sha256_of
 from sersearch.errors import InputError
-from sersearch.speech.corpora import sha256_of
 from sersearch.store.manifest import parquet_name
 from sersearch.store.reader import Store, file_fault
 from sersearch.store.vectors.manifest import FOLDER, MANIFEST, VectorSetManifest, complete_sets, read_manifest

@@ -16,8 +16,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sersearch.digests import sha256_of
 from sersearch.errors import InputError
-from sersearch.speech.corpora import Utterance, sha256_of, utterances_by_speaker
+from sersearch.speech.corpora import Utterance, utterances_by_speaker
 from sersearch.store.reader import Store
 from sersearch.store.vectors.manifest import FOLDER, VectorSetManifest
 from sersearch.store.vectors.opensmile import SETS

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sersearch import durable
+from sersearch.digests import sha256_of, short_digest
 from sersearch.errors import InputError
-from sersearch.speech.corpora import Utterance, sha256_of
+from sersearch.speech.corpora import Utterance
 from sersearch.store.lock import locked
-from sersearch.store.manifest import digest, parquet_name
+from sersearch.store.manifest import parquet_name
 from sersearch.store.reader import Store
 from sersearch.store.vectors.manifest import FOLDER, VectorSetManifest, read_manifest
 from sersearch.store.vectors.reader import read_speaker_file, vectors_of
@@ -57,7 +58,7 @@ class VectorSetWriter:
     @property
     def fingerprint(self) -> str:
         """Hash of everything that the numbers depend on; the metadata of each speaker's file holds it."""
-        return digest([self.name, self.content, self.source, self.names])[:16]
+        return short_digest([self.name, self.content, self.source, self.names])
 
     def path(self, speaker: str) -> Path:
         """Return the path of a speaker's file."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from sersearch.cli import app
+from sersearch.digests import sha256_of
 from sersearch.errors import InputError
-from sersearch.speech.corpora import sha256_of
 
 
 def says(*words: object) -> str:
