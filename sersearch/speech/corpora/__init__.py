@@ -1,7 +1,7 @@
-"""Corpora of emotional speech: a folder in, a table of utterances out.
+"""Corpora of emotional speech and noise libraries: from a folder to a table of utterances or noises.
 
-`read_corpus` reads names and labels only; `examine` decodes every file and says what is in it.
-A noise library (`read_noises`) is any folder of audio.
+`read_corpus` reads names and labels only; `examine` decodes every file and counts what is in it. A noise library
+(`read_noises`) is any folder of audio.
 """
 
 from pathlib import Path
@@ -29,16 +29,16 @@ __all__ = [
 
 
 def read_corpus(name: str, folder: Path, emotions: tuple[str, ...] | None = None) -> Corpus:
-    """Read a corpus: which utterances there are, who speaks them, with which emotion.
+    """Read the utterances of a corpus, with their speakers and emotions.
 
     Args:
-        name: "ravdess" for that corpus as it is distributed; any other name for a corpus described by a
-            manifest.csv with columns path, speaker, emotion and optionally gender, utterance.
-        folder: the corpus' folder, or the path of its manifest.
-        emotions: the emotions to keep. None: the paper's six for RAVDESS, all of them for a manifest.
+        name: "ravdess" for RAVDESS as it is distributed; any other name for a corpus that is described by a
+            manifest.csv with the columns path, speaker, emotion and optionally gender, utterance.
+        folder: folder of the corpus, or path of its manifest.
+        emotions: emotions to keep; None for the paper's six in RAVDESS, and for all in any other corpus.
 
     Raises:
-        InputError: no such corpus there, a malformed manifest, or an emotion that the corpus doesn't have.
+        InputError: the folder holds no such corpus, its manifest is malformed, or the corpus lacks an emotion.
     """
     if name == "ravdess":
         return read_ravdess(folder, emotions)

@@ -200,7 +200,7 @@ def test_words_that_make_no_sense(empty: Path, tiny_corpus: Path, tmp_path: Path
     )
     assert "no set of functionals was given; choose" in refused("--out", empty, *corpus, "--sets", ",")
     assert "--sets IS09: are extracted from a corpus; give" in refused("--out", empty, "--sets", "IS09")
-    assert "is no store (no store.json there)" in refused("--out", tmp_path, *corpus)
+    assert "is not a store (it has no store.json)" in refused("--out", tmp_path, *corpus)
     with pytest.raises(InputError, match=r"has no vector set 'IS09' \(available: none\); add it with `sersearch"):
         open_vector_set(open_store(empty), "IS09")
     assert not (empty / "vectors").exists()
