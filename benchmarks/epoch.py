@@ -30,7 +30,7 @@ from trials import make_trial
 
 from sersearch.models.cldnn import cross_entropy
 from sersearch.run.ledger import Confusion
-from sersearch.store import open_store
+from sersearch.store.reader import open_store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import Shares, make_partition
 from sersearch.study.trial import Trial

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from training_step import EMOTIONS
 
-from sersearch.speech.features import moments_of
-from sersearch.store import open_store
+from sersearch.speech.kaldi import moments_of
+from sersearch.store.reader import open_store
 from sersearch.study.fold import make_partition
 from sersearch.training.dataset import Dataset, Utterances, open_dataset
 

@@ -34,9 +34,10 @@ from alone import run_alone
 from trials import make_trial
 
 from sersearch.speech.corpora import Utterance
-from sersearch.speech.features import moments_of
-from sersearch.store import Frames, Manifest, Recipe, Row, open_store
-from sersearch.store.rows import SpeakerWriter
+from sersearch.speech.kaldi import moments_of
+from sersearch.store.manifest import Manifest, Recipe
+from sersearch.store.reader import Frames, open_store
+from sersearch.store.rows import Row, SpeakerWriter
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import make_partition
 from sersearch.training.dataset import Dataset, Utterances, View, open_dataset, shuffled

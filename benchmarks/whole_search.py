@@ -26,7 +26,8 @@ from alone import run_alone
 
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import start_run
-from sersearch.store import Manifest, open_store
+from sersearch.store.manifest import Manifest
+from sersearch.store.reader import open_store
 from sersearch.study.fold import make_partition
 from sersearch.study.study import parse_study
 from sersearch.study.trial import Trial

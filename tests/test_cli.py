@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from sersearch.cli import app
 from sersearch.errors import InputError
-from sersearch.store import Store, open_store
+from sersearch.store.reader import Store, open_store
 from tests.generated import generate_run
 
 RATE = 16_000
@@ -75,7 +75,7 @@ def test_an_unknown_emotion(copy: Path) -> None:
     ("samples", "reason"),
     [
         (np.zeros(0), "empty"),
-        (np.full(1, 0.1), "one window needs 25 ms"),
+        (np.full(1, 0.1), "shorter than one window of 25 ms"),
         (np.zeros(RATE), "silence"),
         (np.full(RATE, np.nan), "NaN"),
     ],
@@ -113,8 +113,8 @@ def test_words_of_features_that_make_no_sense(copy: Path, tmp_path: Path) -> Non
     assert "NAME=DIR" in refused("features", "--corpus", "ravdess", "--out", tmp_path / "s")
     noisy = build(copy, tmp_path / "s", "--noise", copy)
     assert "LOW:HIGH" in refused(*noisy, "--snr-range", "loud")
-    assert "lowest first" in refused(*noisy, "--snr-range", "15:-10")
-    assert "ask for 36 or fewer" in refused(*noisy, "--noises", 1000)
+    assert "the lower one first" in refused(*noisy, "--snr-range", "15:-10")
+    assert "draw 36 or fewer" in refused(*noisy, "--noises", 1000)
 
 
 def test_a_store_of_another_recipe(copy: Path, tmp_path: Path) -> None:

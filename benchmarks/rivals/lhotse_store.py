@@ -26,7 +26,7 @@ from lhotse.features.kaldi.extractors import Fbank, FbankConfig  # type: ignore[
 from lhotse.utils import compute_num_frames_from_samples  # type: ignore[import-not-found,unused-ignore]
 from torchaudio.compliance import kaldi
 
-from sersearch.store import Store
+from sersearch.store.reader import Store
 
 RATE_HZ, BANDS, SCALE = 16_000, 40, 2.0**15
 CLEAN = "clean"

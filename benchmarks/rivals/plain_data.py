@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sersearch.speech.features import Moments, sum_moments
-from sersearch.store import Store, open_store
+from sersearch.store.reader import Store, open_store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import Fold, Part
 from sersearch.training.dataset import (

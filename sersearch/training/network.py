@@ -21,7 +21,7 @@ from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels import gpu
 from sersearch.models.kernels.loops import one_thread
 from sersearch.run.ledger import Confusion, Epoch, Result, mean_recall_of
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration, NetworkConfiguration
 from sersearch.study.configuration.base import Module

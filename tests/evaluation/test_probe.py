@@ -47,7 +47,8 @@ from sersearch.run.run import Run, start_run
 from sersearch.run.storage import Folder
 from sersearch.speech.corpora import read_corpus
 from sersearch.statistics.counts import unweighted_accuracy
-from sersearch.store import Store, build_store
+from sersearch.store.build import build_store
+from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.configuration.base import MODULES, Module
 from sersearch.study.study import load_study

@@ -12,7 +12,7 @@ import torch
 from sersearch.models.kernels import gpu
 from sersearch.run.run import Run, start_run
 from sersearch.search import tune, worker
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.study import parse_study
 from sersearch.study.trial import Trial
 from sersearch.training.dataset import Dataset, Resident, Utterances

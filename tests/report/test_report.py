@@ -30,7 +30,7 @@ from sersearch.report.versus import compare, merge, merged, merged_facts, side_b
 from sersearch.run.run import Run, open_run
 from sersearch.statistics.intervals import noise_loss
 from sersearch.statistics.tests import paired_difference
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.paper import is_papers_space
 from tests.generated import generate_run

@@ -12,7 +12,7 @@ import pytest
 
 from sersearch.run.run import open_run
 from sersearch.search.export import export_optuna
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from tests.search.test_search import attempts, command, leaderboard, results, sersearch
 
 STUDY = """

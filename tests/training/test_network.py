@@ -10,7 +10,7 @@ from sersearch.models.cldnn import CLDNN
 from sersearch.models.kernels import gpu
 from sersearch.run.ledger import Epoch, Ledger, Result
 from sersearch.run.storage import Folder
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import Fold
 from sersearch.training.dataset import Dataset, ResidentView, View, open_dataset

@@ -19,8 +19,9 @@ from sersearch.cli import app
 from sersearch.errors import InputError
 from sersearch.run.ledger import Ledger, Result
 from sersearch.run.storage import Folder
-from sersearch.store import Store, open_store
-from sersearch.store.functionals import functionals_digests, import_table
+from sersearch.store.reader import Store, open_store
+from sersearch.store.vectors.reader import vector_digests
+from sersearch.store.vectors.table import import_table
 from sersearch.study.conditions import CONDITIONS
 from sersearch.study.configuration import Configuration, load_systems, parse_configuration
 from sersearch.study.fold import Fold
@@ -62,7 +63,7 @@ def store(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(params=SYSTEMS)
 def trial(request: pytest.FixtureRequest, store: Store) -> Trial:
     configuration = parse_configuration(SYSTEMS[request.param])
-    vectors = functionals_digests(store)
+    vectors = vector_digests(store)
     identity = StoreIdentity(fingerprint=store.fingerprint, speakers=("s0",), vectors=vectors)
     return make_trial(configuration=configuration, fold=FOLD, data=identity.data(configuration))
 
