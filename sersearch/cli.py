@@ -85,7 +85,7 @@ def describe_corpus(
     from sersearch.speech.corpora import examine, read_corpus
     from sersearch.terminal.corpus import print_survey
 
-    survey = examine(read_corpus(name, folder, _listed(emotions)), workers)
+    survey = examine(read_corpus(name, folder, _listed(emotions)), workers, folder)
     print_survey(survey, Console())
     if survey.refused:
         raise typer.Exit(2)
@@ -109,13 +109,16 @@ def build_features(
 
     Example: [bold]sersearch features --corpus ravdess=data/RAVDESS --noise data/ESC-10 --out stores/ravdess[/bold]
     """
+    from sersearch.speech.audio import list_audio
     from sersearch.speech.corpora import read_corpus
     from sersearch.store.build import build_store
-    from sersearch.terminal.corpus import BuildProgress
+    from sersearch.terminal.corpus import BuildProgress, print_ignored
 
     name, separator, folder = corpus.partition("=")
     if not separator:
         raise InputError(f"--corpus {corpus}: write NAME=DIR, as in --corpus ravdess=data/RAVDESS")
+    if noise and noises:
+        print_ignored(noise, list_audio(noise).ignored, Console(stderr=True))
     with BuildProgress() as progress:
         store = build_store(
             out,

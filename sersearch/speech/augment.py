@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sersearch.errors import InputError
-from sersearch.speech.audio import Waveform
+from sersearch.speech.audio import Waveform, power_without_dc
 
 SNR_BAND_DB = 5
 
@@ -96,20 +96,22 @@ def excerpt(noise: Waveform, offset: int, samples: int) -> Waveform:
 def mix(speech: Waveform, noise: Waveform, snr_db: float) -> Waveform:
     """Add noise to speech at a given ratio of their mean powers over the whole utterance.
 
-    noisy = speech + g noise with g^2 = P(speech) / (P(noise) 10^(snr_db / 10)). The speech keeps its level. Nothing is
-    clipped, so the sum may exceed full scale.
+    noisy = speech + g (noise - mean(noise)) with g^2 = P(speech) / (P(noise) 10^(snr_db / 10)), where P is the mean
+    power without the mean (DC). The speech keeps its level and its DC; the noise's DC is not added. Nothing is clipped,
+    so the sum may exceed full scale.
 
     Args:
         speech: samples [N].
-        noise: samples [N], not all of them zero.
+        noise: samples [N], not all of them equal.
         snr_db: signal-to-noise ratio in dB.
 
     Returns:
         Samples [N], float32.
     """
     power_ratio = 10 ** (snr_db / 10)
-    gain = np.sqrt(_power(speech) / (_power(noise) * power_ratio))
-    noisy: Waveform = (speech + gain * noise.astype(np.float64)).astype(np.float32)
+    gain = np.sqrt(power_without_dc(speech) / (power_without_dc(noise) * power_ratio))
+    noise_without_dc = noise - np.mean(noise, dtype=np.float64)
+    noisy: Waveform = (speech + gain * noise_without_dc).astype(np.float32)
     return noisy
 
 
@@ -138,10 +140,5 @@ def _draw_offset(noise: Waveform, samples: int, generator: np.random.Generator) 
     # An excerpt can be silent if it is shorter than 100 ms, the shortest silence that is removed. Then draw again.
     while True:
         offset = int(generator.integers(starts))
-        if excerpt(noise, offset, samples).any():
+        if np.ptp(excerpt(noise, offset, samples)) > 0:
             return offset
-
-
-def _power(waveform: Waveform) -> float:
-    """Compute the mean power in float64."""
-    return float(np.mean(np.square(waveform, dtype=np.float64)))

@@ -23,6 +23,7 @@ from sersearch.speech.corpora import (
     read_noises,
     utterances_by_speaker,
 )
+from sersearch.speech.corpora.noises import summarise_refusals
 from sersearch.speech.features import BANDS
 from sersearch.store.lock import locked
 from sersearch.store.manifest import MANIFEST, Manifest, Recipe, content_of
@@ -115,14 +116,17 @@ def _check_numbers(noises: int, snrs: int, snr_range: tuple[float, float], noise
 
 def _check_refused(survey: Survey, library: NoiseLibrary | None, skip: bool) -> None:
     refused: tuple[Refusal, ...] = survey.refused
-    if library is not None:
-        refused += library.refused
     if refused and not skip:
         first = refused[0]
         others = f" ({len(refused) - 1} more files can't be used)" if len(refused) > 1 else ""
         raise InputError(
             f"{first.path}: {first.reason}{others}; list the files of the corpus that can't be used with `sersearch "
             f"corpus {survey.name} DIR`, or leave them out with --skip-refused"
+        )
+    if library is not None and library.refused and not skip:
+        raise InputError(
+            f"{library.folder}: {len(library.refused)} of its clips can't be used as noise: "
+            f"{summarise_refusals(library.refused, library.folder)}; remove them, or leave them out with --skip-refused"
         )
     if not survey.recordings:
         raise InputError(

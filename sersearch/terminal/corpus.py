@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -9,12 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from sersearch.speech.audio import describe_ignored
 from sersearch.speech.corpora import Survey
 from sersearch.terminal.live import clock
 
 
 def print_survey(survey: Survey, console: Console) -> None:
-    """Counts by emotion and gender, speakers, durations, refused files and identical recordings."""
+    """Print what a survey found: counts by emotion and gender, speakers, durations, levels, rates, and unused files."""
     genders = sorted({gender or "unknown" for _, gender in survey.counts})
     table = Table("emotion", *genders, "all", title=f"{survey.name}: utterances", title_justify="left")
     counts = {(emotion, gender or "unknown"): n for (emotion, gender), n in survey.counts.items()}
@@ -33,16 +36,48 @@ def print_survey(survey: Survey, console: Console) -> None:
         f"{shortest:.2f} to {longest:.2f} s, median {middle:.2f} s",
         highlight=False,
     )
+    for line in _describe_sound(survey):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     for group in survey.identical:
         console.print(f"note: {', '.join(group)} are the same recording", highlight=False, soft_wrap=True)
     for refusal in survey.refused:
         console.print(
-            f"refused: {refusal.path}: {refusal.reason}",
+            f"refused: {_printable(refusal.path)}: {refusal.reason}",
             style="red",
             highlight=False,
             soft_wrap=True,
             markup=False,
         )
+
+
+def print_ignored(folder: Path, ignored: Mapping[str, int], console: Console) -> None:
+    """Print how many files of a folder are not read, by their kind; print nothing if every file is read."""
+    if ignored:
+        line = f"not read in {_printable(folder)}: {describe_ignored(ignored)}"
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _describe_sound(survey: Survey) -> Iterator[str]:
+    """Describe levels, rates and channels, how much they differ, and the files that are not read."""
+    levels_db = survey.speaker_levels_db
+    if levels_db:
+        yield (
+            f"RMS level per speaker {min(levels_db.values()):.1f} to {max(levels_db.values()):.1f} dB re full scale; "
+            f"{_counts(survey.file_rates, 'Hz')}; {_counts(survey.file_channels, 'channels')}"
+        )
+    yield from (f"note: {difference}" for difference in survey.differences)
+    if survey.ignored:
+        yield f"not read: {describe_ignored(survey.ignored)}"
+
+
+def _counts(files: Mapping[int, int], unit: str) -> str:
+    """Write how many files have each value, such as "16000 Hz: 36 files, 48000 Hz: 2 files"."""
+    return ", ".join(f"{value} {unit}: {count} files" for value, count in files.items())
+
+
+def _printable(path: Path) -> str:
+    """Write a path whose bytes may not be UTF-8, which a terminal refuses, with escapes."""
+    return str(path).encode(errors="backslashreplace").decode()
 
 
 class BuildProgress:

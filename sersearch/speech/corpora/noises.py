@@ -1,6 +1,6 @@
 """Reading a noise library: any folder of audio, where the name of a clip is its path in the folder."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -10,11 +10,19 @@ from cachetools import LRUCache
 
 from sersearch.digests import sha256_of
 from sersearch.errors import InputError
-from sersearch.speech.audio import SAMPLING_RATE, Waveform, audio_files, decode, drop_silence
+from sersearch.speech.audio import (
+    SAMPLING_RATE,
+    Waveform,
+    decode,
+    drop_silence,
+    list_audio,
+    no_audio,
+)
 from sersearch.speech.corpora.corpus import Refusal
 
 SHORTEST_ACTIVE_MS = 100
 _CACHE_BYTES = 512 * 2**20
+_NAMED_REFUSALS = 5
 
 
 @dataclass(frozen=True)
@@ -38,17 +46,25 @@ class NoiseLibrary(Mapping[str, Waveform]):
     A clip is decoded at its first use. The clips that were used last stay in memory, up to 512 MiB.
     """
 
-    def __init__(self, folder: Path, clips: tuple[NoiseClip, ...], refused: tuple[Refusal, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clips: tuple[NoiseClip, ...],
+        refused: tuple[Refusal, ...] = (),
+        ignored: Mapping[str, int] | None = None,
+    ) -> None:
         """Create the library of the usable clips in a folder.
 
         Args:
             folder: folder of the library.
             clips: usable clips, sorted by name.
             refused: files of the folder that can't be used.
+            ignored: number of files of the folder that are not read, by their kind; None if every file is read.
         """
         self.folder = folder
         self.clips = clips
         self.refused = refused
+        self.ignored = dict(ignored or {})
         self._names = {clip.name for clip in clips}
         self._signals: LRUCache[str, Waveform] = LRUCache(_CACHE_BYTES, getsizeof=lambda signal: signal.nbytes)
 
@@ -78,9 +94,9 @@ class NoiseLibrary(Mapping[str, Waveform]):
 
     def __reduce__(
         self,
-    ) -> tuple[type["NoiseLibrary"], tuple[Path, tuple[NoiseClip, ...], tuple[Refusal, ...]]]:
+    ) -> tuple[type["NoiseLibrary"], tuple[Path, tuple[NoiseClip, ...], tuple[Refusal, ...], dict[str, int]]]:
         """Pickle the library without its decoded clips, to send it to another process."""
-        return NoiseLibrary, (self.folder, self.clips, self.refused)
+        return NoiseLibrary, (self.folder, self.clips, self.refused, self.ignored)
 
 
 def read_noises(folder: Path, workers: int | None = None) -> NoiseLibrary:
@@ -91,16 +107,45 @@ def read_noises(folder: Path, workers: int | None = None) -> NoiseLibrary:
         workers: number of threads; None for a few more than there are cores.
 
     Returns:
-        The library; `refused` holds the clips that can't be decoded, or that are silent except for less than 100 ms.
+        The library; `refused` holds the clips that can't be decoded, that hold nothing but a constant, or that are
+        silent except for less than 100 ms. `ignored` counts the files that are not read by their kind. Every file of
+        the folder is a clip, or refused, or ignored.
 
     Raises:
-        InputError: the folder holds no audio.
+        InputError: the folder holds no audio, or none of its clips can be used; the message gives the reasons.
     """
+    listing = list_audio(folder)
+    if not listing.files:
+        raise no_audio(folder, listing.ignored)
     with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(partial(_clip, folder), audio_files(folder)))
+        results = list(pool.map(partial(_clip, folder), listing.files))
     clips = tuple(result for result in results if isinstance(result, NoiseClip))
     refused = tuple(result for result in results if isinstance(result, Refusal))
-    return NoiseLibrary(folder, clips, refused)
+    if not clips:
+        raise InputError(
+            f"{folder}: none of its {len(refused)} clips can be used as noise: {summarise_refusals(refused, folder)}; "
+            "give another folder"
+        )
+    return NoiseLibrary(folder, clips, refused, listing.ignored)
+
+
+def summarise_refusals(refused: Sequence[Refusal], folder: Path) -> str:
+    """Name the first refused files of a folder with their reasons, and count the others.
+
+    Args:
+        refused: refused files, at least one.
+        folder: folder that holds the files.
+
+    Returns:
+        One line, such as "rain.wav: is entirely digital silence; wind.wav: is cut short; and 3 more".
+    """
+    parts: list[str] = []
+    for refusal in refused[:_NAMED_REFUSALS]:
+        reason = refusal.reason.removesuffix("; remove it")
+        parts.append(f"{refusal.path.relative_to(folder).as_posix()}: {reason}")
+    if len(refused) > _NAMED_REFUSALS:
+        parts.append(f"and {len(refused) - _NAMED_REFUSALS} more")
+    return "; ".join(parts)
 
 
 def active_signal(path: Path) -> Waveform:
@@ -113,6 +158,8 @@ def active_signal(path: Path) -> Waveform:
         InputError: the clip can't be decoded, or less than 100 ms of it is not silent.
     """
     active = drop_silence(decode(path))
+    if not active.size:
+        raise InputError(f"{path}: holds no sound but a constant in each stretch; remove it")
     if active.size * 1000 < SHORTEST_ACTIVE_MS * SAMPLING_RATE:
         active_ms = 1000 * active.size / SAMPLING_RATE
         raise InputError(
@@ -126,4 +173,16 @@ def _clip(folder: Path, path: Path) -> NoiseClip | Refusal:
         samples = active_signal(path).size
     except InputError as error:
         return Refusal(path, str(error).removeprefix(f"{path}: "))
-    return NoiseClip(path.relative_to(folder).as_posix(), sha256_of(path), samples)
+    name = path.relative_to(folder).as_posix()
+    if not _is_utf8(name):
+        return Refusal(path, "has a name that is not UTF-8; rename it")
+    return NoiseClip(name, sha256_of(path), samples)
+
+
+def _is_utf8(name: str) -> bool:
+    """Tell whether a name can be written to a store; bytes that are not UTF-8 come from a file system as surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,15 +1,23 @@
 """The survey of a corpus: every file is decoded once, and speakers, emotions and durations are counted."""
 
 import hashlib
+import math
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 
 from sersearch.digests import sha256_of
 from sersearch.errors import InputError
-from sersearch.speech.audio import SAMPLING_RATE, decode
+from sersearch.speech.audio import SAMPLING_RATE, list_audio, power_without_dc, read_sound
 from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance
+
+# Differences of RMS levels above which a survey mentions them.
+_SPEAKER_RANGE_DB = 10.0
+_FILE_RANGE_DB = 40.0
+_UNUSED = "audio that the corpus leaves out"
 
 
 @dataclass(frozen=True)
@@ -21,17 +29,28 @@ class Recording:
         samples: number of samples at 16 kHz.
         file_sha256: SHA-256 of the file.
         waveform_sha256: SHA-256 of the decoded samples.
+        power: mean power of the samples without their mean (DC), where full scale is 1.
+        file_rate: sampling rate of the file in Hz.
+        file_channels: number of channels of the file.
     """
 
     utterance: Utterance
     samples: int
     file_sha256: str
     waveform_sha256: str
+    power: float
+    file_rate: int
+    file_channels: int
 
     @property
     def duration_s(self) -> float:
         """Duration of the utterance in seconds."""
         return self.samples / SAMPLING_RATE
+
+    @property
+    def level_db(self) -> float:
+        """RMS level of the utterance in dB relative to full scale."""
+        return _in_db(self.power)
 
 
 @dataclass(frozen=True)
@@ -42,11 +61,13 @@ class Survey:
         name: name of the corpus.
         recordings: one entry per usable utterance, sorted by id.
         refused: files that can't be used.
+        ignored: number of files of the corpus' folder that are not read, by their kind.
     """
 
     name: str
     recordings: tuple[Recording, ...]
     refused: tuple[Refusal, ...]
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def corpus(self) -> Corpus:
@@ -77,6 +98,32 @@ class Survey:
         return (min(durations), median(durations), max(durations))
 
     @property
+    def speaker_levels_db(self) -> dict[str, float]:
+        """RMS level of all utterances of each speaker in dB relative to full scale, sorted by the speakers' names."""
+        samples: Counter[str] = Counter()
+        energies: defaultdict[str, float] = defaultdict(float)
+        for recording in self.recordings:
+            speaker = recording.utterance.speaker
+            samples[speaker] += recording.samples
+            energies[speaker] += recording.power * recording.samples
+        return {speaker: _in_db(energies[speaker] / samples[speaker]) for speaker in sorted(samples)}
+
+    @property
+    def file_rates(self) -> dict[int, int]:
+        """Number of utterances per sampling rate of their files in Hz, the lowest rate first."""
+        return dict(sorted(Counter(recording.file_rate for recording in self.recordings).items()))
+
+    @property
+    def file_channels(self) -> dict[int, int]:
+        """Number of utterances per number of channels of their files, the smallest number first."""
+        return dict(sorted(Counter(recording.file_channels for recording in self.recordings).items()))
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """Sentences that say in which ways the recordings differ so much that a classifier might learn it."""
+        return tuple(_differences(self))
+
+    @property
     def identical(self) -> tuple[tuple[str, ...], ...]:
         """Groups of the ids of utterances that are the same recording, sample for sample."""
         groups: dict[str, list[str]] = defaultdict(list)
@@ -85,12 +132,13 @@ class Survey:
         return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 
-def examine(corpus: Corpus, workers: int | None = None) -> Survey:
+def examine(corpus: Corpus, workers: int | None = None, folder: Path | None = None) -> Survey:
     """Decode every file of a corpus.
 
     Args:
         corpus: corpus as `read_corpus` returns it.
         workers: number of threads (decoding releases Python's lock); None for a few more than there are cores.
+        folder: folder of the corpus or its manifest, to count the files that are not read; None not to count them.
 
     Returns:
         The survey; `refused` holds the files that the corpus refused, then those that can't be decoded.
@@ -98,14 +146,68 @@ def examine(corpus: Corpus, workers: int | None = None) -> Survey:
     with ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(_record, corpus.utterances))
     recordings = tuple(result for result in results if isinstance(result, Recording))
-    refused = tuple(result for result in results if isinstance(result, Refusal))
-    return Survey(corpus.name, recordings, corpus.refused + refused)
+    refused = corpus.refused + tuple(result for result in results if isinstance(result, Refusal))
+    ignored: Mapping[str, int] = {}
+    if folder is not None:
+        used = {recording.utterance.path for recording in recordings} | {refusal.path for refusal in refused}
+        ignored = _count_ignored(folder, used)
+    return Survey(corpus.name, recordings, refused, ignored)
 
 
 def _record(utterance: Utterance) -> Recording | Refusal:
     try:
-        waveform = decode(utterance.path)
+        sound = read_sound(utterance.path)
+        file_sha256 = sha256_of(utterance.path)
     except InputError as error:
         return Refusal(utterance.path, str(error).removeprefix(f"{utterance.path}: "))
-    waveform_sha256 = hashlib.sha256(waveform.data).hexdigest()
-    return Recording(utterance, waveform.size, sha256_of(utterance.path), waveform_sha256)
+    waveform = sound.waveform
+    return Recording(
+        utterance=utterance,
+        samples=waveform.size,
+        file_sha256=file_sha256,
+        waveform_sha256=hashlib.sha256(waveform.data).hexdigest(),
+        power=power_without_dc(waveform),
+        file_rate=sound.file_rate,
+        file_channels=sound.file_channels,
+    )
+
+
+def _count_ignored(folder: Path, used: set[Path]) -> dict[str, int]:
+    """Count the files of a corpus' folder that are neither used nor refused, by their kind."""
+    root = folder if folder.is_dir() else folder.parent
+    listing = list_audio(root)
+    ignored = Counter(listing.ignored)
+    # A manifest may name a file by a path with links or "..", so files are compared by where they really are.
+    real_paths = {path.resolve() for path in used}
+    if unused := sum(path.resolve() not in real_paths for path in listing.files):
+        ignored[_UNUSED] = unused
+    return dict(sorted(ignored.items()))
+
+
+def _differences(survey: Survey) -> Iterator[str]:
+    levels_db = survey.speaker_levels_db
+    if levels_db:
+        quietest = min(levels_db, key=levels_db.__getitem__)
+        loudest = max(levels_db, key=levels_db.__getitem__)
+        range_db = levels_db[loudest] - levels_db[quietest]
+        if range_db > _SPEAKER_RANGE_DB:
+            yield (
+                f"the levels of the speakers differ by {range_db:.1f} dB ({quietest} is the quietest, {loudest} the "
+                "loudest): a model may tell speakers by their level"
+            )
+        file_levels_db = [recording.level_db for recording in survey.recordings]
+        file_range_db = max(file_levels_db) - min(file_levels_db)
+        if file_range_db > _FILE_RANGE_DB:
+            yield f"the levels of the files differ by {file_range_db:.1f} dB: listen to the quietest and the loudest"
+    if len(survey.file_rates) > 1:
+        lowest = min(survey.file_rates)
+        beyond = "all files are resampled to 16000 Hz"
+        if lowest < SAMPLING_RATE:
+            beyond += f", and those of {lowest} Hz hold no sound above {lowest / 2:g} Hz"
+        yield f"the files have {len(survey.file_rates)} sampling rates: {beyond}"
+    if len(survey.file_channels) > 1:
+        yield "the files have different numbers of channels: the channels of each file are averaged"
+
+
+def _in_db(power: float) -> float:
+    return 10 * math.log10(power) if power > 0 else -math.inf
