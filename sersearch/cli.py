@@ -12,10 +12,11 @@ import typer
 from rich.console import Console
 
 from sersearch.errors import InputError
+from sersearch.terminal.commands import App
 
 # What is heavy (torch, Ray) is imported by the command that needs it, so that --help and plan answer at once.
 
-app = typer.Typer(
+app = App(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

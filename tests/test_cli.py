@@ -4,11 +4,15 @@ import csv
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from typer.core import TyperOption
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from sersearch.cli import app
@@ -213,3 +217,33 @@ def test_an_address_where_no_cluster_answers(tmp_path: Path, tiny_store: Store) 
     said = refused("search", study, "--store", tiny_store.path, "--run", tmp_path / "run", "--address", address)
     assert f"--address {address} was given, but no Ray cluster answers there" in said
     assert "ray start --head" in said
+
+
+def _single_valued_options() -> list[tuple[str, str]]:
+    program = get_command(app)
+    return [
+        (command, max(parameter.opts, key=len))
+        for command, parsed in program.commands.items()
+        for parameter in parsed.params
+        if isinstance(parameter, TyperOption) and not (parameter.multiple or parameter.is_flag)
+    ]
+
+
+@pytest.mark.parametrize(("command", "option"), _single_valued_options())
+def test_an_option_that_is_given_twice_is_refused(command: str, option: str) -> None:
+    assert f"{option} was given 2 times, but takes one value" in refused(command, option, "1", f"{option}=1", "x")
+
+
+def test_every_kind_of_option_is_among_those(tmp_path: Path) -> None:
+    options = _single_valued_options()
+    assert {("features", "--corpus"), ("corpus", "--emotions"), ("plan", "--store"), ("report", "--format")} <= {
+        *options
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "sersearch", "demo", "--out", tmp_path / "a", "--out", tmp_path / "b"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "sersearch: --out was given 2 times, but takes one value; keep one of them\n"
+    assert not list(tmp_path.iterdir())
