@@ -14,7 +14,7 @@ from sersearch.terminal.live import clock
 
 
 def print_survey(survey: Survey, console: Console) -> None:
-    """Counts by emotion and gender, speakers, durations, refused files and identical recordings."""
+    """Print counts per emotion and gender, the speakers, durations, notes on the corpus, and refused files."""
     genders = sorted({gender or "unknown" for _, gender in survey.counts})
     table = Table("emotion", *genders, "all", title=f"{survey.name}: utterances", title_justify="left")
     counts = {(emotion, gender or "unknown"): n for (emotion, gender), n in survey.counts.items()}
@@ -33,8 +33,11 @@ def print_survey(survey: Survey, console: Console) -> None:
         f"{shortest:.2f} to {longest:.2f} s, median {middle:.2f} s",
         highlight=False,
     )
-    for group in survey.identical:
-        console.print(f"note: {', '.join(group)} are the same recording", highlight=False, soft_wrap=True)
+    speakers = ", ".join(f"{speaker} ({count})" for speaker, count in survey.speakers.items())
+    if speakers:
+        console.print(f"utterances per speaker: {speakers}", highlight=False, soft_wrap=True, markup=False)
+    for note in survey.notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     for refusal in survey.refused:
         console.print(
             f"refused: {refusal.path}: {refusal.reason}",

@@ -42,16 +42,21 @@ class Survey:
         name: name of the corpus.
         recordings: one entry per usable utterance, sorted by id.
         refused: files that can't be used.
+        identical: groups of the ids of utterances that are the same recording, sample for sample, by the same speaker
+            and with the same emotion; the first of each group is kept.
+        notes: what a reader of these figures has to know, one sentence each.
     """
 
     name: str
     recordings: tuple[Recording, ...]
     refused: tuple[Refusal, ...]
+    identical: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def corpus(self) -> Corpus:
         """The corpus of the utterances that can be used."""
-        return Corpus(self.name, tuple(recording.utterance for recording in self.recordings), self.refused)
+        return Corpus(self.name, tuple(recording.utterance for recording in self.recordings), self.refused, self.notes)
 
     @property
     def counts(self) -> dict[tuple[str, Gender | None], int]:
@@ -76,14 +81,6 @@ class Survey:
             return (0.0, 0.0, 0.0)
         return (min(durations), median(durations), max(durations))
 
-    @property
-    def identical(self) -> tuple[tuple[str, ...], ...]:
-        """Groups of the ids of utterances that are the same recording, sample for sample."""
-        groups: dict[str, list[str]] = defaultdict(list)
-        for recording in self.recordings:
-            groups[recording.waveform_sha256].append(recording.utterance.id)
-        return tuple(tuple(group) for group in groups.values() if len(group) > 1)
-
 
 def examine(corpus: Corpus, workers: int | None = None) -> Survey:
     """Decode every file of a corpus.
@@ -93,13 +90,60 @@ def examine(corpus: Corpus, workers: int | None = None) -> Survey:
         workers: number of threads (decoding releases Python's lock); None for a few more than there are cores.
 
     Returns:
-        The survey; `refused` holds the files that the corpus refused, then those that can't be decoded.
+        The survey; `refused` holds the files that the corpus refused, those that can't be decoded, then those that
+        are the same recording under two speakers or emotions.
     """
     with ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(_record, corpus.utterances))
     recordings = tuple(result for result in results if isinstance(result, Recording))
     refused = tuple(result for result in results if isinstance(result, Refusal))
-    return Survey(corpus.name, recordings, corpus.refused + refused)
+    recordings, contradictory, identical = _settle_identical(recordings)
+    notes = corpus.notes
+    for kept, *others in identical:
+        notes += (f"{', '.join((kept, *others))} are the same recording; {kept} alone is kept",)
+    return Survey(corpus.name, recordings, corpus.refused + refused + contradictory, identical, notes)
+
+
+def _settle_identical(
+    recordings: tuple[Recording, ...],
+) -> tuple[tuple[Recording, ...], tuple[Refusal, ...], tuple[tuple[str, ...], ...]]:
+    """Keep one of several recordings that are the same, sample for sample.
+
+    If they have the same speaker and emotion, the first is kept. Otherwise all are refused: which labels are right
+    can't be decided here, and one recording must not be in the training and in the test partition.
+
+    Returns:
+        The recordings that are kept, the files that are refused, and the groups of ids whose first one is kept.
+    """
+    groups: dict[str, list[Recording]] = defaultdict(list)
+    for recording in recordings:
+        groups[recording.waveform_sha256].append(recording)
+    kept: list[Recording] = []
+    refused: list[Refusal] = []
+    identical: list[tuple[str, ...]] = []
+    for group in groups.values():
+        labels = {_labels(recording.utterance) for recording in group}
+        if len(labels) > 1:
+            refused.extend(_contradiction(recording.utterance, group) for recording in group)
+            continue
+        kept.append(group[0])
+        if len(group) > 1:
+            identical.append(tuple(recording.utterance.id for recording in group))
+    return tuple(kept), tuple(refused), tuple(identical)
+
+
+def _labels(utterance: Utterance) -> tuple[str, str]:
+    return utterance.speaker, utterance.emotion
+
+
+def _contradiction(utterance: Utterance, group: list[Recording]) -> Refusal:
+    """Refuse a file that is the same recording as another file of another speaker or emotion."""
+    other = next(recording.utterance for recording in group if _labels(recording.utterance) != _labels(utterance))
+    return Refusal(
+        utterance.path,
+        f"is labelled as speaker {utterance.speaker!r}, emotion {utterance.emotion!r}, but is the same recording as "
+        f"{other.path} of speaker {other.speaker!r}, emotion {other.emotion!r}; remove the one whose labels are wrong",
+    )
 
 
 def _record(utterance: Utterance) -> Recording | Refusal:

@@ -1,0 +1,177 @@
+"""Manifests as people write them, and as chance writes them: they are read, or refused on one line."""
+
+import itertools
+import unicodedata
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sersearch.errors import InputError
+from sersearch.speech.corpora import Corpus, read_corpus
+
+HEADERS = [
+    ("path", "speaker", "emotion", "gender", "utterance", "session"),
+    (" Path ", "SPEAKER", "Emotion", "Gender", " utterance", "Session"),
+]
+ROWS = [
+    ("audio/ann/1.wav", "ann", "joy", "F", "a1", "s; 1"),
+    ("audio/bob, 2.wav", "bob", "sad", "m", "b2", "text,\twith “all”"),
+]
+
+
+def folder_with_audio(folder: Path) -> Path:
+    for row in ROWS:
+        (folder / row[0]).parent.mkdir(parents=True, exist_ok=True)
+        (folder / row[0]).touch()
+    return folder
+
+
+def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    (folder / "manifest.csv").write_bytes(text.encode(encoding))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("separator", "end", "encoding", "header", "trailing"),
+    list(itertools.product(",;\t", ["\n", "\r\n", "\r"], ["utf-8", "utf-8-sig"], HEADERS, [0, 2])),
+)
+def test_spellings_of_one_manifest(
+    tmp_path: Path, separator: str, end: str, encoding: str, header: tuple[str, ...], trailing: int
+) -> None:
+    """Separators, line ends, byte-order marks, headers, quotation marks, and columns and lines without content."""
+    quoted = [separator.join(f'"{field}"' for field in row) for row in ROWS]
+    lines = [separator.join(header), *quoted]
+    text = end.join(line + trailing * separator for line in [*lines, *[separator * (len(header) - 1)] * trailing])
+    corpus = read_corpus("mine", write(folder_with_audio(tmp_path), text, encoding))
+    assert corpus.refused == ()
+    assert [(u.id, u.speaker, u.gender, u.emotion) for u in corpus.utterances] == [
+        ("a1", "ann", "female", "happiness"),
+        ("b2", "bob", "male", "sadness"),
+    ]
+    assert [u.extra for u in corpus.utterances] == [{"session": row[-1]} for row in ROWS]
+    assert "further columns of the manifest were kept: session" in corpus.notes
+
+
+@pytest.mark.parametrize("path", [r"audio\ann\1.wav", r".\audio\ann\1.wav", "audio/ann\\1.wav"])
+def test_paths_as_on_windows(tmp_path: Path, path: str) -> None:
+    corpus = read_corpus("mine", write(folder_with_audio(tmp_path), f"path,speaker,emotion\n{path},ann,sad\n"))
+    assert corpus.utterances[0].path == tmp_path / "audio/ann/1.wav"
+    assert corpus.utterances[0].id == path.replace("\\", "/")
+
+
+@pytest.mark.parametrize("path", [r"C:\audio\1.wav", "d:/audio\\1.wav", r"\\server\audio\1.wav"])
+def test_absolute_paths_of_windows_are_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(InputError, match=r"line 2: path .* is an absolute path of Windows; give it relative"):
+        read_corpus("mine", write(tmp_path, f"path,speaker,emotion\n{path},ann,sad\n"))
+
+
+@pytest.mark.parametrize(("on_disk", "in_manifest"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accented_letters_of_another_form(
+    tmp_path: Path, on_disk: Literal["NFC", "NFD"], in_manifest: Literal["NFC", "NFD"]
+) -> None:
+    (tmp_path / unicodedata.normalize(on_disk, "Zoë é.wav")).touch()
+    path, speaker = (unicodedata.normalize(in_manifest, word) for word in ("Zoë é.wav", "Zoë"))
+    text = f"path,speaker,emotion\n{path},{speaker},sad\n{path}x,Zoë,sad\n"
+    corpus = read_corpus("mine", write(tmp_path, text))
+    assert len(corpus.utterances) == 1
+    assert len(corpus.refused) == 1
+    assert corpus.speakers == ("Zoë",)
+
+
+GENDERS = {
+    "female": ["female", "F", "Woman", "w"],
+    "male": ["male", "M", "MAN"],
+    "other": ["other", "O"],
+    None: ["unknown", "U", "", "  "],
+}
+
+
+@pytest.mark.parametrize(("gender", "words"), list(GENDERS.items()))
+def test_genders(tmp_path: Path, gender: str | None, words: list[str]) -> None:
+    for word in words:
+        text = f"path,speaker,emotion,gender\naudio/ann/1.wav,ann,sad,{word}\n"
+        assert read_corpus("mine", write(folder_with_audio(tmp_path), text)).utterances[0].gender == gender
+
+
+REFUSED = {
+    "UTF-16": ("path,speaker,emotion\n1.wav,ann,sad\n", "utf-16", "save it again with the encoding UTF-8"),
+    "Latin-1": ("path,speaker,emotion\n1.wav,Zoë,sad\n", "latin-1", "save it again with the encoding UTF-8"),
+    "column without a name": (
+        "path,speaker,emotion,\n1.wav,ann,sad,x\n",
+        "utf-8",
+        "line 2: 'x' is in a column without",
+    ),
+    "no label but quotes": ("path,speaker,emotion\n1.wav,ann,\"''\"\n", "utf-8", "line 2: emotion is empty"),
+    "open quotes": ('path,speaker,emotion\n"1.wav,ann,sad\n', "utf-8", "export it again"),
+    "line break": ('path,speaker,emotion\n"1\n.wav",ann,sad\n', "utf-8", "path '1.n.wav' holds a control character"),
+    "other names": ("file;who;label\n1.wav;ann;sad\n", "utf-8", "has no column 'path'"),
+    "misspelt id": ("path,speaker,emotion,utterances\n1.wav,ann,sad,1\n", "utf-8", "did you mean 'utterance'"),
+    "look-alikes": ("path,speaker,emotion\n1.wav,01,sad\n2.wav,1,sad\n", "utf-8", "speakers '01' and '1' look like"),
+}
+
+
+@pytest.mark.parametrize(("text", "encoding", "reason"), REFUSED.values(), ids=REFUSED)
+def test_refused_manifests(tmp_path: Path, text: str, encoding: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as refusal:
+        read_corpus("mine", write(tmp_path, text, encoding))
+    assert str(refusal.value).isprintable()
+
+
+def test_a_path_that_is_too_long(tmp_path: Path) -> None:
+    corpus = read_corpus("mine", write(tmp_path, f"path,speaker,emotion\n{'x' * 300}.wav,ann,sad\n"))
+    assert "can't be found (File name too long); correct its path" in corpus.refused[0].reason
+
+
+FIELDS = st.one_of(
+    st.sampled_from(
+        ["", " ", "1.wav", "ann", "Ann", "01", "1", "joy", "f", '"', "'", "\\", "..", "/", "a" * 300, "\0"]
+    ),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+)
+COLUMNS = st.one_of(st.sampled_from(["path", "speaker", "emotion", "gender", "utterance", "Path ", ""]), FIELDS)
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> bytes:
+    """Manifests that begin well, as often as not, and go wrong anywhere."""
+    header = draw(st.one_of(st.just(["path", "speaker", "emotion"]), st.permutations(HEADERS[0]), st.lists(COLUMNS)))
+    rows = draw(st.lists(st.one_of(st.just(["1.wav", "ann", "joy"]), st.lists(FIELDS, max_size=7)), max_size=5))
+    separator, end = draw(st.sampled_from(",;\t|")), draw(st.sampled_from(["\n", "\r\n", "\r", "\n\n"]))
+    text = end.join(separator.join(row) for row in [header, *rows])
+    encoding = draw(st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16"]))
+    return text.encode(encoding)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=500)
+@given(st.one_of(manifests(), st.binary(max_size=200)))
+def test_any_manifest_is_read_or_refused_on_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "1.wav").touch()
+    (tmp_path / "manifest.csv").write_bytes(content)
+    message, corpus = "", None
+    try:
+        corpus = read_corpus("mine", tmp_path)
+    except InputError as error:
+        message = str(error)
+    if corpus is not None:
+        _check(corpus)
+    else:
+        assert len(message.splitlines()) == 1
+        assert message.startswith((str(tmp_path), "mine: "))
+
+
+def _check(corpus: Corpus) -> None:
+    ids = [utterance.id for utterance in corpus.utterances]
+    assert ids == sorted(set(ids))
+    assert corpus.utterances or corpus.refused
+    for refusal in corpus.refused:
+        assert len(f"{refusal.path}: {refusal.reason}".splitlines()) == 1
+    for utterance in corpus.utterances:
+        assert utterance.path.is_file()
+        assert utterance.speaker
+        assert utterance.emotion
+        assert utterance.emotion == utterance.emotion.strip().lower()
+    for note in corpus.notes:
+        assert len(note.splitlines()) == 1
