@@ -212,6 +212,7 @@ def test_calibration_measures_the_ends_of_each_model() -> None:
     assert relative_cost(chosen[-1]) == max(every)
 
 
+@pytest.mark.slow("two processes import torch and train")
 def test_calibration_trains_for_real_in_two_processes() -> None:
     tiny = [
         Configuration(model="FST-CLDNN", w1=3, w2=2, maps=2, cells=4, dense=(4,), minibatch=2),

@@ -71,6 +71,7 @@ def unfinished(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> F
 
 @pytest.fixture(scope="module")
 def written(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole report on disk; it takes seconds, because each figure is drawn as PDF, PNG and SVG."""
     folder = tmp_path_factory.mktemp("written")
     write_report(folder, facts)
     return folder

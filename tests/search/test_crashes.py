@@ -19,6 +19,8 @@ from tests.disks import small_disk_at
 from tests.search import crash_points
 from tests.search.test_search import attempts, command, leaderboard, results, sersearch
 
+pytestmark = pytest.mark.slow("each search starts the real Ray, is killed at some point, and is resumed")
+
 SLOW = """
 name = "slow"
 spaces = [{ name = "fst", model = "FST-CLDNN", w1 = [3, 4, 5], w2 = 2 }]

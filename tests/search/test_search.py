@@ -17,6 +17,8 @@ from sersearch.run.ledger import Ledger
 from sersearch.run.run import open_run
 from sersearch.store import Store
 
+pytestmark = pytest.mark.slow("each search starts the real Ray, which takes seconds, and some are killed and resumed")
+
 STUDY = """
 name = "tiny"
 spaces = [

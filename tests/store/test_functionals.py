@@ -170,6 +170,7 @@ def test_others_can_read_it(added: Path) -> None:
     np.testing.assert_array_equal(numbers, read.x_UD[read.speaker == "s2"])
 
 
+@pytest.mark.slow("it imports the package in another process")
 def test_reading_needs_no_opensmile(added: Path) -> None:
     program = (
         "import sys; sys.modules['opensmile'] = None\n"
@@ -181,6 +182,7 @@ def test_reading_needs_no_opensmile(added: Path) -> None:
     assert done.stdout == "(36, 384)\n", done.stderr
 
 
+@pytest.mark.slow("openSMILE runs in other processes, which are killed")
 def test_workers_and_interruptions_do_not_change_a_bit(added: Path, empty: Path, tiny_corpus: Path) -> None:
     """Killed with two workers after two speakers of the first set, then gone on with."""
     command = [sys.executable, "-c", KILLED, str(empty), str(tiny_corpus)]
