@@ -27,6 +27,7 @@ SLOW_FIXTURES = {
     "data_dir": "it reads real audio",
     "finished": "it runs a search with the real Ray, or reads what one left",
     "trained": "it trains models, or reads what training left",
+    "written": "it draws every figure of a report as PDF, PNG and SVG",
 }
 # A test that takes longer should be made faster or marked slow, with the reason.
 LONG_S = 10.0

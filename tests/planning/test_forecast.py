@@ -1,6 +1,7 @@
 """Schedules against hand-made cases and bounds that hold for any; fits against planted costs."""
 
 import dataclasses
+from functools import cache
 
 import numpy as np
 import pytest
@@ -82,7 +83,9 @@ def test_a_schedule_keeps_its_bounds(
 costs = st.just(0.0) | st.floats(1e-20, 1e-8)
 
 
+@cache
 def networks(study: str) -> list[Configuration]:
+    """A study's networks; reading a study takes longer than a fit, and many examples read the same one."""
     return [c for task in shipped(study).tasks if isinstance(c := task.configuration, Configuration)]
 
 
