@@ -21,7 +21,7 @@ class CLDNN(nn.Module):
     """
 
     def __init__(self, configuration: Configuration, emotions: int, generator: Generator | None = None) -> None:
-        """Build and initialise as Keras does (docs/decisions.md#initial-weights).
+        """Build and initialise as Keras does (docs/decisions.md).
 
         Args:
             configuration: a feasible configuration.

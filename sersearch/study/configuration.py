@@ -262,7 +262,7 @@ class Shapes:
 
     @property
     def shrunk(self) -> bool:
-        """Whether a pooling window had to shrink (docs/decisions.md#shrunk-pooling-window)."""
+        """Whether a pooling window had to shrink (docs/decisions.md)."""
         return any(layer.shrunk for layer in self.layers)
 
 
