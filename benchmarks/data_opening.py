@@ -41,7 +41,7 @@ from sersearch.speech.augment import utterance_generator
 from sersearch.speech.corpora import Utterance
 from sersearch.store import Manifest, Recipe, Row, open_store
 from sersearch.store.rows import SpeakerWriter
-from sersearch.study.fold import Partition, make_partition
+from sersearch.study.fold import Fold, make_partition
 from sersearch.workers import in_parallel
 
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
@@ -103,7 +103,7 @@ def generate(path: Path, utterances: int, seed: int = 0, only: str = "") -> None
         manifest.model_copy(update={"speakers": (*others, info)}).write(path)
 
 
-def partition_of(path: Path) -> Partition:
+def partition_of(path: Path) -> Fold:
     """Which speakers train."""
     return make_partition(info.speaker for info in Manifest.read(path).speakers)
 

@@ -5,11 +5,10 @@
     python benchmarks/epoch.py --store STORE --seeds 0            without the UA
 
 *By length* is the order that training uses, minibatches of about equal length; *shuffle* cuts a plain shuffle. Both
-train the same model, which differs from `sersearch.training.network.Training` in its clock alone: the first of all
-runs holds its
-losses against Training's, to the last bit. Times are CPU times of one process on one core, of the second of two epochs
-of a few minibatches. Evaluation goes over the very utterances that were learnt from, so that an utterance of one is an
-utterance of the other. UA is on the validation speakers of a partition with many of them, clean speech alone.
+train the same model, which differs from `sersearch.training.network.NetworkSystem` in its clock alone: the first run
+compares its losses with NetworkSystem's, to the last bit. Times are CPU times of one process on one core, of the second
+of two epochs of a few minibatches. Evaluation goes over the utterances that were learnt from, so that an utterance of
+one is an utterance of the other. UA is on the validation speakers of a partition with many of them, clean speech alone.
 """
 
 import argparse
@@ -28,14 +27,17 @@ from alone import Alone, run_alone
 from numpy.typing import NDArray
 from results_file import write_results
 from scipy import stats
+from trials import make_trial
 
 from sersearch.models.cldnn import cross_entropy
+from sersearch.run.ledger import Confusion
 from sersearch.store import open_store
-from sersearch.study.configuration import Configuration
+from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import Shares, make_partition
-from sersearch.study.study import Trial
+from sersearch.study.trial import Trial
 from sersearch.training.dataset import Dataset, by_length, open_dataset, shuffled
-from sersearch.training.network import Training, _generator, _seed
+from sersearch.training.network import NetworkSystem, _generator
+from sersearch.training.system import derive_seed
 
 MINIBATCH = 10
 EPOCHS_OF_PADDING = 20
@@ -67,11 +69,11 @@ def waste(lengths: NDArray[np.int64], batches: Batches) -> float:
     return 1 - sum(int(lengths[batch].sum()) for batch in batches) / padded
 
 
-class Clocked(Training):
-    """Training with an order of its own and a clock between the parts of a step."""
+class Clocked(NetworkSystem):
+    """NetworkSystem with an order of its own and a clock between the parts of a step."""
 
     def __init__(self, trial: Trial, data: Dataset, order: Order) -> None:
-        """See Training."""
+        """See NetworkSystem."""
         super().__init__(trial, data)
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.learnt = 0
@@ -81,7 +83,7 @@ class Clocked(Training):
         self.seconds.clear()
         self.learnt = 0
         configuration = self.configuration
-        order = np.random.default_rng(_seed(self.trial.key, f"order {epoch}"))
+        order = np.random.default_rng(derive_seed(self.trial.key, f"order {epoch}"))
         dropout = _generator(self.trial.key, f"dropout {epoch}")
         total = 0.0
         for indices in self._order(self._train.utterances.length, configuration.minibatch, order):
@@ -100,7 +102,7 @@ class Clocked(Training):
                 self.seconds[name] += float(taken)
         return total / len(self._train.utterances)
 
-    def _evaluate(self) -> tuple[float, dict[str, Any]]:
+    def _evaluate(self) -> tuple[float, Confusion]:
         start = time.process_time()
         found = super()._evaluate()
         self.seconds["evaluation"] = time.process_time() - start
@@ -119,34 +121,34 @@ def pin(core: int) -> None:
     os.sched_setaffinity(0, {cores[-1 - core % len(cores)]})
 
 
-def check_against_training(configuration: Configuration, data: Dataset) -> None:
+def check_against_training(configuration: NetworkConfiguration, data: Dataset) -> None:
     """Two epochs of a few utterances, as the product trains them: the same losses to the last bit."""
     few = replace(data, train=data.train.select(np.arange(0, len(data.train), max(1, len(data.train) // 25))))
     few = replace(few, validation=few.train)
-    trial = Trial(configuration, 0, "check")
-    product, clocked = Training(trial, few), Clocked(trial, few, shuffled)
+    trial = make_trial(configuration, 0, "check")
+    product, clocked = NetworkSystem(trial, few), Clocked(trial, few, shuffled)
     for _ in range(2):
-        ours, theirs = product.run_epoch(), clocked.run_epoch()
+        ours, theirs = product.step(), clocked.step()
         assert ours.validation_loss == theirs.validation_loss, (ours, theirs)
         assert ours.train_loss is not None
         assert theirs.train_loss is not None
-        # Training sums the losses in float32.
+        # NetworkSystem sums the losses in float32.
         assert math.isclose(ours.train_loss, theirs.train_loss, rel_tol=1e-6), (ours, theirs)
 
 
 def run_step(order: str, case: str, store: Path, minibatches: int, check: bool) -> dict[str, float]:
     """Seconds an utterance of each part of an epoch, in this process."""
     pin(0)
-    configuration = Configuration(**CASES[case], epochs=2, patience=2)
+    configuration = NetworkConfiguration(**CASES[case], epochs=2, patience=2)
     data = open_data(store)
     if check:
         check_against_training(configuration, data)
-    trial = Trial(configuration, 0, "epoch")
+    trial = make_trial(configuration, 0, "epoch")
     batches = ORDERS[order](data.train.length, MINIBATCH, np.random.default_rng(0))[:minibatches]
     learnt = np.concatenate(batches)
     clocked = Clocked(trial, replace(data, validation=data.train.select(learnt)), lambda *_: batches)
-    clocked.run_epoch()
-    clocked.run_epoch()
+    clocked.step()
+    clocked.step()
     assert clocked.learnt == len(learnt)
     seconds = {name: taken / len(learnt) for name, taken in clocked.seconds.items()}
     return seconds | {"waste": waste(data.train.length, batches), "frames": float(data.train.length[learnt].mean())}
@@ -161,12 +163,12 @@ def run_seeds(order: str, store: Path, seeds: int, epochs: int) -> dict[str, Any
         train=data.train.select(np.flatnonzero(~data.train.noisy)),
         validation=data.validation.select(np.flatnonzero(~data.validation.noisy)),
     )
-    configuration = Configuration(**CASES["FST 8, 3 MFCCs"], epochs=epochs, patience=epochs)
+    configuration = NetworkConfiguration(**CASES["FST 8, 3 MFCCs"], epochs=epochs, patience=epochs)
     found = []
     for seed in range(seeds):
-        training = Clocked(Trial(configuration, seed, "clean"), clean, ORDERS[order])
-        while not training.finished:
-            training.run_epoch()
+        training = Clocked(make_trial(configuration, seed, "clean"), clean, ORDERS[order])
+        while training.stopped is None:
+            training.step()
         found.append(training.epochs[training.best].ua_clean)
     return {"ua": found, "utterances": [len(clean.train), len(clean.validation)]}
 

@@ -40,6 +40,7 @@ from scipy import stats
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from training_step import CASES, EMOTIONS, minibatch, start
+from trials import make_trial
 
 from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels import gpu
@@ -47,11 +48,12 @@ from sersearch.models.kernels.filtering import gather_windows
 from sersearch.models.kernels.recurrence import recur_together
 from sersearch.speech.features import moments_of
 from sersearch.store import open_store
-from sersearch.study.configuration import Configuration, Precision
+from sersearch.study.configuration import NetworkConfiguration
+from sersearch.study.configuration.network import Precision
 from sersearch.study.fold import make_partition
-from sersearch.study.study import Trial
+from sersearch.training import network
 from sersearch.training.dataset import Dataset, Minibatch, ResidentView, Utterances, View, open_dataset, shuffled
-from sersearch.training.network import Training
+from sersearch.training.network import NetworkSystem
 
 LENGTHS = [365 - index % 4 for index in range(10)]
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bf16")
@@ -73,9 +75,9 @@ Job = dict[str, Any]
 Answer = dict[str, Any]
 
 
-def configured(job: Job, **more: Any) -> Configuration:
+def configured(job: Job, **more: Any) -> NetworkConfiguration:
     """The configuration of a job's case; a tiny one of its kind where the job is quick."""
-    return Configuration(**CASES[job["case"]] | (TINY if job["quick"] else {}) | more)
+    return NetworkConfiguration(**CASES[job["case"]] | (TINY if job["quick"] else {}) | more)
 
 
 def lengths_of(job: Job) -> list[int]:
@@ -141,12 +143,12 @@ def generated(copies: int, frames: int, seed: int) -> Utterances:
     return Utterances(speakers, speaker, offset, length, emotion, np.arange(copies) // EMOTIONS % 3 > 0, ("a", "b"))
 
 
-def training_of(job: Job, data: Dataset, seed: int = 0, **more: Any) -> Training:
+def training_of(job: Job, data: Dataset, seed: int = 0, **more: Any) -> NetworkSystem:
     """A trial on the device."""
-    return Training(Trial(configured(job, **more), seed, "gpu"), data, job["device"])
+    return NetworkSystem(make_trial(configured(job, **more), seed, "gpu"), data, job["device"])
 
 
-def endless(training: Training) -> Iterator[Minibatch]:
+def endless(training: NetworkSystem) -> Iterator[Minibatch]:
     """Minibatches of one epoch after the other."""
     for epoch in count():
         order = np.random.default_rng(epoch)
@@ -203,10 +205,10 @@ def take_steps(job: Job, data: Dataset, precision: Precision) -> None:
     made = training.view(data.train).minibatches(batches)
     with gpu.products(precision):
         for batch in islice(made, 3):
-            training._step(batch, dropout)
+            training._update(batch, dropout)
         with waiting_forbidden(job["device"]):
             for batch in made:
-                training._step(batch, dropout)
+                training._update(batch, dropout)
 
 
 @contextmanager
@@ -229,7 +231,7 @@ def work_data(job: Job) -> Answer:
     synchronise(device)
     found: Answer = {"moved_s": time.perf_counter() - begin, "moved_mib": moved.frames_NM.nbytes / 2**20}
     for name, settings in VIEWS.items():
-        configuration = Configuration(model="LDNN", **settings)
+        configuration = NetworkConfiguration(model="LDNN", **settings)
         resident, host = (
             ResidentView(data.train, configuration, data.moments, device),
             View(data.train, configuration, data.moments),
@@ -293,11 +295,11 @@ def work_ua(job: Job) -> Answer:
             job, data, seed, precision=job["precision"], epochs=job["epochs"], patience=job["epochs"]
         )
         # Seeds begin alike whatever the precision.
-        object.__setattr__(training.trial, "key", f"seed {seed}")
+        training.trial.__dict__["key"] = f"seed {seed}"
         model = CLDNN(training.configuration, len(data.emotions), torch.Generator().manual_seed(seed))
         training.model.load_state_dict(model.state_dict())
-        while not training.finished:
-            seconds.append(training.run_epoch().seconds)
+        while training.stopped is None:
+            seconds.append(training.step().seconds)
         found.append(training.epochs[training.best].ua_noisy)
     return {"ua": found, "seconds": min(seconds)}
 
@@ -308,7 +310,7 @@ def work_parallel(job: Job) -> Answer:
     dropout = torch.Generator(job["device"]).manual_seed(0)
     batches = endless(training)
     for batch in islice(batches, 3):
-        training._step(batch, dropout)
+        training._update(batch, dropout)
     synchronise(job["device"])
     folder = Path(job["folder"])
     (folder / f"ready {job['number']}").touch()
@@ -317,7 +319,7 @@ def work_parallel(job: Job) -> Answer:
     begin, steps, frames = time.perf_counter(), 0, 0
     while time.perf_counter() < begin + job["seconds"]:
         for batch in islice(batches, 5):
-            training._step(batch, dropout)
+            training._update(batch, dropout)
             steps, frames = steps + 1, frames + batch.x_BTF.shape[0] * batch.x_BTF.shape[1]
         # Or the GPU would fall behind without end.
         synchronise(job["device"])
@@ -344,7 +346,7 @@ def work(job: Job) -> Answer:
     if job["device"] == "cpu":
         torch.set_num_threads(1)
         # A GPU's way, done on the CPU.
-        gpu.holds = lambda tensor: True
+        network.FORMS["cpu"] = "cudnn"
     return WORK[job["part"]](job)
 
 

@@ -32,16 +32,16 @@ from typing import Any
 import numpy as np
 from alone import run_alone
 from results_file import write_results
+from trials import make_trial
 
 from sersearch.speech.corpora import Utterance
 from sersearch.speech.features import moments_of
 from sersearch.store import Frames, Manifest, Recipe, Row, open_store
 from sersearch.store.rows import SpeakerWriter
-from sersearch.study.configuration import Configuration
+from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import make_partition
-from sersearch.study.study import Trial
 from sersearch.training.dataset import Dataset, Utterances, View, open_dataset, shuffled
-from sersearch.training.network import Training
+from sersearch.training.network import NetworkSystem
 
 PARTS = ("lengths", "corpus", "memory", "trials")
 EMOTIONS = tuple("abcdef")
@@ -57,7 +57,7 @@ CASES: dict[str, dict[str, Any]] = {
     "FST 3, 2": {"model": "FST-CLDNN", "w1": 3, "w2": 2},
     "T 8, 3": {"model": "T-CLDNN", "w1": 8, "w2": 3},
 }
-FST = Configuration(**CASES["FST 3, 2"], epochs=2, patience=2)
+FST = NetworkConfiguration(**CASES["FST 3, 2"], epochs=2, patience=2)
 
 
 def read_proc(file: str, name: str) -> int:
@@ -87,15 +87,15 @@ def alike(steps: int) -> Dataset:
 
 def train_length(case: str, seconds: int) -> dict[str, float]:
     """An epoch of utterances of so many seconds, in this process."""
-    configuration = Configuration(**CASES[case], epochs=2, patience=2)
+    configuration = NetworkConfiguration(**CASES[case], epochs=2, patience=2)
     # What libraries take when they are first used doesn't grow with anything.
     small = configuration.model_copy(update={"maps": 2, "cells": 2, "dense": (2,)})
-    Training(Trial(small, 0, "first use"), alike(20)).run_epoch()
-    training = Training(Trial(configuration, 0, "growth"), alike(100 * seconds - 2))
+    NetworkSystem(make_trial(small, 0, "first use"), alike(20)).step()
+    training = NetworkSystem(make_trial(configuration, 0, "growth"), alike(100 * seconds - 2))
     before = read_proc("status", "VmRSS") / 1024
-    training.run_epoch()
+    training.step()
     begin = time.process_time()
-    training.run_epoch()
+    training.step()
     taken = time.process_time() - begin
     return {"seconds": taken / MINIBATCH, "mib": read_proc("status", "VmHWM") / 1024 - before}
 
@@ -237,8 +237,8 @@ def lack_memory(store: Path, copies: int) -> dict[str, Any]:
     chosen = some(data, copies)
 
     def train() -> int:
-        training = Training(Trial(FST, 0, "growth"), chosen)
-        losses.append(training.run_epoch().train_loss)
+        training = NetworkSystem(make_trial(FST, 0, "growth"), chosen)
+        losses.append(training.step().train_loss)
         return copies
 
     losses: list[float | None] = []
@@ -258,11 +258,11 @@ def lack_memory(store: Path, copies: int) -> dict[str, Any]:
 def train_beside(store: Path, copies: int, seed: int, all_ready: Any, found: Any) -> None:
     """One trial of several; its clock begins when all are ready."""
     private, mapped = private_mib(), mapped_mib()
-    training = Training(Trial(FST, seed, "growth"), some(open_data(store), copies, seed))
-    training.run_epoch()
+    training = NetworkSystem(make_trial(FST, seed, "growth"), some(open_data(store), copies, seed))
+    training.step()
     all_ready.wait()
     begin = time.perf_counter()
-    training.run_epoch()
+    training.step()
     found.put((time.perf_counter() - begin, private_mib() - private, mapped_mib() - mapped))
 
 

@@ -134,8 +134,8 @@ def ours(grid: Grid, folder: Path, limit_s: float, meter: Meter) -> Found:
     from sersearch.run.run import Run
     from sersearch.search import tune
     from sersearch.search.worker import Worker
-    from sersearch.study.fold import Partition
-    from sersearch.study.study import Trial, parse_study
+    from sersearch.study.study import parse_study
+    from sersearch.study.trial import StoreIdentity, Trial
     from sersearch.terminal.live import SearchProgress
 
     def point(trial: Trial) -> Point:
@@ -144,14 +144,25 @@ def ours(grid: Grid, folder: Path, limit_s: float, meter: Meter) -> Found:
     class TabulatedWorker(Worker):
         """Looks a trial up; the ledger is written as by a trial of one epoch."""
 
-        def _advance(self, attempt: Attempt) -> dict[str, Any]:
-            ua = table(point(self._trial))
-            epoch = Epoch(1, 1.0, 1.0, ua, ua, 0.0)
+        def _advance(self, run: Run, attempt: Attempt) -> dict[str, Any]:
+            ua = table(point(attempt.trial))
+            epoch = Epoch(epoch=1, train_loss=1.0, validation_loss=1.0, ua_noisy=ua, ua_clean=ua, seconds=0.0)
             attempt.save(b"nothing", (epoch,))
-            file = f"{attempt.folder.name}/best.safetensors"
-            result = Result(self._trial, (epoch,), 0, "epochs", 0, {}, file, {})
+            # Counts whose UA is that of the table, to a hundredth of a point.
+            right = round(100 * ua)
+            counts = {"b": [[right, 10_000 - right], [10_000 - right, right]]}
+            result = Result(
+                trial=attempt.trial,
+                epochs=(epoch,),
+                best=0,
+                stopped="epochs",
+                seconds=0.0,
+                parameters=0,
+                confusion={"noisy": counts, "clean": counts},
+                environment={},
+            )
             attempt.commit(result, safetensors.numpy.save({}))
-            return self._report(done=True, epoch=vars(epoch))
+            return self._report(done=True, epoch=epoch.model_dump())
 
     class Progress(SearchProgress):
         """Has a meter."""
@@ -163,8 +174,8 @@ def ours(grid: Grid, folder: Path, limit_s: float, meter: Meter) -> Found:
     space = {"name": "table", "model": "FST-CLDNN", "w1": 3, "w2": 2, **grid}
     resources = {"cpus": (os.cpu_count() or 1) / AT_A_TIME}
     study = parse_study({"name": "no-op", "spaces": [space], "resources": resources}, "no-op")
-    run = Run(folder / "run", study, folder, "none", Partition(train=("a",), validation=("b",), test=("c",)))
-    run.path.mkdir()
+    run = Run(folder / "run", study, folder, StoreIdentity(fingerprint="none", speakers=("a", "b", "c")))
+    run.storage.put("run.json", run.record().model_dump_json().encode())
     agenda = run.agenda()
     timer = threading.Timer(limit_s, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()

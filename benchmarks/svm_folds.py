@@ -26,8 +26,10 @@ from threadpoolctl import threadpool_limits
 from sersearch.models.svm import standardise
 from sersearch.store.functionals import Functionals
 from sersearch.study.configuration import SVMConfiguration
-from sersearch.study.study import Trial
-from sersearch.training.svm import make_vectors, run_svm
+from sersearch.study.fold import Fold
+from sersearch.study.trial import Trial
+from sersearch.training.svm import multiply, standardise_speakers
+from sersearch.training.system import run_trial
 
 Indices = NDArray[np.int64]
 Side = Callable[[int, int], dict[str, object]]
@@ -54,12 +56,20 @@ def ours(dimensions: int, folds: int) -> dict[str, object]:
     """Products once, folds of them, all of them."""
     found = generated(dimensions)
     start = time.process_time()
-    vectors = make_vectors(found, tuple(map(str, range(EMOTIONS))))
+    vectors = multiply(standardise_speakers(found), tuple(map(str, range(EMOTIONS))), "generated")
+    fold = Fold(train=tuple(np.unique(found.speaker).tolist()), validation=())
     ua = []
     for kernel, C, gamma in GRID:
-        settings = {"features": "generated", "kernel": kernel, "C": C, "gamma": gamma, "protocol": "loso"}
-        trial = Trial(SVMConfiguration.model_validate(settings), 0, "", "left out")
-        counts = np.array(list(run_svm(trial, vectors, (), ()).confusion["clean"].values()))
+        settings = {
+            "model": "SVM",
+            "features": "generated",
+            "kernel": kernel,
+            "C": C,
+            "gamma": gamma,
+            "protocol": "loso",
+        }
+        trial = Trial(configuration=SVMConfiguration.model_validate(settings), fold=fold, data="generated")
+        counts = np.array(list(run_trial(trial, vectors).confusion["clean"].values()))
         ua.append((np.diagonal(counts, axis1=1, axis2=2) / counts.sum(2)).mean(1)[:folds].tolist())
     return {"seconds": time.process_time() - start, "ua": ua}
 

@@ -30,7 +30,7 @@ from results_file import write_results
 
 from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels.loops import one_thread
-from sersearch.study.configuration import Configuration, multiply_adds
+from sersearch.study.configuration import NetworkConfiguration
 from sersearch.training.dataset import shuffled
 
 EMOTIONS = 6
@@ -68,19 +68,23 @@ def lengths_of(ravdess: Path) -> list[int]:
     return [int(n) for n in frames[full[len(full) // 2]]]
 
 
-def minibatch(configuration: Configuration, lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def minibatch(
+    configuration: NetworkConfiguration, lengths: list[int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Frames [B, T, F], lengths and emotions."""
     size = len(lengths), max(lengths), configuration.rows * configuration.channels
     frames = torch.randn(size, generator=torch.Generator().manual_seed(1))
     return frames, torch.tensor(lengths), torch.arange(len(lengths)) % EMOTIONS
 
 
-def start(configuration: Configuration) -> CLDNN:
+def start(configuration: NetworkConfiguration) -> CLDNN:
     """The weights that all sides begin with."""
     return CLDNN(configuration, EMOTIONS, torch.Generator().manual_seed(0))
 
 
-def torch_side(model: torch.nn.Module, configuration: Configuration, lengths: list[int]) -> tuple[Step, Gradients]:
+def torch_side(
+    model: torch.nn.Module, configuration: NetworkConfiguration, lengths: list[int]
+) -> tuple[Step, Gradients]:
     """A step of a PyTorch model, and its gradients before the first."""
     frames, counts, emotion = minibatch(configuration, lengths)
     ours = isinstance(model, CLDNN)
@@ -98,7 +102,7 @@ def torch_side(model: torch.nn.Module, configuration: Configuration, lengths: li
     return step, gradients
 
 
-def side(name: str, configuration: Configuration, lengths: list[int]) -> tuple[Step, Gradients]:
+def side(name: str, configuration: NetworkConfiguration, lengths: list[int]) -> tuple[Step, Gradients]:
     """One side's step and its first gradients, under this package's names and shapes."""
     if name == "ours":
         return torch_side(start(configuration), configuration, lengths)
@@ -118,7 +122,7 @@ def run_side(name: str, case: str, lengths: list[int], repeats: int, gradients_f
     """Measure one side in this process, which is pinned to one core."""
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
     one_thread()
-    configuration = Configuration(**CASES[case])
+    configuration = NetworkConfiguration(**CASES[case])
     # What libraries take when they are first used is no part of a step.
     small = configuration.model_copy(update={"maps": 2, "cells": 2, "dense": (2,)})
     side(name, small, [30, 29])[0]()
@@ -187,7 +191,7 @@ def compare(case: str, lengths: list[int], rivals: list[str], given: argparse.Na
                 row[name]["memory"] = row["ours"]["mib"] / row[name]["mib"]
                 row[name]["loss_difference"] = abs(row[name]["loss"] - row["ours"]["loss"])
                 row[name]["gradient_difference"] = largest_difference(Path(folder), name)
-    counted = multiply_adds(Configuration(**CASES[case]), EMOTIONS)
+    counted = NetworkConfiguration(**CASES[case]).multiply_adds(EMOTIONS)
     row["multiply_adds"] = 3 * ((counted.cnn + counted.blstm) * sum(lengths) + counted.mlp * len(lengths))
     return row
 

@@ -29,7 +29,8 @@ from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import start_run
 from sersearch.store import Manifest, open_store
 from sersearch.study.fold import make_partition
-from sersearch.study.study import Trial, data_digest, parse_study
+from sersearch.study.study import parse_study
+from sersearch.study.trial import Trial
 
 SIDES = ("ours", "plain")
 SPACES: list[dict[str, Any]] = [
@@ -118,21 +119,21 @@ def run_side(side: str, store: Path, epochs: int, folder: Path) -> dict[str, Any
         seconds = clock.seconds()
         results = run.ledger.results().values()
         points = {
-            named(vars(result.trial.configuration)): (result.epochs[-1].validation_loss, result.epochs[-1].ua_noisy)
+            named(result.trial.configuration.record()): (result.epochs[-1].validation_loss, result.epochs[-1].ua_noisy)
             for result in results
         }
         return seconds | {"points": points}
     from rivals import plain_search
 
-    from sersearch.study.configuration import Configuration
+    from sersearch.study.configuration import NetworkConfiguration
 
     opened = open_store(store)
     partition = make_partition(info.speaker for info in opened.speakers)
-    digest = data_digest(opened.fingerprint, partition)
     files = {info.speaker: store / info.file for info in opened.speakers}
 
     def make_trial(point: dict[str, Any]) -> Trial:
-        return Trial(Configuration(**point, **training), 0, digest)
+        configuration = NetworkConfiguration(**point, **training)
+        return Trial(configuration=configuration, fold=partition, data=opened.fingerprint)
 
     found = plain_search.search(
         [{"model": space["model"], "w1": w1, "w2": space["w2"]} for space in SPACES for w1 in space["w1"]],

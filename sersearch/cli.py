@@ -208,9 +208,9 @@ def plan(
 
         bound = bind(loaded, store, run)
     if bound:
-        planned = make_plan(bound.agenda, bound.data, bound.results, epochs)
+        planned = make_plan(bound.agenda, bound.size, bound.results, epochs)
     else:
-        planned = make_plan(Agenda(loaded, PAPERS_DATA.material, {}), PAPERS_DATA, epochs=epochs)
+        planned = make_plan(Agenda(loaded, PAPERS_DATA.identity, {}), PAPERS_DATA, epochs=epochs)
     if calibrate:
         from sersearch.planning.calibration import forecast_plan
 
@@ -271,7 +271,7 @@ def _search(run: Any, address: str | None, retry_failed: bool, tensorboard: bool
         stopped = train(run, agenda, results, progress, address)
     for key in agenda.failed:
         print(
-            f"{run.path}: trial {key} failed: {run.ledger.failure(key)}; see {run.ledger.folder(key)}", file=sys.stderr
+            f"{run.path}: trial {key} failed: {run.ledger.failure(key)}; see {run.ledger.locate(key)}", file=sys.stderr
         )
     if stopped:
         print(f"{run.path}: {stopped}; `sersearch resume {run.path}` goes on", file=sys.stderr)
@@ -318,8 +318,8 @@ def report(run: _Run, store: _Store = None, format: _Format = Format.text) -> No
     from sersearch.report.text import summary
     from sersearch.run.run import open_run
 
-    facts = make_report(open_run(run, store))
-    write_report(run / "report", facts)
+    facts = make_report(open_run(run, store), _say_on_stderr)
+    write_report(facts)
     if format is Format.json:
         _emit(facts.record())
     else:
@@ -343,17 +343,17 @@ def probe(
 
     Example: [bold]sersearch probe runs/smoke[/bold]
     """
-    from sersearch.evaluation.probe import probe as look_into
+    from sersearch.evaluation.probe.inquiry import probe as look_into
     from sersearch.report.folder import make_report, write_report
     from sersearch.report.modules import sheets_of
     from sersearch.report.text import table
     from sersearch.run.run import open_run
-    from sersearch.study.study import Condition
+    from sersearch.study.conditions import Condition
 
     opened = open_run(run, store)
     whose: Condition = "noisy" if condition is WonUnder.noisy else "clean"
-    findings = look_into(opened, whose, lambda words: print(words, file=sys.stderr), workers)
-    write_report(run / "report", make_report(opened))
+    findings = look_into(opened, whose, _say_on_stderr, workers)
+    write_report(make_report(opened, _say_on_stderr))
     if format is Format.json:
         _emit(findings.model_dump(mode="json"))
     else:
@@ -393,7 +393,7 @@ def compare(
     """
     import numpy as np
 
-    from sersearch.report.folder import SEED, make_report
+    from sersearch.report.folder import SEED, read_report
     from sersearch.report.text import table
     from sersearch.report.versus import compare as match
     from sersearch.report.versus import merge, merged, merged_facts, side_by_side, versus_facts
@@ -401,7 +401,7 @@ def compare(
 
     if len(runs) < 2:
         raise InputError(f"{runs[0]}: one run alone can't be compared; name two or more")
-    found = [make_report(open_run(run)) for run in runs]
+    found = [read_report(open_run(run)) for run in runs]
     boards, sheets, facts = merge(found, np.random.default_rng(SEED)), [], {}
     if len(found) == 2:
         a, b = found
@@ -451,6 +451,10 @@ def demo(
     _say(f"report {run}")
     report(run)
     print("Synthetic speech: see README.md for a corpus of your own.")
+
+
+def _say_on_stderr(words: str) -> None:
+    print(words, file=sys.stderr)
 
 
 def _say(words: str) -> None:

@@ -7,12 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sersearch.evaluation.leaderboard import predictions_file, select_winners
+from sersearch.evaluation.leaderboard import predictions_name, select_winners
+from sersearch.evaluation.test_partition import LABELS
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run, start_run
 from sersearch.store import Store
-from sersearch.study.configuration import Configuration, parameters
-from sersearch.study.study import Condition, Trial, load_study
+from sersearch.study.conditions import Condition
+from sersearch.study.study import load_study
+from sersearch.study.trial import Trial
 
 SKILL = {"LDNN": 0.45, "S-CLDNN": 0.52, "T-CLDNN": 0.54, "ST-CLDNN": 0.56, "FST-CLDNN": 0.6}
 NOISE_COSTS = {"LDNN": 0.15, "S-CLDNN": 0.2, "T-CLDNN": 0.16, "ST-CLDNN": 0.14, "FST-CLDNN": 0.1}
@@ -30,16 +32,15 @@ def generate_run(path: Path, study: Path, store: Store, seed: int = 0, trials: i
             _commit(run, _result(run, trial, generator))
         if trials is not None:
             return run
-    for row in select_winners(run).rows:
-        for result in row.results:
-            _test(run, result, row.condition, generator)
+    for winner in select_winners(run).winners:
+        for result in winner.results:
+            _test(run, result, winner.condition, generator)
     return run
 
 
 def _test(run: Run, result: Result, condition: Condition, generator: np.random.Generator) -> None:
-    """Predictions under a condition, and the opening written down, as if the test partition had been opened."""
-    kept = ["utterance", "speaker", "gender", "emotion", "noise", "snr_db"]
-    labels = pa.concat_tables([run.store.table(speaker).select(kept) for speaker in run.partition.test])
+    """Predictions under a condition, and the opening written down, as if the test speakers had been opened."""
+    labels = pa.concat_tables([run.store.table(speaker).select(LABELS) for speaker in run.partition.test])
     noisy = np.array([noise is not None for noise in labels["noise"].to_pylist()])
     if condition == "clean":
         labels, noisy = labels.filter(pa.array(~noisy)), noisy[~noisy]
@@ -50,18 +51,15 @@ def _test(run: Run, result: Result, condition: Condition, generator: np.random.G
     guess = generator.choice(np.array(run.store.emotions), len(truth))
     predicted = np.where(generator.random(len(truth)) < right, truth, guess)
     table = labels.replace_schema_metadata().append_column("predicted", pa.array(predicted.tolist()))
-    file = predictions_file(run, result.trial.key, condition)
-    file.parent.mkdir(exist_ok=True)
-    pq.write_table(table, file)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    run.storage.put(predictions_name(result.trial.key, condition), sink.getvalue().to_pybytes())
     opening = {"key": result.trial.key, "condition": condition, "opened": "2026-01-01T00:00:00+00:00"}
-    with (file.parent / "openings.jsonl").open("a") as log:
-        log.write(json.dumps(opening) + "\n")
+    run.storage.put(f"openings/{result.trial.key}-{condition}-report.json", json.dumps(opening).encode())
 
 
 def _commit(run: Run, result: Result) -> None:
-    folder = run.ledger.folder(result.trial.key)
-    folder.mkdir(parents=True)
-    (folder / "result.json").write_text(json.dumps(result.record()))
+    run.storage.put(f"trials/{result.trial.key}/result.json", result.model_dump_json().encode())
 
 
 def _result(run: Run, trial: Trial, generator: np.random.Generator) -> Result:
@@ -71,7 +69,7 @@ def _result(run: Run, trial: Trial, generator: np.random.Generator) -> Result:
     confusion = {
         condition: {
             speaker: _drawn(emotions, 24, skill - lost + generator.normal(0, 0.03), generator)
-            for speaker in run.partition.validation
+            for speaker in trial.fold.validation
         }
         for condition, lost in (("noisy", NOISE_COSTS[c.model]), ("clean", 0.0))
     }
@@ -81,19 +79,29 @@ def _result(run: Run, trial: Trial, generator: np.random.Generator) -> Result:
     losses = 1.2 + 0.6 * np.exp(-np.arange(epochs) / 3) + 0.02 * np.maximum(0, np.arange(epochs) - best)
     figures = tuple(
         Epoch(
-            number + 1,
-            float(loss - 0.05 * number),
-            float(loss + generator.normal(0, 0.005) * (number != best)),
-            ua["noisy"] - 2.0 * abs(number - best),
-            ua["clean"] - 2.0 * abs(number - best),
-            1.5,
+            epoch=number + 1,
+            train_loss=float(loss - 0.05 * number),
+            validation_loss=float(loss + generator.normal(0, 0.005) * (number != best)),
+            ua_noisy=ua["noisy"] - 2.0 * abs(number - best),
+            ua_clean=ua["clean"] - 2.0 * abs(number - best),
+            seconds=1.5,
         )
         for number, loss in enumerate(losses)
     )
-    environment = {"python": "3.11", "torch": "2.11.0", "device": "cpu (none: drawn)"}
-    assert isinstance(c, Configuration)
-    size = parameters(c, emotions).total
-    return Result(trial, figures, best, "early", size, confusion, "attempt-001/best.safetensors", environment)
+    counted = c.parameters(emotions)
+    assert counted
+    return Result(
+        trial=trial.sealed,
+        epochs=figures,
+        best=best,
+        stopped="early",
+        seconds=1.5 * epochs,
+        parameters=counted.total,
+        confusion=confusion,
+        finished="2026-01-01T00:00:00+00:00",
+        weights="attempt-001/best.safetensors",
+        environment={"python": "3.11", "torch": "2.11.0", "device": "cpu (none: drawn)"},
+    )
 
 
 def _drawn(emotions: int, utterances: int, skill: float, generator: np.random.Generator) -> list[list[int]]:

@@ -195,9 +195,9 @@ def test_verification_names_all_that_is_damaged_or_missing(tmp_path: Path, tiny_
     study.write_text('name = "v"\nspaces = [{ name = "fst", model = "FST-CLDNN", w1 = "3:6", w2 = 2 }]\n')
     run = generate_run(tmp_path / "run", study, tiny_store)
     cut, gone, *_ = sorted(run.ledger.results())
-    result = run.ledger.folder(cut) / "result.json"
+    result = run.path / "trials" / cut / "result.json"
     result.write_bytes(result.read_bytes()[:-40])
-    (run.ledger.folder(gone) / "result.json").unlink()
+    (run.path / "trials" / gone / "result.json").unlink()
 
     assert str(result) in refused("status", run.path)
     said = CliRunner().invoke(app, ["status", str(run.path), "--verify", "--format", "json"])

@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from sersearch.speech.features import Moments, sum_moments
 from sersearch.store import Store, open_store
-from sersearch.study.configuration import Configuration
-from sersearch.study.fold import Part, Partition
+from sersearch.study.configuration import NetworkConfiguration
+from sersearch.study.fold import Fold, Part
 from sersearch.training.dataset import (
     MINIBATCHES_A_RUN,
     Minibatch,
@@ -38,7 +38,7 @@ Epoch = Callable[[np.random.Generator], Iterator[Minibatch]]
 """Gives all minibatches of training, then of validation."""
 
 PARTS: tuple[Part, ...] = ("train", "validation")
-CONFIGURATION = Configuration(model="FST-CLDNN", w1=3, w2=2)
+CONFIGURATION = NetworkConfiguration(model="FST-CLDNN", w1=3, w2=2)
 A_RUN = CONFIGURATION.minibatch * MINIBATCHES_A_RUN
 
 
@@ -54,8 +54,8 @@ class Side(NamedTuple):
 
     title: str
     packages: tuple[str, ...]
-    prepare: Callable[[Path, Partition, Path], None]
-    open: Callable[[Path, Partition, Path], Epoch]
+    prepare: Callable[[Path, Fold, Path], None]
+    open: Callable[[Path, Fold, Path], Epoch]
 
 
 # Tables: any row at any time
@@ -74,12 +74,12 @@ def serve(train: Utterances, validation: Utterances, moments: Moments) -> Epoch:
     return epoch
 
 
-def prepare_ours(path: Path, partition: Partition, folder: Path) -> None:
+def prepare_ours(path: Path, partition: Fold, folder: Path) -> None:
     """This package: the first trial on a machine makes the Arrow files."""
     open_dataset(open_store(path), partition)
 
 
-def open_ours(path: Path, partition: Partition, folder: Path) -> Epoch:
+def open_ours(path: Path, partition: Fold, folder: Path) -> Epoch:
     """This package: Arrow files, mapped."""
     data = open_dataset(open_store(path), partition)
     return serve(data.train, data.validation, data.moments)
@@ -90,21 +90,21 @@ class _InMemory(Store):
 
     @cache  # noqa: B019 - lives as long as its process
     def table(self, speaker: str) -> pa.Table:
-        file = self.path / self._info(speaker).file
+        file = self.path / self.info(speaker).file
         return pq.read_table(file).combine_chunks().replace_schema_metadata(pq.read_metadata(file).metadata)
 
 
-def prepare_nothing(path: Path, partition: Partition, folder: Path) -> None:
+def prepare_nothing(path: Path, partition: Fold, folder: Path) -> None:
     """Parquet per trial: nothing is made."""
 
 
-def open_parquet(path: Path, partition: Partition, folder: Path) -> Epoch:
+def open_parquet(path: Path, partition: Fold, folder: Path) -> Epoch:
     """Parquet per trial: `pyarrow.parquet` reads all rows into memory."""
     data = open_dataset(_InMemory(path, open_store(path).manifest), partition)
     return serve(data.train, data.validation, data.moments)
 
 
-def _loaded(path: Path, partition: Partition, folder: Path) -> Any:
+def _loaded(path: Path, partition: Fold, folder: Path) -> Any:
     import datasets  # type: ignore[import-not-found,unused-ignore]
 
     datasets.disable_progress_bars()
@@ -113,12 +113,12 @@ def _loaded(path: Path, partition: Partition, folder: Path) -> Any:
     return datasets.load_dataset("parquet", data_files=data_files, cache_dir=str(folder))
 
 
-def prepare_datasets(path: Path, partition: Partition, folder: Path) -> None:
+def prepare_datasets(path: Path, partition: Fold, folder: Path) -> None:
     """Hugging Face datasets: `load_dataset` turns Parquet into Arrow files of its own."""
     _loaded(path, partition, folder)
 
 
-def open_datasets(path: Path, partition: Partition, folder: Path) -> Epoch:
+def open_datasets(path: Path, partition: Fold, folder: Path) -> Epoch:
     """Hugging Face datasets: `load_dataset` finds what it made, rows come as numpy arrays out of mapped files."""
     emotions = {name: index for index, name in enumerate(open_store(path).emotions)}
 
@@ -175,7 +175,7 @@ def stream(parts: list[Iterable[Copy]], moments: Moments) -> Epoch:
     return epoch
 
 
-def prepare_webdataset(path: Path, partition: Partition, folder: Path) -> None:
+def prepare_webdataset(path: Path, partition: Fold, folder: Path) -> None:
     """WebDataset: tar files of 1000 copies."""
     import webdataset  # type: ignore[import-not-found,unused-ignore]
 
@@ -188,7 +188,7 @@ def prepare_webdataset(path: Path, partition: Partition, folder: Path) -> None:
     _keep_moments(store, partition, folder)
 
 
-def open_webdataset(path: Path, partition: Partition, folder: Path) -> Epoch:
+def open_webdataset(path: Path, partition: Fold, folder: Path) -> Epoch:
     """WebDataset: shuffled shards, a buffer of 1000 copies."""
     import webdataset
 
@@ -201,7 +201,7 @@ def open_webdataset(path: Path, partition: Partition, folder: Path) -> Epoch:
     return stream([copies(part) for part in PARTS], _kept_moments(folder))
 
 
-def prepare_shar(path: Path, partition: Partition, folder: Path) -> None:
+def prepare_shar(path: Path, partition: Fold, folder: Path) -> None:
     """Lhotse Shar: a manifest and tar files of 1000 copies, uncompressed as lilcom would lose bits."""
     from lhotse import MonoCut  # type: ignore[import-not-found,unused-ignore]
     from lhotse.features.io import MemoryRawWriter  # type: ignore[import-not-found,unused-ignore]
@@ -219,7 +219,7 @@ def prepare_shar(path: Path, partition: Partition, folder: Path) -> None:
     _keep_moments(store, partition, folder)
 
 
-def open_shar(path: Path, partition: Partition, folder: Path) -> Epoch:
+def open_shar(path: Path, partition: Fold, folder: Path) -> Epoch:
     """Lhotse Shar: shuffled shards, a buffer of 1000 copies."""
     from lhotse import CutSet
 
@@ -231,7 +231,7 @@ def open_shar(path: Path, partition: Partition, folder: Path) -> Epoch:
     return stream([copies(part) for part in PARTS], _kept_moments(folder))
 
 
-def _rows(store: Store, partition: Partition, part: Part) -> Iterator[Copy]:
+def _rows(store: Store, partition: Fold, part: Part) -> Iterator[Copy]:
     """All copies of a part out of the Parquet files."""
     emotions = {name: index for index, name in enumerate(store.emotions)}
     files = {info.speaker: info.file for info in store.speakers}
@@ -246,15 +246,15 @@ class _Footers(Store):
     """A store of which only the Parquet files' footers are read, which hold the moments."""
 
     def table(self, speaker: str) -> pa.Table:
-        return pa.table({}).replace_schema_metadata(pq.read_metadata(self.path / self._info(speaker).file).metadata)
+        return pa.table({}).replace_schema_metadata(pq.read_metadata(self.path / self.info(speaker).file).metadata)
 
 
-def _moments(store: Store, partition: Partition) -> Moments:
+def _moments(store: Store, partition: Fold) -> Moments:
     footers = _Footers(store.path, store.manifest)
     return sum_moments(footers.moments(speaker) for speaker in partition.train)
 
 
-def _keep_moments(store: Store, partition: Partition, folder: Path) -> None:
+def _keep_moments(store: Store, partition: Fold, folder: Path) -> None:
     (folder / "moments").write_bytes(pickle.dumps(_moments(store, partition)))
 
 

@@ -19,10 +19,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rivals.plain_pytorch import Plain
 from sersearch.models.cldnn import CLDNN
-from sersearch.study.configuration import Configuration
-from sersearch.study.study import Trial
+from sersearch.study.configuration import NetworkConfiguration
+from sersearch.study.trial import Trial
 from sersearch.training.dataset import shuffled
-from sersearch.training.network import _generator, _seed
+from sersearch.training.network import _generator
+from sersearch.training.system import derive_seed
 
 Speakers = Sequence[Path]
 
@@ -49,7 +50,7 @@ def padded(frames: Sequence[Tensor], indices: NDArray[np.int64]) -> tuple[Tensor
 def train(trial: Trial, parts: tuple[Speakers, Speakers], emotions: Sequence[str]) -> None:
     """Train a trial's epochs and report each; it begins with our weights and takes our minibatches."""
     configuration = trial.configuration
-    assert isinstance(configuration, Configuration)
+    assert isinstance(configuration, NetworkConfiguration)
     learnt, emotion = read(parts[0], emotions)
     measured, true = read(parts[1], emotions)
     everything = torch.cat(learnt)
@@ -60,7 +61,7 @@ def train(trial: Trial, parts: tuple[Speakers, Speakers], emotions: Sequence[str
     optimiser = torch.optim.Adam(model.parameters(), lr=configuration.learning_rate, eps=1e-7)
     lengths = np.array([len(x) for x in learnt])
     for epoch in range(1, configuration.epochs + 1):
-        order = np.random.default_rng(_seed(trial.key, f"order {epoch}"))
+        order = np.random.default_rng(derive_seed(trial.key, f"order {epoch}"))
         for indices in shuffled(lengths, configuration.minibatch, order):
             optimiser.zero_grad()
             loss = cross_entropy(model(*padded(learnt, indices)), emotion[indices])

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.nn.utils import skip_init
 
-from sersearch.models.kernels import gpu
 from sersearch.models.kernels.blstm import BLSTM
 from sersearch.models.kernels.convolution import Convolutions, edge_pad
 from sersearch.models.kernels.filtering import gather_windows
-from sersearch.study.configuration import Configuration, shapes
+from sersearch.models.kernels.gpu import Form
+from sersearch.study.configuration import NetworkConfiguration
 
 
 class CLDNN(nn.Module):
@@ -20,19 +20,27 @@ class CLDNN(nn.Module):
     Shapes: B utterances, T frames, F = C * M coefficients a frame (statics, then deltas), N emotions.
     """
 
-    def __init__(self, configuration: Configuration, emotions: int, generator: Generator | None = None) -> None:
+    def __init__(
+        self,
+        configuration: NetworkConfiguration,
+        emotions: int,
+        generator: Generator | None = None,
+        form: Form = "loops",
+    ) -> None:
         """Build and initialise as Keras does (docs/decisions.md).
 
         Args:
             configuration: a feasible configuration.
             emotions: N, how many classes there are.
             generator: the CPU generator that the initial weights are drawn from.
+            form: of the kernels; "cudnn" on a GPU.
         """
         super().__init__()
         self.configuration = configuration
         self.emotions = emotions
-        self.convolutions = Convolutions(configuration)
-        self.blstm = BLSTM(shapes(configuration).vector, configuration.cells)
+        self.form = form
+        self.convolutions = Convolutions(configuration, form)
+        self.blstm = BLSTM(configuration.shapes.vector, configuration.cells, form)
         widths = (2 * configuration.cells, *configuration.dense, emotions)
         self.dense = nn.ModuleList(
             skip_init(nn.Linear, n_in, n_out)  # type: ignore[no-untyped-call]
@@ -48,7 +56,7 @@ class CLDNN(nn.Module):
             lengths_B: real frames of each utterance, at least 1.
             dropout: generator of the dropout mask while training; without it nothing is dropped.
         """
-        if self.configuration.precision == "bf16" and gpu.holds(x_BTF):
+        if self.configuration.precision == "bf16" and self.form == "cudnn":
             # Convolutions and BLSTM compute in the precision of their inputs; the few numbers behind them stay exact.
             x_BTF = x_BTF.bfloat16()
         return self.classify(self._drop(self.represent(self.maps(x_BTF, lengths_B), lengths_B), dropout))

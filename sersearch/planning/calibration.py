@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,42 +15,38 @@ from numpy.typing import NDArray
 
 from sersearch.errors import InputError
 from sersearch.planning.forecast import Forecast, Measurement, fit, make_forecast, relative_cost
-from sersearch.planning.plan import Data, Plan
+from sersearch.planning.plan import DataSize, Plan
 from sersearch.run.ledger import Result
-from sersearch.run.run import Run, material_of, open_run
-from sersearch.speech.features import moments_of
+from sersearch.run.run import Run, identify_store, open_run
 from sersearch.store import Store, open_store
 from sersearch.study.agenda import Agenda
 from sersearch.study.configuration import Configuration
-from sersearch.study.fold import Partition, make_partition
-from sersearch.study.study import Resources, Study, Trial
-from sersearch.training.dataset import Dataset, Utterances
-from sersearch.training.network import EVALUATED_TOGETHER, Training, predict
+from sersearch.study.fold import Fold, make_partition
+from sersearch.study.study import Resources, Study
+from sersearch.training.system import Device, system_class
 
 # Enough to tell the model's coefficients from the noise, few enough to be done in less than a minute on a CPU.
 CONFIGURATIONS = 10
-MINIBATCHES = 2
-EPOCHS = 3
 
 # Ray's workers stand behind a machine's other work, so calibration does too.
 WORKER_NICENESS = 15
 
 
 @dataclass(frozen=True)
-class Binding:
-    """A study's data.
+class BoundStudy:
+    """A study and the store that it is planned on.
 
     Attributes:
-        data: what a plan knows of it.
+        size: how much data its trials are trained on.
         store: where the frames are.
         partition: the speakers of each part.
         agenda: the study's trials against what a run holds.
         results: what it holds, by key.
     """
 
-    data: Data
+    size: DataSize
     store: Store
-    partition: Partition
+    partition: Fold
     agenda: Agenda
     results: dict[str, Result]
 
@@ -61,7 +56,7 @@ class Binding:
         return found
 
 
-def bind(study: Study, store: Path | None = None, run: Path | None = None) -> Binding | None:
+def bind(study: Study, store: Path | None = None, run: Path | None = None) -> BoundStudy | None:
     """Look at a study's store and at what a run has done; no row of the store is read.
 
     Args:
@@ -87,13 +82,13 @@ def bind(study: Study, store: Path | None = None, run: Path | None = None) -> Bi
     return _bind(study, opened.store, replace(opened, study=study))
 
 
-def _bind(study: Study, store: Store, run: Run | None = None) -> Binding:
+def _bind(study: Study, store: Store, run: Run | None = None) -> BoundStudy:
     partition = make_partition((info.speaker for info in store.speakers), study.partition)
     train_rows, train_frames = _count(store, partition.train)
     validation_rows, validation_frames = _count(store, partition.validation)
-    data = Data(
+    size = DataSize(
         source=f"{store.path}, {train_rows} copies to train, {validation_rows} to validate",
-        material=material_of(store, partition),
+        identity=run.identity if run else identify_store(store, study),
         emotions=len(store.emotions),
         train_utterances=train_rows,
         train_frames=train_frames,
@@ -102,8 +97,8 @@ def _bind(study: Study, store: Store, run: Run | None = None) -> Binding:
         clean_utterances=sum(info.utterances for info in store.speakers),
     )
     results = run.ledger.results() if run else {}
-    agenda = run.agenda(results) if run else Agenda(study, data.material, {})
-    return Binding(data, store, partition, agenda, results)
+    agenda = run.agenda(results) if run else Agenda(study, size.identity, {})
+    return BoundStudy(size, store, partition, agenda, results)
 
 
 def _count(store: Store, speakers: tuple[str, ...]) -> tuple[int, int]:
@@ -111,7 +106,7 @@ def _count(store: Store, speakers: tuple[str, ...]) -> tuple[int, int]:
     return sum(info.rows for info in chosen), sum(info.frames for info in chosen)
 
 
-def forecast_plan(plan: Plan, bound: Binding | None, parallel: int | None, epochs: int | None) -> Forecast:
+def forecast_plan(plan: Plan, bound: BoundStudy | None, parallel: int | None, epochs: int | None) -> Forecast:
     """Calibrate on this machine and forecast what is left of a plan; see `make_forecast`.
 
     Args:
@@ -122,14 +117,13 @@ def forecast_plan(plan: Plan, bound: Binding | None, parallel: int | None, epoch
     """
     parallel = parallel or slots(plan.study.resources)
     lengths = bound.lengths() if bound else np.array([plan.data.utterance_frames])
-    chosen = spread(c for task in plan.tasks if isinstance(c := task.configuration, Configuration))
-    device = "cuda" if plan.study.resources.gpus else "cpu"
+    chosen = spread(task.configuration for task in plan.tasks if task.configuration.work())
+    device: Device = "cuda" if plan.study.resources.gpus else "cpu"
     measured = calibrate(chosen, plan.data, lengths, parallel, device) if chosen else []
     study_keys = {planned.trial.key for planned in plan.trials}
-    networks = [r for key, r in bound.results.items() if key in study_keys and r.stopped != "fitted"] if bound else []
-    return make_forecast(
-        plan, fit(measured), parallel, np.random.default_rng(0), epochs, [len(r.epochs) for r in networks]
-    )
+    results = bound.results if bound else {}
+    observed = [len(result.epochs) for key, result in results.items() if key in study_keys and result.epochs]
+    return make_forecast(plan, fit(measured), parallel, np.random.default_rng(0), epochs, observed)
 
 
 def slots(resources: Resources) -> int:
@@ -152,7 +146,7 @@ def spread(configurations: Iterable[Configuration]) -> list[Configuration]:
 
 
 def calibrate(
-    configurations: Sequence[Configuration], data: Data, lengths: NDArray[np.int64], parallel: int, device: str
+    configurations: Sequence[Configuration], data: DataSize, lengths: NDArray[np.int64], parallel: int, device: Device
 ) -> list[Measurement]:
     """Train a few steps of each configuration on generated frames, in several processes at once.
 
@@ -176,42 +170,11 @@ def calibrate(
 
 
 def _measure_all(
-    configurations: Sequence[Configuration], emotions: int, lengths: NDArray[np.int64], device: str
+    configurations: Sequence[Configuration], emotions: int, lengths: NDArray[np.int64], device: Device
 ) -> list[Measurement]:
     return [_measure(configuration, emotions, lengths, device) for configuration in configurations]
 
 
-def _measure(configuration: Configuration, emotions: int, lengths: NDArray[np.int64], device: str) -> Measurement:
-    data = generated(configuration, emotions, lengths)
-    training = Training(Trial(configuration, 0, "calibration"), data, device)
-    training.run_epoch()
-    start = time.perf_counter()
-    predict(training.model, training.view(data.validation))
-    evaluation_s = time.perf_counter() - start
-    epoch_s = float(np.mean([training.run_epoch().seconds for _ in range(EPOCHS - 1)]))
-    train_frames, validation_frames = int(data.train.length.sum()), int(data.validation.length.sum())
-    learning_s = max(epoch_s - evaluation_s, evaluation_s / validation_frames * train_frames)
-    return Measurement(configuration, learning_s / train_frames, evaluation_s / validation_frames)
-
-
-def generated(configuration: Configuration, emotions: int, lengths: NDArray[np.int64]) -> Dataset:
-    """A few minibatches of noise; each of one length, as minibatches of a large store nearly are."""
-    quantiles = np.quantile(lengths, (np.arange(MINIBATCHES) + 0.5) / MINIBATCHES).astype(np.int64)
-    train = _noise(np.repeat(quantiles, configuration.minibatch), configuration.bands, emotions)
-    count = max(EVALUATED_TOGETHER * configuration.minibatch, 2 * emotions)
-    validation = _noise(np.full(count, np.median(lengths), np.int64), configuration.bands, emotions)
-    return Dataset(train, validation, tuple(map(str, range(emotions))), moments_of(train.frames[0]))
-
-
-def _noise(lengths: NDArray[np.int64], bands: int, emotions: int) -> Utterances:
-    index = np.arange(len(lengths))
-    frames = np.random.default_rng(0).standard_normal((int(lengths.sum()), bands), np.float32)
-    return Utterances(
-        frames=(frames,),
-        speaker=np.zeros_like(index),
-        offset=np.cumsum(lengths) - lengths,
-        length=lengths,
-        emotion=index % emotions,
-        noisy=index >= len(index) // 2,
-        speakers=("noise",),
-    )
+def _measure(configuration: Configuration, emotions: int, lengths: NDArray[np.int64], device: Device) -> Measurement:
+    training_s, evaluation_s = system_class(configuration).measure(configuration, emotions, lengths, device)
+    return Measurement(configuration, training_s, evaluation_s)

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from sersearch.planning.plan import BEST_EPOCH, Data, Plan, epoch_limits
+from sersearch.planning.plan import BEST_EPOCH, DataSize, Plan
 from sersearch.planning.tasks import Task
-from sersearch.study.configuration import Configuration, SVMConfiguration, System, multiply_adds, shapes
+from sersearch.study.configuration import Configuration
 
 # Seconds that are not training: Ray's start, a worker's first import and data, and a trial on a reused worker.
 START_S = 4.0
@@ -31,12 +31,7 @@ TRIAL_S = 0.1
 EPOCH_SPREAD = 0.5
 PACE_SPREAD = 0.1
 
-# A fit to 1,000 utterances of six classes by their kernel matrix; functionals' values and C change it by half or twice.
-SVM_S = 0.06
-
 SIMULATIONS = 200
-# The entries of `work` in comparison with each other, as fits on a CPU give them: what `seconds_left` goes by.
-RELATIVE = np.array([1, 400, 1, 5e6])
 
 
 class Measurement(NamedTuple):
@@ -49,11 +44,11 @@ class Measurement(NamedTuple):
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds a frame as a non-negative linear function of `work`.
+    """Seconds per frame as a non-negative linear function of `Configuration.work`.
 
     Attributes:
-        training: seconds for each entry of `work` in training.
-        evaluation: likewise in evaluation.
+        training: seconds for each entry of `Configuration.work` in training.
+        evaluation: seconds for each entry of `Configuration.work` in evaluation.
         spread: standard deviation of the logarithm of measured over fitted training seconds.
         measured: how many configurations were measured.
     """
@@ -68,42 +63,26 @@ class Rates:
         """Standard deviation of the logarithm of all trials' pace together over that of the calibration."""
         return math.hypot(PACE_SPREAD, self.spread / math.sqrt(self.measured))
 
-    def epoch_s(self, configuration: System, data: Data) -> float:
-        """Seconds of one epoch: every training frame learnt, every validation frame evaluated; of an SVM, its all."""
-        if isinstance(configuration, SVMConfiguration):
-            return svm_s(configuration, data)
-        found = work(configuration)
-        return float(found @ self.training * data.train_frames + found @ self.evaluation * data.validation_frames)
-
-
-def svm_s(configuration: SVMConfiguration, data: Data) -> float:
-    """Seconds of an SVM's trial: a fit a subject left out, each as the square of its clean utterances."""
-    speakers = len(data.material.speakers)
-    fits = speakers if configuration.protocol == "loso" else 1
-    return SVM_S * fits * (data.clean_utterances / 1000) ** 2
-
-
-def work(configuration: Configuration) -> NDArray[np.float64]:
-    """What a frame costs, [4].
-
-    Multiply-adds of the CNN; values of its maps before pooling, since a small kernel costs memory traffic rather than
-    arithmetic; multiply-adds of the BLSTM; and the frame's share of what a minibatch costs however small it is.
-    """
-    counted = multiply_adds(configuration, 1)
-    values = sum(configuration.maps * layer.convolved[0] for layer in shapes(configuration).layers)
-    return np.array([counted.cnn, values, counted.blstm, 1 / configuration.minibatch], np.float64)
+    def step_s(self, configuration: Configuration, data: DataSize) -> float:
+        """Seconds of one step: every training frame learnt and every validation frame evaluated, or the whole fit."""
+        work = np.array(configuration.work(), np.float64)
+        if not work.size:
+            return configuration.fit_seconds(data.clean_utterances, len(data.identity.speakers))
+        return float(work @ self.training * data.train_frames + work @ self.evaluation * data.validation_frames)
 
 
 def fit(measurements: Sequence[Measurement]) -> Rates:
     """Fit the least relative squares with non-negative coefficients.
 
     Args:
-        measurements: at least one; several of a configuration count as their mean.
+        measurements: several of a configuration count as their mean; without any, all rates are 0.
     """
+    if not measurements:
+        return Rates(np.zeros(0), np.zeros(0), 0.0, 1)
     found: dict[Configuration, list[tuple[float, float]]] = {}
     for measurement in measurements:
         found.setdefault(measurement.configuration, []).append((measurement.training_s, measurement.evaluation_s))
-    works = np.array([work(configuration) for configuration in found])
+    works = np.array([configuration.work() for configuration in found], np.float64)
     training_s, evaluation_s = np.array([np.mean(seconds, axis=0) for seconds in found.values()]).T
     training = _fit(works, training_s)
     errors = np.log(training_s / (works @ training))
@@ -210,12 +189,12 @@ def make_forecast(
         observed: epochs that finished trials of the study took; from three on they stand for those to come.
     """
     configurations = [task.configuration for task in plan.tasks]
-    epoch_s = np.array([rates.epoch_s(c, plan.data) for c in configurations])
+    step_s = np.array([rates.step_s(c, plan.data) for c in configurations])
     wall, device = [], []
     for _ in range(SIMULATIONS if configurations else 1):
-        pace = generator.normal(0, rates.pace_spread) + generator.normal(0, rates.spread, len(epoch_s))
+        pace = generator.normal(0, rates.pace_spread) + generator.normal(0, rates.spread, len(step_s))
         drawn = draw_epochs(configurations, generator, epochs, observed)
-        seconds = epoch_s * np.exp(pace) * drawn + TRIAL_S
+        seconds = step_s * np.exp(pace) * drawn + TRIAL_S
         jobs = [Job(s, task.spaces, task.after) for s, task in zip(seconds, plan.tasks, strict=True)]
         wall.append(makespan(jobs, parallel, START_S + WORKER_S))
         device.append(float(seconds.sum()))
@@ -224,7 +203,7 @@ def make_forecast(
 
 
 def draw_epochs(
-    configurations: Sequence[System],
+    configurations: Sequence[Configuration],
     generator: np.random.Generator,
     epochs: int | None = None,
     observed: Sequence[int] = (),
@@ -234,7 +213,7 @@ def draw_epochs(
     Where nothing is known, the typical best epoch of a study is log-uniform between 2 and 20, a trial's own is
     log-normal around it, and `patience` more follow. No draw lies outside what a trial's limit and patience allow.
     """
-    limits: NDArray[np.int64] = np.array([epoch_limits(c) for c in configurations], np.int64).reshape(-1, 2)
+    limits: NDArray[np.int64] = np.array([c.step_limits for c in configurations], np.int64).reshape(-1, 2)
     if epochs is not None:
         return np.asarray(np.minimum(limits[:, 1], epochs), np.float64)
     if len(observed) >= 3:
@@ -242,7 +221,8 @@ def draw_epochs(
     else:
         typical = np.exp(generator.uniform(*np.log(BEST_EPOCH)))
         best = np.rint(typical * np.exp(generator.normal(0, EPOCH_SPREAD, len(limits))))
-        drawn = best + [getattr(c, "patience", 0) for c in configurations]
+        # Patience is one less than the fewest epochs, or the limit of epochs cuts the draw anyway.
+        drawn = best + limits[:, 0] - 1
     return np.asarray(np.clip(drawn, limits[:, 0], limits[:, 1]), np.float64)
 
 
@@ -251,10 +231,10 @@ def _interval(seconds: Sequence[float]) -> Interval:
     return Interval(float(low), float(middle), float(high))
 
 
-def _stopping(configurations: Sequence[System], epochs: int | None, observed: Sequence[int]) -> str:
+def _stopping(configurations: Sequence[Configuration], epochs: int | None, observed: Sequence[int]) -> str:
     if epochs is not None:
         return f"every trial takes {epochs} epochs, or its limit"
-    if all(fewest == most for fewest, most in map(epoch_limits, configurations)):
+    if all(fewest == most for fewest, most in (c.step_limits for c in configurations)):
         return "every trial takes its limit of epochs, which patience can't cut short"
     if len(observed) >= 3:
         return f"epochs as the {len(observed)} finished trials took them"
@@ -273,10 +253,10 @@ def _pace(rates: Rates) -> tuple[str, ...]:
 
 
 class Spent(NamedTuple):
-    """A trial's way so far."""
+    """What a trial took so far."""
 
-    configuration: System
-    epochs: int
+    configuration: Configuration
+    steps: int
     seconds: float
 
 
@@ -298,51 +278,44 @@ def seconds_left(
         Seconds; None while nothing is finished and the number of epochs is open, or nothing was measured.
     """
     done = list(done)
-    known = [spent for spent in (*done, *running.values()) if spent.epochs]
+    known = [spent for spent in (*done, *running.values()) if spent.steps]
     if not tasks:
         return 0.0
-    fixed = all(low == high for low, high in (epoch_limits(task.configuration) for task in tasks))
+    fixed = all(low == high for low, high in (task.configuration.step_limits for task in tasks))
     if not known or not (done or fixed):
         return None
-    rates = {kind: rate for kind in (True, False) if (rate := _rate(known, kind))}
-    if not all(_is_svm(task.configuration) in rates for task in tasks):
+    rates = _rates(known)
+    if not all(task.configuration.system in rates for task in tasks):
         return None
-    finished = [s.epochs for s in done if not _is_svm(s.configuration)]
+    finished = [spent.steps for spent in done if spent.configuration.step_limits[1] > 1]
     mean = sum(finished) / len(finished) if finished else 0.0
     first = sorted(tasks, key=lambda task: task.key not in running)
-    jobs = [
-        Job(
-            rates[_is_svm(t.configuration)] * relative_cost(t.configuration) * _epochs_left(t, running, mean),
-            t.spaces,
-            t.after,
-        )
-        for t in first
-    ]
+    jobs = []
+    for task in first:
+        c = task.configuration
+        seconds = rates[c.system] * relative_cost(c) * _steps_left(task, running, mean)
+        jobs.append(Job(seconds, task.spaces, task.after))
     return makespan(jobs, parallel)
 
 
-def _is_svm(configuration: System) -> bool:
-    return isinstance(configuration, SVMConfiguration)
-
-
-def _rate(known: Iterable[Spent], svm: bool) -> float:
-    """Seconds of a unit of relative cost, of SVMs or of networks; 0 where nothing tells."""
-    alike = [s for s in known if _is_svm(s.configuration) == svm]
-    return sum(s.seconds for s in alike) / max(sum(s.epochs * relative_cost(s.configuration) for s in alike), 1e-12)
+def _rates(known: Iterable[Spent]) -> dict[str, float]:
+    """Seconds per unit of relative cost of each system that something was trained of."""
+    seconds: dict[str, float] = {}
+    cost: dict[str, float] = {}
+    for spent in known:
+        system = spent.configuration.system
+        seconds[system] = seconds.get(system, 0.0) + spent.seconds
+        cost[system] = cost.get(system, 0.0) + spent.steps * relative_cost(spent.configuration)
+    return {system: seconds[system] / max(cost[system], 1e-12) for system in seconds if seconds[system]}
 
 
 @cache
-def relative_cost(configuration: System) -> float:
-    """What a frame costs in comparison with other configurations, in multiply-adds of the BLSTM.
-
-    SVMs are compared with each other alone.
-    """
-    if isinstance(configuration, SVMConfiguration):
-        return 20.0 if configuration.protocol == "loso" else 1.0
-    return float(work(configuration) @ RELATIVE)
+def relative_cost(configuration: Configuration) -> float:
+    """The cost of a step in comparison with other configurations of the same system."""
+    return configuration.relative_cost()
 
 
-def _epochs_left(task: Task, running: Mapping[str, Spent], mean: float) -> float:
-    fewest, most = epoch_limits(task.configuration)
-    spent = running[task.key].epochs if task.key in running else 0
+def _steps_left(task: Task, running: Mapping[str, Spent], mean: float) -> float:
+    fewest, most = task.configuration.step_limits
+    spent = running[task.key].steps if task.key in running else 0
     return max(min(max(mean, fewest, spent + 1), most) - spent, 0)

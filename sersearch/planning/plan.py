@@ -7,36 +7,27 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sersearch.planning.tasks import Task, feasible, tasks, top_counts
+from sersearch.planning.tasks import Task, tasks, top_counts
 from sersearch.study.agenda import Agenda
-from sersearch.study.configuration import (
-    Configuration,
-    Modules,
-    Shapes,
-    SVMConfiguration,
-    System,
-    multiply_adds,
-    parameters,
-    pools,
-    shapes,
-)
-from sersearch.study.space import KERNELS, Space
-from sersearch.study.study import Material, Study, Trial, wanted
+from sersearch.study.configuration import Configuration, Modules, Shapes
+from sersearch.study.configuration.network import KERNELS
+from sersearch.study.space import Space
+from sersearch.study.study import Study, feasible_configurations, wanted
+from sersearch.study.trial import StoreIdentity, Trial
 
-FRAMES_A_SECOND = 100
-FLOAT_BYTES = 4
+FRAMES_PER_SECOND = 100
 
 # Between which a study's typical epoch of the lowest validation loss is assumed to lie, before a trial has shown it.
 BEST_EPOCH = (2, 20)
 
 
 @dataclass(frozen=True)
-class Data:
-    """What a plan knows of the data; from a store's manifest, or assumed.
+class DataSize:
+    """How much data a study is trained on; from a store's manifest, or assumed.
 
     Attributes:
         source: where that comes from, in words.
-        material: what trials' keys know of it; its data are empty where no store is named.
+        identity: the store as trials' keys see it; its fingerprint is empty where no store is named.
         emotions: N, how many classes there are.
         train_utterances: copies to learn from.
         train_frames: their frames.
@@ -46,7 +37,7 @@ class Data:
     """
 
     source: str
-    material: Material
+    identity: StoreIdentity
     emotions: int
     train_utterances: int
     train_frames: int
@@ -61,9 +52,9 @@ class Data:
 
 
 # Section 5: 1,257 utterances of 42 speakers, split 30/4/8, 61 copies each, 2.78 s in the mean.
-PAPERS_DATA = Data(
+PAPERS_DATA = DataSize(
     source="assumed: the paper's corpus, 1,257 utterances of 2.78 s in 61 copies, 30 of 42 speakers to train",
-    material=Material("", tuple(f"s{number:02}" for number in range(1, 43))),
+    identity=StoreIdentity(fingerprint="", speakers=tuple(f"s{number:02}" for number in range(1, 43))),
     emotions=6,
     train_utterances=898 * 61,
     train_frames=898 * 61 * 276,
@@ -81,9 +72,10 @@ class PlannedTrial:
         trial: configuration, seed and key.
         spaces: names of the spaces that hold it; it is trained once.
         shapes: its layers, or why it can't be built.
-        parameters: trained parameters by module; None where it can't be built, and for an SVM.
-        multiply_adds: of a forward pass, CNN and BLSTM for one frame, MLP for one utterance; None likewise.
-        memory_bytes: `minibatch_bytes`; None likewise.
+        parameters: trained parameters by module; None where it can't be built, or where training decides.
+        multiply_adds: of a forward pass, CNN and BLSTM for one frame, MLP for one utterance; None where they mean
+            nothing.
+        memory_bytes: of one minibatch in training; None where unknown.
         done: the run holds its result.
     """
 
@@ -129,7 +121,7 @@ class Plan:
     """
 
     study: Study
-    data: Data
+    data: DataSize
     spaces: tuple[PlannedSpace, ...]
     trials: tuple[PlannedTrial, ...]
     tasks: tuple[Task, ...]
@@ -149,7 +141,7 @@ class Plan:
         }
 
 
-def make_plan(agenda: Agenda, data: Data, done: Collection[str] = (), epochs: int | None = None) -> Plan:
+def make_plan(agenda: Agenda, data: DataSize, done: Collection[str] = (), epochs: int | None = None) -> Plan:
     """Plan a study.
 
     Args:
@@ -165,21 +157,22 @@ def make_plan(agenda: Agenda, data: Data, done: Collection[str] = (), epochs: in
 
 def _plan_space(space: Space, agenda: Agenda) -> PlannedSpace:
     study, known = agenda.study, len(agenda.spaces.get(space.name, ()))
-    seeds = f", {study.seeds} seeds" if study.seeds > 1 else ""
-    if space.ranges["model"].choices == ("SVM",):
-        speakers = agenda.material.most_trials(space, study.seeds)
-        seeds = f", {speakers} speakers left out in turn" if speakers > 1 else ""
+    most = agenda.most_trials(space)
+    repetitions = study.seeds if space.kind.seeded else 1
+    seeds = f", {repetitions} seeds" if repetitions > 1 else ""
+    if most > repetitions:
+        seeds += f", {most // repetitions} speakers left out in turn"
     if study.samples(space):
-        trials = wanted(space, study) * agenda.material.most_trials(space, study.seeds)
+        trials = wanted(space, study) * most
         drawn = "" if known == trials else f", {known} of them so far"
         statement = f"{_counted(trials)} that the sampler {study.search.sampler} draws{drawn}{seeds}"
         return PlannedSpace(space, None, known == trials, trials, statement)
-    candidates = len(feasible(space, study))
+    candidates = len(feasible_configurations(space, study))
     if space.top is None:
         return PlannedSpace(space, candidates, True, known, f"{_counted(known)}{seeds}")
     n_h, n_w = top_counts(space, study)
     settled = space.name in agenda.spaces
-    trials = known if settled else n_h * n_w * study.seeds
+    trials = known if settled else n_h * n_w * most
     why = f"{_counted(trials)} (k = {space.top.k}: {n_h} x {n_w} of {candidates}{seeds})"
     until = "" if settled else f", once {space.top.h} and {space.top.w} are done"
     return PlannedSpace(space, candidates, settled, trials, why + until)
@@ -189,19 +182,20 @@ def _counted(trials: int) -> str:
     return f"{trials} trial{'s' * (trials != 1)}"
 
 
-def _plan_trials(agenda: Agenda, data: Data, done: Collection[str]) -> Iterator[PlannedTrial]:
+def _plan_trials(agenda: Agenda, data: DataSize, done: Collection[str]) -> Iterator[PlannedTrial]:
     names: dict[Trial, list[str]] = {}
     for space in agenda.study.spaces:
         for trial in _trials(space, agenda):
             names.setdefault(trial, []).append(space.name)
     for trial, spaces in names.items():
-        configuration, found = trial.configuration, shapes(trial.configuration)
-        if found.feasible and isinstance(configuration, Configuration):
-            counted, work = parameters(configuration, data.emotions), multiply_adds(configuration, data.emotions)
-            memory = minibatch_bytes(configuration, data.emotions, data.utterance_frames)
-            yield PlannedTrial(trial, tuple(spaces), found, counted, work, memory, trial.key in done)
-        else:
-            yield PlannedTrial(trial, tuple(spaces), found, None, None, None, trial.key in done)
+        configuration = trial.configuration
+        shapes = configuration.shapes
+        counted = work = memory = None
+        if shapes.feasible:
+            counted = configuration.parameters(data.emotions)
+            work = configuration.multiply_adds(data.emotions)
+            memory = configuration.minibatch_bytes(data.emotions, data.utterance_frames)
+        yield PlannedTrial(trial, tuple(spaces), shapes, counted, work, memory, trial.key in done)
 
 
 def _trials(space: Space, agenda: Agenda) -> list[Trial]:
@@ -211,62 +205,26 @@ def _trials(space: Space, agenda: Agenda) -> list[Trial]:
     settled = {trial.configuration for trial in agenda.spaces.get(space.name, ())}
     made: list[Trial] = []
     for configuration in space.enumerate(agenda.study.settings):
-        if not shapes(configuration).feasible:
+        if not configuration.shapes.feasible:
             made += agenda.trials_of(configuration)[:1]
         elif configuration in settled:
             made += agenda.trials_of(configuration)
     return made
 
 
-def minibatch_bytes(configuration: Configuration, emotions: int, frames: int) -> int:
-    """About what training holds at its peak for one minibatch of utterances of `frames` frames, in float32.
-
-    4 bytes x (6 P + B T (3 F + sum over layers of (2 convolved + 3 pooled) + 4 V + 36 cells)): weights, gradients, two
-    moments of Adam, the best weights and a copy; for each of B T frames the input F three times, each layer's column
-    of convolved maps (with their gradient) and of pooled maps (with their indices), the last layer's column V on its
-    way into the BLSTM, and the gates, cells and states of both directions. What torch itself takes is not in it.
-    """
-    columns = [
-        configuration.maps * (2 * layer.convolved[0] + 3 * layer.pooled[0]) for layer in shapes(configuration).layers
-    ]
-    f = configuration.channels * configuration.rows
-    frame = 3 * f + sum(columns) + 4 * _column(configuration) + 36 * configuration.cells
-    held = 6 * parameters(configuration, emotions).total + configuration.minibatch * frames * frame
-    return FLOAT_BYTES * held
-
-
-def _column(configuration: Configuration) -> int:
-    """Length of one column of the maps that enter the BLSTM."""
-    layers = shapes(configuration).layers
-    if not layers:
-        return configuration.channels * configuration.rows
-    return configuration.maps * layers[-1].pooled[0]
-
-
-def epoch_limits(configuration: System) -> tuple[int, int]:
-    """The fewest and the most epochs that a trial can take: early stopping needs `patience` more than one.
-
-    An SVM is trained in one go, which counts as an epoch.
-    """
-    if isinstance(configuration, SVMConfiguration):
-        return 1, 1
-    return min(configuration.epochs, configuration.patience + 1), configuration.epochs
-
-
-def epochs_assumed(configuration: System, epochs: int | None = None) -> int:
+def epochs_assumed(configuration: Configuration, epochs: int | None = None) -> int:
     """Epochs of a typical trial: the geometric mean of `BEST_EPOCH` and `patience` more, unless given."""
-    if isinstance(configuration, SVMConfiguration):
-        return 1
-    low, high = BEST_EPOCH
-    return min(configuration.epochs, epochs or round(math.sqrt(low * high)) + configuration.patience)
+    fewest, most = configuration.step_limits
+    best, patience = round(math.sqrt(BEST_EPOCH[0] * BEST_EPOCH[1])), fewest - 1
+    return min(most, epochs or best + patience)
 
 
 def plan_facts(plan: Plan) -> dict[str, Any]:
     """The plan as plain JSON."""
     return {
         "study": plan.study.name,
-        "bound": bool(plan.data.material.data),
-        "data": {name: value for name, value in vars(plan.data).items() if name != "material"},
+        "bound": bool(plan.data.identity.fingerprint),
+        "data": {name: value for name, value in vars(plan.data).items() if name != "identity"},
         "spaces": [
             {
                 "name": planned.space.name,
@@ -284,42 +242,26 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
 
 def _trial_facts(planned: PlannedTrial, emotions: int, epochs: int | None) -> dict[str, Any]:
     configuration, counted, work = planned.trial.configuration, planned.parameters, planned.multiply_adds
-    fewest, most = epoch_limits(configuration)
+    settings = configuration.record()
+    fewest, most = configuration.step_limits
     return {
         "key": planned.trial.key,
         "space": planned.spaces[0],
         "spaces": list(planned.spaces),
         "model": configuration.model,
         "features": configuration.features,
-        "config": {name: getattr(configuration, name, None) for name in KERNELS},
-        "settings": {k: v for k, v in configuration.canonical().items() if k not in ("model", "features", *KERNELS)},
+        "config": {name: settings.get(name) for name in KERNELS},
+        "settings": {k: v for k, v in settings.items() if k not in ("model", "features", *KERNELS)},
         "seed": planned.trial.seed,
-        "held_out": planned.trial.held_out or None,
+        "fold": planned.trial.fold.name or None,
         "parameters": counted.total if counted else None,
         "modules": vars(counted) if counted else None,
-        "shapes": layer_shapes(planned, emotions),
+        "shapes": [{"layer": name, "shape": size} for name, size in configuration.layer_shapes(emotions)],
         "feasible": planned.shapes.feasible,
         "reason": planned.shapes.reason,
         "shrunk": planned.shapes.shrunk,
-        "multiply_adds_a_second": {m: FRAMES_A_SECOND * getattr(work, m) for m in ("cnn", "blstm")} if work else None,
+        "multiply_adds_a_second": {m: FRAMES_PER_SECOND * getattr(work, m) for m in ("cnn", "blstm")} if work else None,
         "minibatch_bytes": planned.memory_bytes,
         "epochs": {"fewest": fewest, "most": most, "assumed": epochs_assumed(configuration, epochs)},
         "done": planned.done,
     }
-
-
-def layer_shapes(planned: PlannedTrial, emotions: int) -> list[dict[str, Any]]:
-    """Name and output size of each layer for one splice; up to the layer that fails where the model can't be built."""
-    configuration, found = planned.trial.configuration, planned.shapes
-    if isinstance(configuration, SVMConfiguration):
-        return []
-    rows: list[tuple[str, list[int]]] = [("input", [configuration.channels, configuration.rows, configuration.columns])]
-    for number, layer in enumerate(found.layers, start=1):
-        rows.append((f"convolution {number}", [configuration.maps, *layer.convolved]))
-        if any(pools(configuration.model)):
-            rows.append((f"pooling {number}", [configuration.maps, *layer.pooled]))
-    if found.feasible:
-        rows += [("vector", [found.vector]), ("blstm", [2 * configuration.cells])]
-        rows += [(f"dense {number}", [width]) for number, width in enumerate(configuration.dense, start=1)]
-        rows.append(("output", [emotions]))
-    return [{"layer": name, "shape": size} for name, size in rows]

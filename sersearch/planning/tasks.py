@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sersearch.study.agenda import Agenda
-from sersearch.study.configuration import Configuration, System, multiply_adds, shapes
-from sersearch.study.space import WHOLE, Range, Space, Value
-from sersearch.study.study import Study, build
+from sersearch.study.configuration import Configuration, Value
+from sersearch.study.space import Range, Space
+from sersearch.study.study import Study, build, feasible_configurations
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Task:
         key: the trial's; empty where that isn't settled.
     """
 
-    configuration: System
+    configuration: Configuration
     spaces: tuple[str, ...]
     after: tuple[str, ...] = ()
     key: str = ""
@@ -53,21 +53,21 @@ def _stand_ins(space: Space, agenda: Agenda) -> Iterator[Task]:
             yield Task(configuration, (space.name,), after)
 
 
-def _drawn_blindly(space: Space, study: Study, count: int) -> list[System]:
+def _drawn_blindly(space: Space, study: Study, count: int) -> list[Configuration]:
     """So many configurations that can be built, as a sampler draws that knows nothing; always the same."""
     generator = random.Random(0)
     conditions = list(space.conditions(study.settings))
-    made: list[System] = []
+    made: list[Configuration] = []
     while len(made) < count:
         fixed, free = generator.choice(conditions)
-        values = {name: _draw(name, found, generator) for name, found in free.items()}
+        values = {name: _draw(found, space.is_whole(name), generator) for name, found in free.items()}
         if configuration := build(space, {**fixed, **values}):
             made.append(configuration)
     return made
 
 
-def _draw(name: str, found: Range, generator: random.Random) -> Value:
-    if found.finite or name in WHOLE:
+def _draw(found: Range, whole: bool, generator: random.Random) -> Value:
+    if found.finite or whole:
         return generator.choice(found.choices or found.whole())
     if found.log:
         return float(found.low * (found.high / found.low) ** generator.random())
@@ -76,16 +76,15 @@ def _draw(name: str, found: Range, generator: random.Random) -> Value:
 
 def _spread(space: Space, study: Study) -> list[Configuration]:
     """As many candidates as the best of other spaces will leave, evenly spread over their cost."""
-    networks = [c for c in feasible(space, study) if isinstance(c, Configuration)]
-    found = sorted(networks, key=lambda c: multiply_adds(c, 1).cnn + multiply_adds(c, 1).blstm)
+    candidates = sorted(feasible_configurations(space, study), key=_multiply_adds)
     n_h, n_w = top_counts(space, study)
     count = n_h * n_w
-    return [found[(2 * index + 1) * len(found) // (2 * count)] for index in range(count)]
+    return [candidates[(2 * index + 1) * len(candidates) // (2 * count)] for index in range(count)]
 
 
-def feasible(space: Space, study: Study) -> list[System]:
-    """The configurations of a finite space that can be built."""
-    return [configuration for configuration in space.enumerate(study.settings) if shapes(configuration).feasible]
+def _multiply_adds(configuration: Configuration) -> int:
+    counted = configuration.multiply_adds(1)
+    return counted.cnn + counted.blstm if counted else 0
 
 
 def top_counts(space: Space, study: Study) -> tuple[int, int]:
@@ -95,7 +94,7 @@ def top_counts(space: Space, study: Study) -> tuple[int, int]:
     counts = []
     for source, names in ((space.top.h, ("h1", "h2")), (space.top.w, ("w1", "w2"))):
         sizes = [
-            {tuple(getattr(c, name) for name in names) for c in feasible(each, study)}
+            {tuple(getattr(c, name) for name in names) for c in feasible_configurations(each, study)}
             for each in (space, by_name[source])
             if each.finite
         ]

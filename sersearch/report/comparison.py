@@ -12,6 +12,7 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from sersearch.report.evidence import Predictions
+from sersearch.report.paper import BY_NOISE_LOSS
 from sersearch.statistics import (
     Comparison,
     Counts,
@@ -24,8 +25,6 @@ from sersearch.statistics import (
     noise_loss,
     paired_difference,
 )
-from sersearch.study.configuration import Model
-from sersearch.study.paper import BY_NOISE_LOSS
 
 LEVEL = 0.05
 
@@ -113,7 +112,7 @@ class Loss:
     """
 
     space: str
-    model: Model
+    model: str
     clean_ua: float
     noisy_ua: float
     loss: Estimate
@@ -152,7 +151,7 @@ class Robustness:
 
 
 def robustness(
-    features: str, models: Sequence[tuple[str, Model, Predictions]], generator: np.random.Generator
+    features: str, models: Sequence[tuple[str, str, Predictions]], generator: np.random.Generator
 ) -> Robustness:
     """Hold what noise costs each model against the paper's claim.
 

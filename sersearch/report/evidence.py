@@ -8,12 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sersearch.speech.augment import snr_bands
@@ -94,9 +93,15 @@ class Predictions:
     snr_db_N: NDArray[np.float64]
 
     @classmethod
-    def read(cls, files: Sequence[Path], emotions: tuple[str, ...], seeds: int | None = None) -> Self:
-        """Read the prediction files of a winner: one a seed, unless given how many there are, as of files a speaker."""
-        table = pa.concat_tables([pq.read_table(file) for file in files])
+    def read(cls, tables: Sequence[pa.Table], emotions: tuple[str, ...], seeds: int) -> Self:
+        """Read a winner's predictions.
+
+        Args:
+            tables: one per trial: all folds of the first seed, then those of the next.
+            emotions: names of the classes.
+            seeds: how many there are.
+        """
+        table = pa.concat_tables(tables)
         index = {name: number for number, name in enumerate(emotions)}
 
         def classes(column: str) -> NDArray[np.int64]:
@@ -104,7 +109,7 @@ class Predictions:
 
         return cls(
             emotions=emotions,
-            seeds=seeds or len(files),
+            seeds=seeds,
             emotion_N=classes("emotion"),
             predicted_N=classes("predicted"),
             speaker_N=np.array(table["speaker"].to_pylist(), np.str_),

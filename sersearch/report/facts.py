@@ -2,43 +2,72 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from math import lcm
 from typing import Any
 
 import numpy as np
 
-from sersearch.evaluation.leaderboard import Baseline, Group, Leaderboard, Row
+from sersearch.evaluation.leaderboard import Candidates, Leaderboard, Winner
 from sersearch.evaluation.probe.findings import Findings, read_findings
+from sersearch.evaluation.probe.inquiry import precedence
+from sersearch.evaluation.test_partition import opened_at, read_predictions
 from sersearch.report.comparison import Pair, Ranking, Robustness, rank, robustness
 from sersearch.report.evidence import Evidence, Predictions
+from sersearch.report.paper import TABLE_3, TABLE_4
 from sersearch.run.run import Run
-from sersearch.statistics import Selection, median_filter, select_best
-from sersearch.study.configuration import Configuration, fields
+from sersearch.statistics import Counts, Selection, median_filter, select_best
+from sersearch.study.conditions import CONDITIONS, Condition
+from sersearch.study.configuration import Configuration
+from sersearch.study.configuration.network import KERNELS
 from sersearch.study.paper import SWEEP
-from sersearch.study.study import CONDITIONS, Condition
 
 MEDIAN_WINDOW = 5
 SHORTEST_SWEEP = 3
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A row of the leaderboard with its evidence.
+class Row:
+    """A row of the leaderboard: a winner with its evidence.
 
     Attributes:
-        row: the winner.
-        selection: its validation UA, and how much of that is the luck of having been the best.
-        test: what its test shows; None while the search is not complete.
-        opened: when the test partition was opened for it, one time a seed.
+        winner: the best of some candidates.
+        selection: its validation UA, and how much of that is the luck of having been the best; None where several folds
+            choose for themselves.
+        test: what its test shows; None while it is not tested.
+        opened: when the test speakers were opened for each of its trials, in UTC; empty while it is not tested.
     """
 
-    row: Row
-    selection: Selection
+    winner: Winner
+    selection: Selection | None
     test: Evidence | None
     opened: tuple[str, ...]
+
+    @property
+    def corrected_ua(self) -> float | None:
+        """Validation UA less the luck of having been the best."""
+        return self.selection.corrected_ua if self.selection else None
+
+    @property
+    def paper_ua(self) -> float | None:
+        """Table 4's figure in per cent where the space is the paper's; another corpus' figure all the same."""
+        candidates = self.winner.candidates
+        if not candidates.is_papers:
+            return None
+        return TABLE_4.get((candidates.model, candidates.features), {}).get(self.winner.condition)
+
+    @property
+    def table_3_ua(self) -> float | None:
+        """Table 3's figure in per cent for the winner's set of functionals and protocol."""
+        _, figures = TABLE_3.get(self.winner.features, ("", {}))
+        return figures.get(self.winner.candidates.protocol)
+
+    @property
+    def departures(self) -> dict[str, Any]:
+        """Settings in which the winner is not trained as the paper's model whose figure stands beside it."""
+        return self.winner.configuration.departures if self.paper_ua is not None else {}
 
 
 @dataclass(frozen=True)
@@ -56,31 +85,16 @@ class Sweep:
     """A space in which the height of the first kernel alone varies, as Figure 2's.
 
     Attributes:
-        group: the configurations.
+        candidates: the configurations.
         h1: the heights, ascending.
         curves: by condition.
         is_papers: whether it is Figure 2's own sweep.
     """
 
-    group: Group
+    candidates: Candidates
     h1: tuple[int, ...]
     curves: dict[Condition, Curve]
     is_papers: bool
-
-
-@dataclass(frozen=True)
-class Heard:
-    """A cell of Table 3 with its evidence.
-
-    Attributes:
-        baseline: the SVM.
-        test: what its test shows; None while the search is not complete.
-        tie: a letter shared with the sets of its protocol that it can't be told from, empty while not complete.
-    """
-
-    baseline: Baseline
-    test: Evidence | None
-    tie: str
 
 
 @dataclass(frozen=True)
@@ -90,86 +104,93 @@ class Facts:
     Attributes:
         run: which one.
         board: its leaderboard.
-        entries: the leaderboard's rows with their evidence, in the same order.
-        rankings: by condition; none while the search is not complete.
-        robustness: one entry for each kind of features; likewise.
+        rows: the leaderboard's winners with their evidence, in the same order.
+        rankings: by condition; empty while the winners are not tested.
+        robustness: one for each kind of features; empty while the winners are not tested.
         sweeps: the spaces that vary h1 alone.
-        baselines: the SVMs by set of functionals and protocol.
+        baselines: the best of each set of vectors under each protocol.
+        baseline_ties: for each baseline a letter shared with those of its protocol that can't be distinguished from it;
+            empty while it is not tested.
     """
 
     run: Run
     board: Leaderboard
-    entries: tuple[Entry, ...]
+    rows: tuple[Row, ...]
     rankings: dict[Condition, Ranking]
     robustness: tuple[Robustness, ...]
     sweeps: tuple[Sweep, ...]
-    baselines: tuple[Heard, ...]
+    baselines: tuple[Row, ...]
+    baseline_ties: tuple[str, ...]
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """Those that the store has."""
-        present = {entry.row.condition for entry in self.entries}
+        """The conditions that the store has."""
+        present = {row.winner.condition for row in self.rows}
         return tuple(condition for condition in CONDITIONS if condition in present)
 
     @property
     def unfinished(self) -> str | None:
-        """What every page of an unfinished run says; None where it is complete."""
-        if self.board.complete:
-            return None
-        return (
-            f"Unfinished: {self.board.done} of {self.board.total} trials are done. "
-            "The test partition stays sealed until all are."
-        )
+        """What every page of an unfinished or untested run says; None where all is done."""
+        if not self.board.complete:
+            return (
+                f"Unfinished: {self.board.done} of {self.board.total} trials are done. "
+                "The test speakers stay sealed until all are."
+            )
+        if not self.board.tested:
+            return f"Not tested: `sersearch report {self.run.path}` opens the test speakers for the winners."
+        return None
 
-    def ranked(self, condition: Condition) -> list[Entry]:
-        """A condition's entries, best first: by test UA, or by validation UA while the test is sealed."""
-        found = [entry for entry in self.entries if entry.row.condition == condition]
-        return sorted(found, key=lambda e: -(e.test.overall.ua if e.test else e.row.validation_ua))
+    def ranked(self, condition: Condition) -> list[Row]:
+        """A condition's rows, best first: by test UA, or by validation UA while the test speakers are sealed."""
+        rows = [row for row in self.rows if row.winner.condition == condition]
+        return sorted(rows, key=lambda row: -(row.test.overall.ua if row.test else row.winner.validation_ua))
 
     @cached_property
     def _numbers(self) -> dict[int, int]:
-        return {id(entry): number for number, entry in enumerate(self.entries)}
+        return {id(row): number for number, row in enumerate(self.rows)}
 
     @cached_property
     def probed(self) -> tuple[Findings, ...]:
-        """What `sersearch probe` found of these winners, by condition; nothing while the run is not complete."""
-        return read_findings(self.run, self.board.rows) if self.board.complete else ()
+        """What `sersearch probe` found of these winners, by condition; empty while the run is not complete."""
+        return read_findings(self.run, self.board.winners) if self.board.complete else ()
 
-    def standing(self, entry: Entry) -> tuple[int, str, Pair | None] | None:
-        """Place from 1, letter shared with those it can't be told from, and the test against the next row."""
-        ranking = self.rankings.get(entry.row.condition)
-        if ranking is None:
+    def standing(self, row: Row) -> Standing | None:
+        """A row's place in its condition; None while it is not tested."""
+        ranking = self.rankings.get(row.winner.condition)
+        if ranking is None or row.test is None:
             return None
-        place = ranking.order.index(self._numbers[id(entry)])
+        place = ranking.order.index(self._numbers[id(row)])
         following = ranking.neighbours[place] if place < len(ranking.neighbours) else None
-        return place + 1, ranking.ties[place], following
+        return Standing(place + 1, ranking.ties[place], following)
 
-    def values(self, entry: Entry) -> dict[str, Any]:
-        """An entry's figures as one flat line; the same results give the same line, wherever and whenever."""
-        row, selection, test = entry.row, entry.selection, entry.test
+    def values(self, row: Row) -> dict[str, Any]:
+        """A row's figures as one flat record; the same results give the same record, wherever and whenever."""
+        winner, test = row.winner, row.test
         interval = test.overall.interval if test else None
-        place, tie, following = self.standing(entry) or (None, None, None)
+        standing = self.standing(row)
+        following = standing.following if standing else None
+        settings = winner.configuration.record()
         return {
-            "space": row.group.space,
-            "model": row.group.model,
-            "features": row.features,
-            "condition": row.condition,
-            **{name: getattr(row.configuration, name, None) for name in ("h1", "w1", "h2", "w2")},
-            "parameters": row.parameters,
-            "seeds": len(row.results),
-            "candidates": len(row.group.candidates),
-            "validation_ua": _rounded(row.validation_ua),
-            "validation_corrected_ua": _rounded(selection.corrected_ua),
+            "space": winner.candidates.space,
+            "model": winner.candidates.model,
+            "features": winner.features,
+            "condition": winner.condition,
+            **{name: settings.get(name) for name in KERNELS},
+            "parameters": winner.parameters,
+            "seeds": winner.seeds,
+            "candidates": len(winner.candidates.results),
+            "validation_ua": _rounded(winner.validation_ua),
+            "validation_corrected_ua": _rounded(row.corrected_ua),
             "test_ua": _rounded(test.overall.ua if test else None),
             "test_low": _rounded(interval.low if interval else None),
             "test_high": _rounded(interval.high if interval else None),
             "paper_ua": row.paper_ua,
-            "unlike_paper": worded(row.departures) if row.paper_ua is not None else None,
-            "place": place,
-            "tie": tie,
+            "unlike_paper": format_settings(row.departures) if row.paper_ua is not None else None,
+            "place": standing.place if standing else None,
+            "tie": standing.tie if standing else None,
             "next_difference": _rounded(following.comparison.difference if following else None),
             "next_p": _rounded(following.adjusted_p if following else None),
-            "key": row.key,
+            "key": winner.key,
         }
 
     def record(self) -> dict[str, Any]:
@@ -183,28 +204,46 @@ class Facts:
             "total": board.total,
             "failed": board.failed,
             "pruned": board.pruned,
-            "fingerprint": run.fingerprint,
-            "partition": run.partition.model_dump(mode="json"),
+            "fingerprint": run.identity.fingerprint,
+            "partition": run.partition.model_dump(mode="json", exclude={"name"}),
             "emotions": list(run.store.emotions),
-            "rows": [self.values(entry) | self._details(entry) for entry in self.entries],
+            "rows": [self.values(row) | self._details(row) for row in self.rows],
             "comparisons": {condition: asdict(ranking) for condition, ranking in self.rankings.items()},
             "robustness": [asdict(each) | {"verdict": each.verdict} for each in self.robustness],
-            "baselines": [_baseline_record(heard) for heard in self.baselines],
+            "baselines": [
+                _baseline_record(row, tie) for row, tie in zip(self.baselines, self.baseline_ties, strict=True)
+            ],
             "sweeps": [
-                {"space": sweep.group.space, "h1": sweep.h1, "is_papers": sweep.is_papers}
+                {"space": sweep.candidates.space, "h1": sweep.h1, "is_papers": sweep.is_papers}
                 | {condition: asdict(curve) for condition, curve in sweep.curves.items()}
                 for sweep in self.sweeps
             ],
         }
 
-    def _details(self, entry: Entry) -> dict[str, Any]:
+    def _details(self, row: Row) -> dict[str, Any]:
+        results = row.winner.results
         return {
-            "configuration": entry.row.configuration.canonical(),
-            "keys": [result.trial.key for result in entry.row.results],
-            "environments": [result.environment for result in entry.row.results],
-            "opened": list(entry.opened),
-            "test": asdict(entry.test) if entry.test else None,
+            "configuration": row.winner.configuration.record(),
+            "keys": [result.trial.key for result in results],
+            "environments": [result.environment for result in results],
+            "opened": list(row.opened),
+            "test": asdict(row.test) if row.test else None,
         }
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a row stands in the leaderboard of its condition.
+
+    Attributes:
+        place: from 1.
+        tie: a letter shared with the rows that can't be distinguished from it.
+        following: the test against the next row; None for the last.
+    """
+
+    place: int
+    tie: str
+    following: Pair | None
 
 
 def gather(run: Run, board: Leaderboard, generator: np.random.Generator) -> Facts:
@@ -216,121 +255,143 @@ def gather(run: Run, board: Leaderboard, generator: np.random.Generator) -> Fact
         generator: of the tests' random flips and shuffles; with the same seed the report is the same.
     """
     predictions = {
-        number: Predictions.read(row.predictions, run.store.emotions)
-        for number, row in enumerate(board.rows)
-        if row.predictions
+        number: _predictions(run, winner) for number, winner in enumerate(board.winners) if winner.predictions
     }
-    opened = _openings(run)
-    entries = tuple(
-        Entry(
-            row,
-            select_best(row.group.counts(row.condition)),
-            predictions[number].evidence() if number in predictions else None,
-            tuple(opened[result.trial.key, row.condition] for result in row.results) if row.predictions else (),
-        )
-        for number, row in enumerate(board.rows)
+    rows = tuple(
+        _row(run, winner, select_best(winner.candidates.counts(winner.condition)), predictions.get(number))
+        for number, winner in enumerate(board.winners)
     )
-    rankings = {
-        condition: rank({number: predictions[number].counts() for number in numbers}, generator)
-        for condition in CONDITIONS
-        if (numbers := [n for n in predictions if board.rows[n].condition == condition])
-    }
+    rankings = {}
+    for condition in CONDITIONS:
+        tested = {n: predictions[n] for n in predictions if board.winners[n].condition == condition}
+        if tested:
+            rankings[condition] = rank(_comparable(tested), generator)
+    robust = tuple(_robustness(board.winners, predictions, generator))
+    baselines, ties = _baselines(run, board.baselines, generator)
     return Facts(
-        run,
-        board,
-        entries,
-        rankings,
-        tuple(_robustness(board.rows, predictions, generator)),
-        tuple(_sweeps(board.groups, entries)),
-        tuple(_baselines(board.baselines, run.store.emotions, generator)),
+        run=run,
+        board=board,
+        rows=rows,
+        rankings=rankings,
+        robustness=robust,
+        sweeps=tuple(_sweeps(board.candidates, rows)),
+        baselines=baselines,
+        baseline_ties=ties,
     )
+
+
+def _predictions(run: Run, winner: Winner) -> Predictions:
+    return Predictions.read(read_predictions(run, winner), run.store.emotions, winner.seeds)
+
+
+def _row(run: Run, winner: Winner, selection: Selection | None, predictions: Predictions | None) -> Row:
+    if predictions is None:
+        return Row(winner, selection, None, ())
+    opened = [opened_at(run, result.trial.key, winner.condition) for result in winner.results]
+    return Row(winner, selection, predictions.evidence(), tuple(time for time in opened if time))
+
+
+def _comparable(predictions: Mapping[int, Predictions]) -> dict[int, Counts]:
+    """Test confusions in which each utterance counts as often, however many seeds a row has."""
+    seeds = lcm(*(each.seeds for each in predictions.values()))
+    return {number: each.counts() * (seeds // each.seeds) for number, each in predictions.items()}
 
 
 def _baselines(
-    baselines: Sequence[Baseline], emotions: tuple[str, ...], generator: np.random.Generator
-) -> Iterable[Heard]:
-    read = {
-        n: Predictions.read(each.predictions, emotions, seeds=1) for n, each in enumerate(baselines) if each.predictions
-    }
+    run: Run, winners: Sequence[Winner], generator: np.random.Generator
+) -> tuple[tuple[Row, ...], tuple[str, ...]]:
+    """Rows of Table 3, and their letters."""
+    predictions = {number: _predictions(run, winner) for number, winner in enumerate(winners) if winner.predictions}
     ties: dict[int, str] = {}
-    for protocol in dict.fromkeys(each.protocol for each in baselines):
-        alike = {n: read[n].counts() for n in read if baselines[n].protocol == protocol}
+    protocols = dict.fromkeys((winner.candidates.protocol, winner.condition) for winner in winners)
+    for protocol, condition in protocols:
+        alike = {
+            number: predictions[number]
+            for number, winner in enumerate(winners)
+            if number in predictions and (winner.candidates.protocol, winner.condition) == (protocol, condition)
+        }
         if alike:
-            ranking = rank(alike, generator)
+            ranking = rank(_comparable(alike), generator)
             ties.update(zip(ranking.order, ranking.ties, strict=True))
-    for n, each in enumerate(baselines):
-        yield Heard(each, read[n].evidence() if n in read else None, ties.get(n, ""))
+    rows = tuple(_row(run, winner, None, predictions.get(number)) for number, winner in enumerate(winners))
+    return rows, tuple(ties.get(number, "") for number in range(len(rows)))
 
 
-def _baseline_record(heard: Heard) -> dict[str, Any]:
-    each = heard.baseline
+def _baseline_record(row: Row, tie: str) -> dict[str, Any]:
+    winner = row.winner
     return {
-        "space": each.space,
-        "features": each.features,
-        "protocol": each.protocol,
-        "candidates": each.candidates,
-        "validation_ua": _rounded(each.validation_ua),
-        "paper_ua": each.paper_ua,
-        "tie": heard.tie or None,
+        "space": winner.candidates.space,
+        "model": winner.candidates.model,
+        "features": winner.features,
+        "protocol": winner.candidates.protocol,
+        "condition": winner.condition,
+        "candidates": len(winner.candidates.results),
+        "validation_ua": _rounded(winner.validation_ua),
+        "paper_ua": row.table_3_ua,
+        "tie": tie or None,
         "winners": [
-            {"key": w.trial.key, "held_out": w.trial.held_out or None, **w.trial.configuration.canonical()}
-            for w in each.winners
+            {"key": choice.results[0].trial.key, "fold": choice.fold.name or None, **choice.configuration.record()}
+            for choice in winner.choices
         ],
-        "test": asdict(heard.test) if heard.test else None,
+        "test": asdict(row.test) if row.test else None,
     }
 
 
 def _robustness(
-    rows: Sequence[Row], predictions: Mapping[int, Predictions], generator: np.random.Generator
+    winners: Sequence[Winner], predictions: Mapping[int, Predictions], generator: np.random.Generator
 ) -> Iterable[Robustness]:
-    """Of several spaces of one model the paper's speaks for it (Section 7.4: not the sweep), else the best."""
+    """What noise costs, for each kind of features; one winner stands for each model."""
     best: dict[tuple[str, str], int] = {}
     for number in predictions:
-        row = rows[number]
-        if row.condition == "noisy":
-            kind = (row.group.features, row.group.model)
-            if kind not in best or _speaks(row) > _speaks(rows[best[kind]]):
+        winner = winners[number]
+        if winner.condition == "noisy":
+            kind = (winner.candidates.features, winner.candidates.model)
+            if kind not in best or precedence(winner) > precedence(winners[best[kind]]):
                 best[kind] = number
-    for features in dict.fromkeys(rows[number].group.features for number in best.values()):
-        numbers = [number for number in best.values() if rows[number].group.features == features]
-        models = [(rows[n].group.space, rows[n].group.model, predictions[n]) for n in numbers]
+    for features in dict.fromkeys(features for features, _ in best):
+        models = [
+            (winners[number].candidates.space, model, predictions[number])
+            for (of_features, model), number in best.items()
+            if of_features == features
+        ]
         yield robustness(features, models, generator)
 
 
-def _speaks(row: Row) -> tuple[bool, float]:
-    return row.group.is_papers, row.validation_ua
-
-
-def _sweeps(groups: Iterable[Group], entries: Sequence[Entry]) -> Iterable[Sweep]:
-    for group in groups:
-        if len(group.candidates) < SHORTEST_SWEEP or varying(group) != ["h1"]:
+def _sweeps(groups: Iterable[Candidates], rows: Sequence[Row]) -> Iterable[Sweep]:
+    for candidates in groups:
+        if len(candidates.results) < SHORTEST_SWEEP or varying(candidates) != ["h1"]:
             continue
-        ordered = sorted((c for c in group.candidates if isinstance(c, Configuration)), key=lambda c: c.h1 or 0)
-        h1 = tuple(c.h1 for c in ordered if c.h1 is not None)
+        ordered = sorted(candidates.results, key=_h1)
+        heights = tuple(_h1(configuration) for configuration in ordered)
         curves: dict[Condition, Curve] = {}
-        for entry in entries:
-            if entry.row.group is group:
-                ua = [group.ua(c, entry.row.condition) for c in ordered]
+        for row in rows:
+            if row.winner.candidates is candidates:
+                ua = [candidates.ua(configuration, row.winner.condition) for configuration in ordered]
                 filtered = median_filter(ua, MEDIAN_WINDOW).tolist()
-                peak = entry.row.configuration
-                assert isinstance(peak, Configuration)
-                assert peak.h1
-                test_ua = entry.test.overall.ua if entry.test else None
-                curves[entry.row.condition] = Curve(tuple(ua), tuple(filtered), peak.h1, test_ua)
-        papers = h1 == tuple(SWEEP) and (group.model, group.features, ordered[0].h2) == ("S-CLDNN", "log-mels", 3)
-        yield Sweep(group, h1, curves, papers)
+                test_ua = row.test.overall.ua if row.test else None
+                peak = _h1(row.winner.configuration)
+                curves[row.winner.condition] = Curve(tuple(ua), tuple(filtered), peak, test_ua)
+        kind = (candidates.model, candidates.features, ordered[0].kernels[1][0])
+        papers = heights == tuple(SWEEP) and kind == ("S-CLDNN", "log-mels", 3)
+        yield Sweep(candidates, heights, curves, papers)
 
 
-def varying(group: Group) -> list[str]:
-    """Names of the parameters in which a group's configurations differ."""
-    return [name for name in fields(group.model) if len({getattr(c, name) for c in group.candidates}) > 1]
+def _h1(configuration: Configuration) -> int:
+    (h1, _), _ = configuration.kernels
+    return h1
 
 
-def worded(settings: Mapping[str, Any]) -> str:
+def varying(candidates: Candidates) -> list[str]:
+    """Names of the parameters in which candidates differ."""
+    records = [configuration.record() for configuration in candidates.results]
+    return [name for name in records[0] if len({repr(record[name]) for record in records}) > 1]
+
+
+def format_settings(settings: Mapping[str, Any]) -> str:
     """Settings as a sentence has them.
 
     Example:
-        >>> worded({"epochs": 20, "dense": [64, 32]})
+        >>> format_settings({"epochs": 20, "dense": [64, 32]})
         'epochs = 20, dense = [64, 32]'
     """
     return ", ".join(f"{name} = {_plain(value)}" for name, value in settings.items())
@@ -340,13 +401,6 @@ def _plain(value: object) -> str:
     if isinstance(value, list | tuple):
         return str(list(value))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _openings(run: Run) -> dict[tuple[str, str], str]:
-    file = run.path / "test" / "openings.jsonl"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    openings = [opening for line in lines if (opening := json.loads(line)).get("by") != "probe"]
-    return {(opening["key"], opening["condition"]): opening["opened"] for opening in openings}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -13,15 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from sersearch.evaluation.probe.findings import Attribute, Findings, Probed, Winner
+from sersearch.evaluation.probe.findings import Attribute, Findings, ProbedModule, ProbedWinner
 from sersearch.report.comparison import Robustness
-from sersearch.report.facts import Entry, Facts, Sweep
+from sersearch.report.facts import Facts, Row, Sweep
 from sersearch.report.landscape import Landscape, Size, landscape
 from sersearch.report.modules import HEADINGS, classes, label_places, pictured, spread, title
-from sersearch.report.sheets import name, percent
+from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA
+from sersearch.report.sheets import percent
 from sersearch.statistics import Interval
-from sersearch.study.paper import PEAK_H1, PEAK_TEST_UA
-from sersearch.study.study import Condition
+from sersearch.study.conditions import Condition
 
 FORMATS = ("pdf", "png", "svg")
 
@@ -73,23 +73,24 @@ def figures(facts: Facts) -> Iterator[tuple[str, bytes]]:
 
 
 def _drawings(facts: Facts) -> Iterator[tuple[str, tuple[float, float], Draw]]:
-    tested = [entry for entry in facts.entries if entry.test]
+    tested = [row for row in facts.rows if row.test]
     for condition in facts.conditions:
-        ranked = [entry for entry in facts.ranked(condition) if entry.test]
+        ranked = [row for row in facts.ranked(condition) if row.test]
         if ranked:
             height = 1.2 + 0.35 * len(ranked)
             yield f"leaderboard-{condition}", (6.5, height), _bound(_draw_leaderboard, ranked, condition)
             size = (2.6 * min(3, len(ranked)) + 0.4, 2.6 * -(-len(ranked) // 3) + 0.2)
             yield f"confusion-{condition}", size, _bound(_draw_confusions, facts, ranked)
-    noisy = [entry for entry in tested if entry.row.condition == "noisy"]
+    noisy = [row for row in tested if row.winner.condition == "noisy"]
     if noisy:
         yield "snr", (6.5, 3.6), _bound(_draw_snr, noisy)
     for each in facts.robustness:
         yield f"robustness-{each.features}", (6.5, 1.1 + 0.35 * len(each.losses)), _bound(_draw_losses, each)
-    for group in facts.board.groups:
-        found = [made for condition in facts.conditions if (made := landscape(group, condition))]
-        if found:
-            yield f"landscape-{group.space}-{group.model}-{group.features}", _map_size(found), _bound(_draw_maps, found)
+    for candidates in facts.board.candidates:
+        maps = [laid_out for condition in facts.conditions if (laid_out := landscape(candidates, condition))]
+        if maps:
+            name = f"landscape-{candidates.space}-{candidates.model}-{candidates.features}"
+            yield name, _map_size(maps), _bound(_draw_maps, maps)
     for findings in facts.probed:
         for winner in findings.winners:
             file = f"modules-{findings.condition}-{winner.space}-{winner.model}-{winner.features}"
@@ -99,34 +100,34 @@ def _drawings(facts: Facts) -> Iterator[tuple[str, tuple[float, float], Draw]]:
             size = (2.6 * min(3, len(findings.winners)) + 0.4, 2.4 * -(-len(findings.winners) // 3) + 0.4)
             yield f"modules-noise-{findings.condition}", size, _bound(_draw_module_noise, findings)
     for sweep in facts.sweeps:
-        yield f"sweep-{sweep.group.space}", (6.5, 2.6 * len(sweep.curves)), _bound(_draw_sweep, sweep)
+        yield f"sweep-{sweep.candidates.space}", (6.5, 2.6 * len(sweep.curves)), _bound(_draw_sweep, sweep)
 
 
 def _bound(draw: Callable[..., object], *given: object) -> Draw:
     return lambda figure: draw(figure, *given)
 
 
-def _draw_leaderboard(figure: Figure, entries: Sequence[Entry], condition: Condition) -> None:
+def _draw_leaderboard(figure: Figure, rows: Sequence[Row], condition: Condition) -> None:
     axes = figure.subplots()
-    places = np.arange(len(entries))
-    for place, entry in zip(places.tolist(), entries, strict=True):
-        assert entry.test
-        _interval(axes, entry.test.overall.ua, entry.test.overall.interval, place)
-        axes.plot(entry.row.validation_ua, place, "|", color="#555555", markersize=9)
-        if entry.row.paper_ua is not None:
-            axes.plot(entry.row.paper_ua, place, "D", color=COLOURS[1], markerfacecolor="none")
-    axes.set_yticks(places, [_titled(entry) + "*" * bool(entry.row.departures) for entry in entries])
-    axes.set_ylim(len(entries) - 0.5, -0.5)
+    places = np.arange(len(rows))
+    for place, row in zip(places.tolist(), rows, strict=True):
+        assert row.test
+        _interval(axes, row.test.overall.ua, row.test.overall.interval, place)
+        axes.plot(row.winner.validation_ua, place, "|", color="#555555", markersize=9)
+        if row.paper_ua is not None:
+            axes.plot(row.paper_ua, place, "D", color=COLOURS[1], markerfacecolor="none")
+    axes.set_yticks(places, [_titled(row) + ("*" if row.departures else "") for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_title(f"{condition} condition")
-    paper = any(entry.row.paper_ua is not None for entry in entries)
+    paper = any(row.paper_ua is not None for row in rows)
     paper_too = "\n◇ the paper's, on eNTERFACE'05" if paper else ""
-    otherwise = "; * not trained as in the paper" if any(entry.row.departures for entry in entries) else ""
+    otherwise = "; * not trained as in the paper" if any(row.departures for row in rows) else ""
     axes.set_xlabel(f"UA (%): ● test, 95 % interval; | validation{paper_too}{otherwise}")
     axes.grid(axis="x", linewidth=0.3)
 
 
-def _titled(entry: Entry) -> str:
-    return f"{name(entry)}, {entry.row.group.space}"
+def _titled(row: Row) -> str:
+    return f"{row.winner.title}, {row.winner.candidates.space}"
 
 
 def _interval(axes: Axes, value: float, interval: Interval | None, place: float) -> None:
@@ -135,32 +136,32 @@ def _interval(axes: Axes, value: float, interval: Interval | None, place: float)
     axes.plot(value, place, "o", color=COLOURS[0])
 
 
-def _draw_confusions(figure: Figure, facts: Facts, entries: Sequence[Entry]) -> None:
+def _draw_confusions(figure: Figure, facts: Facts, rows: Sequence[Row]) -> None:
     emotions = facts.run.store.emotions
-    grid = figure.subplots(-(-len(entries) // 3), min(3, len(entries)), squeeze=False)
+    grid = figure.subplots(-(-len(rows) // 3), min(3, len(rows)), squeeze=False)
     figure.supylabel("true emotion, % of its utterances", fontsize=8)
-    for axes in grid.flat[len(entries) :]:
+    for axes in grid.flat[len(rows) :]:
         axes.set_axis_off()
-    for axes, entry in zip(grid.flat, entries, strict=False):
-        assert entry.test
-        counts = np.array(entry.test.confusion, np.float64)
+    for axes, row in zip(grid.flat, rows, strict=False):
+        assert row.test
+        counts = np.array(row.test.confusion, np.float64)
         share = 100 * counts / np.maximum(1, counts.sum(1, keepdims=True))
         axes.imshow(share, vmin=0, vmax=100)
-        for (row, column), value in np.ndenumerate(share):
-            _write(axes, row, column, f"{value:.0f}", _ink(value / 100))
+        for (true, predicted), value in np.ndenumerate(share):
+            _write(axes, true, predicted, f"{value:.0f}", _ink(value / 100))
         axes.set_xticks(range(len(emotions)), emotions, rotation=60, ha="right", fontsize=6)
         axes.set_yticks(range(len(emotions)), emotions, fontsize=6)
         axes.set_xlabel("taken for", fontsize=6)
-        axes.set_title(_titled(entry), fontsize=8)
+        axes.set_title(_titled(row), fontsize=8)
 
 
-def _draw_snr(figure: Figure, entries: Sequence[Entry]) -> None:
+def _draw_snr(figure: Figure, rows: Sequence[Row]) -> None:
     axes = figure.subplots()
-    bands = list(dict.fromkeys(band.name for entry in entries if entry.test for band in entry.test.snr_bands[1:]))
+    bands = list(dict.fromkeys(band.name for row in rows if row.test for band in row.test.snr_bands[1:]))
     bands.append("clean")
-    for number, entry in enumerate(entries):
-        assert entry.test
-        found = {band.name: band.ua for band in entry.test.snr_bands}
+    for number, row in enumerate(rows):
+        assert row.test
+        found = {band.name: band.ua for band in row.test.snr_bands}
         axes.plot(
             [found.get(band, np.nan) for band in bands],
             linewidth=1,
@@ -168,7 +169,7 @@ def _draw_snr(figure: Figure, entries: Sequence[Entry]) -> None:
             color=COLOURS[number % len(COLOURS)],
             # Once all colours are used, they come again with other markers.
             marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
-            label=_titled(entry),
+            label=_titled(row),
         )
     axes.set_xticks(range(len(bands)), [band.removesuffix(" dB") for band in bands])
     axes.set_ylabel("test UA (%)")
@@ -211,8 +212,8 @@ def _draw_maps(figure: Figure, maps: Sequence[Landscape]) -> None:
             _write(axes, row, column, words, ink, "bold" if best else "normal")
         _ticks(axes, found)
         axes.set_title(f"validation UA (%), {found.condition}")
-    group = maps[0].group
-    figure.suptitle(f"{group.model} ({group.features}), {group.space}; * the best", fontsize=9)
+    candidates = maps[0].candidates
+    figure.suptitle(f"{candidates.title}, {candidates.space}; * the best", fontsize=9)
 
 
 def _ticks(axes: Axes, found: Landscape) -> None:
@@ -245,7 +246,7 @@ def _draw_sweep(figure: Figure, sweep: Sweep) -> None:
     grid[-1, 0].set_xlabel("h1")
 
 
-def _draw_modules(figure: Figure, findings: Findings, winner: Winner) -> None:
+def _draw_modules(figure: Figure, findings: Findings, winner: ProbedWinner) -> None:
     """Figures 3 to 9: emotion, speaker and gender over CNN, BLSTM and MLP, each panel's title its rho."""
     modules = pictured(winner)
     grid = figure.subplots(len(findings.labels), len(modules), squeeze=False)
@@ -258,7 +259,7 @@ def _draw_modules(figure: Figure, findings: Findings, winner: Winner) -> None:
     figure.suptitle(f"{title(winner)}, {findings.condition} condition", fontsize=9)
 
 
-def _draw_panel(axes: Axes, findings: Findings, module: Probed, attribute: Attribute) -> None:
+def _draw_panel(axes: Axes, findings: Findings, module: ProbedModule, attribute: Attribute) -> None:
     labels, class_U = classes(findings, attribute)
     points_U2 = spread(module, attribute)
     for number in range(len(labels)):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 
-from sersearch import durable
-from sersearch.evaluation.leaderboard import make_leaderboard
+from sersearch.evaluation.leaderboard import select_winners
+from sersearch.evaluation.test_partition import evaluate_winners
 from sersearch.report import latex, text
 from sersearch.report.facts import Facts, gather
 from sersearch.report.figures import figures
@@ -17,24 +17,33 @@ from sersearch.run.run import Run
 SEED = 0
 
 
-def make_report(run: Run) -> Facts:
-    """Select, test and compare; a run gives the same report each time."""
-    return gather(run, make_leaderboard(run), np.random.default_rng(SEED))
+def make_report(run: Run, say: Callable[[str], object]) -> Facts:
+    """Select the winners, test those that were not tested before, and compare; a run gives the same report each time.
+
+    Args:
+        run: an opened run.
+        say: called with a sentence when test speakers are opened.
+    """
+    return gather(run, evaluate_winners(run, say), np.random.default_rng(SEED))
 
 
-def write_report(folder: Path, facts: Facts) -> None:
-    """Write all formats into a folder, which is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
+def read_report(run: Run) -> Facts:
+    """What `make_report` made of a run, as far as its winners are tested; no test speaker is opened."""
+    return gather(run, select_winners(run), np.random.default_rng(SEED))
+
+
+def write_report(facts: Facts) -> None:
+    """Write all formats to RUN/report."""
+    storage = facts.run.storage
     for name, content in {
         "leaderboard.md": text.markdown(facts).encode(),
         "leaderboard.csv": text.comma_separated(facts).encode(),
         "leaderboard.json": text.as_json(facts).encode(),
-        "leaderboard.parquet": text.parquet(facts.values(entry) for entry in facts.entries),
+        "leaderboard.parquet": text.parquet(facts.values(row) for row in facts.rows),
         "leaderboard.tex": latex.document(facts).encode(),
         "report.html": page(facts).encode(),
-        "trials.parquet": text.parquet(text.trial_lines(facts)),
+        "trials.parquet": text.parquet(text.trial_records(facts)),
     }.items():
-        durable.write(folder / name, content)
-    (folder / "figures").mkdir(exist_ok=True)
+        storage.put(f"report/{name}", content)
     for name, content in figures(facts):
-        durable.write(folder / "figures" / name, content)
+        storage.put(f"report/figures/{name}", content)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sersearch.evaluation.probe.findings import ATTRIBUTES, Accuracy, Attribute, Findings, Probed, Winner
-from sersearch.evaluation.probe.representations import MODULES, Module
+from sersearch.evaluation.probe.findings import ATTRIBUTES, Accuracy, Attribute, Findings, ProbedModule, ProbedWinner
 from sersearch.report.comparison import LEVEL, format_p
 from sersearch.report.facts import Facts
+from sersearch.report.paper import CONTRIBUTIONS, TABLE_5
 from sersearch.report.sheets import NONE, Sheet, bounds, percent
-from sersearch.study.paper import CONTRIBUTIONS, TABLE_5
+from sersearch.study.configuration.base import MODULES, Module
 
 HEADINGS: dict[Module, str] = {"raw": "raw", "cnn": "CNN", "blstm": "BLSTM", "mlp": "MLP"}
 
@@ -31,7 +31,7 @@ def module_sheets(facts: Facts) -> list[Sheet]:
     return [sheet for findings in facts.probed for sheet in sheets_of(findings)]
 
 
-def title(winner: Winner) -> str:
+def title(winner: ProbedWinner) -> str:
     """A winner's model, features and space."""
     return f"{winner.model} ({winner.features}), {winner.space}"
 
@@ -64,7 +64,7 @@ def _table_5(findings: Findings) -> Sheet:
     return Sheet(f"modules-{findings.condition}", heading, columns, rows, tuple(notes))
 
 
-def _emotion(module: Probed | None) -> str:
+def _emotion(module: ProbedModule | None) -> str:
     if module is None:
         return NONE
     found = module.known["emotion"]
@@ -118,7 +118,7 @@ def _accuracy(found: Accuracy) -> str:
     return f"{percent(found.ua)} {bounds(found.interval)}".rstrip() + f", p: {format_p(found.p_value)}"
 
 
-def _rho(module: Probed, attribute: Attribute) -> str:
+def _rho(module: ProbedModule, attribute: Attribute) -> str:
     return percent(module.parted[attribute].rho)
 
 
@@ -193,7 +193,7 @@ def classes(findings: Findings, attribute: Attribute) -> tuple[list[str], NDArra
     return short_names(attribute, names.tolist()), class_U
 
 
-def spread(module: Probed, attribute: Attribute) -> NDArray[np.float64]:
+def spread(module: ProbedModule, attribute: Attribute) -> NDArray[np.float64]:
     """Where a picture shows each utterance, [U, 2]; where there is one component, they lie one below the other."""
     points_UK = np.array(module.parted[attribute].points)
     if points_UK.shape[1] == 2:
@@ -253,7 +253,7 @@ def module_data(facts: Facts) -> list[dict[str, Any]]:
     ]
 
 
-def pictured(winner: Winner) -> list[Probed]:
+def pictured(winner: ProbedWinner) -> list[ProbedModule]:
     """The modules that a picture shows, as in Figures 3 to 9."""
     return [module for module in winner.modules if module.name != "raw"]
 
@@ -264,7 +264,7 @@ def _classes_data(findings: Findings, attribute: Attribute) -> dict[str, Any]:
     return {"short": names, "full": full, "of": class_U.tolist()}
 
 
-def _panel(module: Probed, attribute: Attribute, labels: list[str], class_U: NDArray[np.int64]) -> dict[str, Any]:
+def _panel(module: ProbedModule, attribute: Attribute, labels: list[str], class_U: NDArray[np.int64]) -> dict[str, Any]:
     points_U2 = spread(module, attribute)
     low, high = _ends(points_U2)
 

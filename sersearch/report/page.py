@@ -11,13 +11,13 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import colormaps
 
-from sersearch.evaluation.leaderboard import Group
+from sersearch.evaluation.leaderboard import Candidates
 from sersearch.report import sheets
-from sersearch.report.facts import Entry, Facts, Sweep, varying, worded
+from sersearch.report.facts import Facts, Row, Sweep, format_settings, varying
 from sersearch.report.landscape import Landscape, landscape
 from sersearch.report.modules import module_data, module_sheets
+from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA
 from sersearch.run.ledger import Epoch, Result
-from sersearch.study.paper import PEAK_H1, PEAK_TEST_UA
 
 # Beyond so many cells a map shows colours alone; its figures show where the pointer is.
 LEGIBLE_CELLS = 400
@@ -42,10 +42,10 @@ def page(facts: Facts) -> str:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    entries = [entry for condition in facts.conditions for entry in facts.ranked(condition)]
+    rows = [row for condition in facts.conditions for row in facts.ranked(condition)]
     return environment.get_template("page.html").render(
         facts=facts,
-        entries=entries,
+        rows=rows,
         leaderboards=sheets.leaderboards(facts),
         evidence=sheets.evidence(facts) + module_sheets(facts),
         maps=_maps(facts),
@@ -60,18 +60,19 @@ def page(facts: Facts) -> str:
         against_next=sheets.against_next,
         beside_paper=sheets.beside_paper,
         settings=sheets.settings,
-        worded=worded,
+        format_settings=format_settings,
         legible_cells=LEGIBLE_CELLS,
-        data=_data(facts, entries),
+        data=_data(facts, rows),
     )
 
 
-def _maps(facts: Facts) -> list[tuple[Group, list[Landscape]]]:
-    found = (
-        (group, [made for condition in facts.conditions if (made := landscape(group, condition))])
-        for group in facts.board.groups
-    )
-    return [(group, maps) for group, maps in found if maps]
+def _maps(facts: Facts) -> list[tuple[Candidates, list[Landscape]]]:
+    all_maps = []
+    for candidates in facts.board.candidates:
+        maps = [laid_out for condition in facts.conditions if (laid_out := landscape(candidates, condition))]
+        if maps:
+            all_maps.append((candidates, maps))
+    return all_maps
 
 
 def _command(facts: Facts, result: Result) -> str:
@@ -86,12 +87,12 @@ def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _confusion(entry: Entry) -> list[list[Shade]]:
+def _confusion(row: Row) -> list[list[Shade]]:
     """Rows of the confusion matrix in per cent of the true emotion."""
-    assert entry.test
-    counts = np.array(entry.test.confusion, np.float64)
+    assert row.test
+    counts = np.array(row.test.confusion, np.float64)
     share = counts / np.maximum(1, counts.sum(1, keepdims=True))
-    return [[_shade(value, f"{100 * value:.0f}") for value in row] for row in share.tolist()]
+    return [[_shade(value, f"{100 * value:.0f}") for value in values] for values in share.tolist()]
 
 
 def _shades(found: Landscape) -> list[list[Shade | None]]:
@@ -105,20 +106,20 @@ def _shade(share: float, text: str) -> Shade:
     return Shade(text, f"#{red:02x}{green:02x}{blue:02x}", "#fff" if share < 0.55 else "#000")
 
 
-def _data(facts: Facts, entries: Iterable[Entry]) -> dict[str, Any]:
+def _data(facts: Facts, rows: Iterable[Row]) -> dict[str, Any]:
     """What the page's script draws: as short as 10,000 trials need it."""
     return {
         "conditions": list(facts.conditions),
-        "groups": [_group(facts, group) for group in facts.board.groups],
+        "groups": [_group(facts, candidates) for candidates in facts.board.candidates],
         "modules": module_data(facts),
-        "rows": [[_curves(result.epochs) for result in entry.row.results] for entry in entries],
+        "rows": [[_curves(result.epochs) for result in row.winner.results] for row in rows],
         "sweeps": [_sweep(sweep) for sweep in facts.sweeps],
     }
 
 
 def _sweep(sweep: Sweep) -> dict[str, Any]:
     return {
-        "title": _title(sweep.group),
+        "title": _title(sweep.candidates),
         "h1": sweep.h1,
         "curves": {
             condition: {
@@ -133,32 +134,27 @@ def _sweep(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _title(group: Group) -> str:
-    return f"{group.model} ({group.features}), {group.space}"
+def _title(candidates: Candidates) -> str:
+    return f"{candidates.title}, {candidates.space}"
 
 
-def _group(facts: Facts, group: Group) -> dict[str, Any]:
-    names = varying(group)
-    winners = {e.row.condition: e.row.configuration for e in facts.entries if e.row.group is group}
-    trials = [
-        [
-            [getattr(configuration, name) for name in names],
-            [
+def _group(facts: Facts, candidates: Candidates) -> dict[str, Any]:
+    names = varying(candidates)
+    winners = {
+        row.winner.condition: row.winner.configuration for row in facts.rows if row.winner.candidates is candidates
+    }
+    trials = []
+    for configuration, by_fold in candidates.results.items():
+        record = configuration.record()
+        won = [number for number, condition in enumerate(facts.conditions) if winners.get(condition) == configuration]
+        for result in (result for results in by_fold for result in results):
+            ua = [
                 round(result.ua(condition), 2) if condition in result.conditions else None
                 for condition in facts.conditions
-            ],
-            _short(epoch.validation_loss for epoch in result.epochs),
-            result.parameters,
-            [number for number, condition in enumerate(facts.conditions) if winners.get(condition) == configuration],
-        ]
-        for configuration, results in group.candidates.items()
-        for result in (results[:1] if group.model == "SVM" else results)
-    ]
-    return {
-        "title": _title(group),
-        "names": names,
-        "trials": trials,
-    }
+            ]
+            losses = _short(epoch.validation_loss for epoch in result.epochs)
+            trials.append([[record[name] for name in names], ua, losses, result.parameters, won])
+    return {"title": _title(candidates), "names": names, "trials": trials}
 
 
 def _curves(epochs: Iterable[Epoch]) -> dict[str, list[float]]:

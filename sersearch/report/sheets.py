@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sersearch.evaluation.leaderboard import Group
+from sersearch.evaluation.leaderboard import Candidates
 from sersearch.report.comparison import LEVEL, Pair, Ranking, Robustness, format_p
 from sersearch.report.evidence import Evidence, Slice
-from sersearch.report.facts import Entry, Facts, Heard, Sweep, varying, worded
+from sersearch.report.facts import Facts, Row, Sweep, format_settings, varying
+from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA, TABLE_3, TABLE_4
 from sersearch.statistics import Interval
-from sersearch.study.configuration import System, unused
-from sersearch.study.paper import COPIES, PEAK_H1, PEAK_TEST_UA, TABLE_3, TABLE_4, departures, table_2
-from sersearch.study.space import KERNELS
-from sersearch.study.study import Condition
+from sersearch.study.conditions import Condition
+from sersearch.study.configuration import Configuration
+from sersearch.study.configuration.network import KERNELS
+from sersearch.study.paper import COPIES, papers_space
 
 NONE = "–"
 
@@ -42,7 +43,7 @@ class Sheet:
 
 
 def leaderboards(facts: Facts) -> list[Sheet]:
-    """One leaderboard a condition, as Table 4's columns, best first."""
+    """One leaderboard per condition, as Table 4's columns, best first."""
     return [_leaderboard(facts, condition) for condition in facts.conditions]
 
 
@@ -59,28 +60,28 @@ def evidence(facts: Facts) -> list[Sheet]:
 
 
 def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
-    entries = facts.ranked(condition)
-    beside = [entry.row for entry in entries if entry.row.paper_ua is not None]
-    columns = {
-        "": lambda e: _place(facts, e),
-        "model": name,
-        "space": lambda e: e.row.group.space,
-        "test UA (%)": lambda e: estimate(e.test.overall) if e.test else NONE,
-        "against the next": lambda e: against_next(facts, e),
+    rows = facts.ranked(condition)
+    beside_papers = [row for row in rows if row.paper_ua is not None]
+    columns: dict[str, Callable[[Row], str]] = {
+        "": lambda row: _place(facts, row),
+        "model": lambda row: row.winner.title,
+        "space": lambda row: row.winner.candidates.space,
+        "test UA (%)": lambda row: estimate(row.test.overall) if row.test else NONE,
+        "against the next": lambda row: against_next(facts, row),
         "paper (%)": beside_paper,
-        "validation UA (%)": lambda e: percent(e.row.validation_ua),
-        "corrected (%)": lambda e: percent(e.selection.corrected_ua),
-        "best of": lambda e: f"{len(e.row.group.candidates):,}",
-        "configuration": lambda e: ", ".join(settings(e.row.group, e.row.configuration)) or NONE,
-        "parameters": lambda e: f"{e.row.parameters:,}",
+        "validation UA (%)": lambda row: percent(row.winner.validation_ua),
+        "corrected (%)": lambda row: percent(row.corrected_ua),
+        "best of": lambda row: f"{len(row.winner.candidates.results):,}",
+        "configuration": lambda row: ", ".join(settings(row.winner.candidates, row.winner.configuration)) or NONE,
+        "parameters": lambda row: f"{row.winner.parameters:,}",
     }
-    if not beside:
+    if not beside_papers:
         del columns["paper (%)"]
     notes = ["Corrected: the validation UA less what being the best of so many is worth by luck."]
     if condition in facts.rankings:
         notes = [ranking_note(facts.rankings[condition]), notes[0] + " The test UA was looked at once and needs none."]
-    notes += _paper_notes(facts, [row.departures for row in beside])
-    return _sheet(f"leaderboard-{condition}", f"Leaderboard, {condition} condition", columns, entries, notes)
+    notes += _paper_notes(facts, [row.departures for row in beside_papers])
+    return _sheet(f"leaderboard-{condition}", f"Leaderboard, {condition} condition", columns, rows, notes)
 
 
 def _paper_notes(facts: Facts, unlike: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -89,48 +90,58 @@ def _paper_notes(facts: Facts, unlike: Sequence[Mapping[str, Any]]) -> list[str]
         return []
     copies = facts.run.store.recipe.copies
     learnt = f", learnt from {COPIES} copies of each utterance, here from {copies}" if copies != COPIES else ""
-    found = list(dict.fromkeys(worded(each) for each in unlike if each))
+    departures = list(dict.fromkeys(format_settings(settings) for settings in unlike if settings))
     return [
         f"The paper's figures are eNTERFACE'05's{learnt}: another corpus is not to be held against them.",
-        *([f"* Not trained as in the paper: {'; or '.join(found)}."] if found else []),
+        *([f"* Not trained as in the paper: {'; or '.join(departures)}."] if departures else []),
     ]
 
 
 def _baselines(facts: Facts) -> Sheet:
     """Table 3."""
     protocols = {"loso": "leave one subject out", "partition": "partition"}
-    cells: dict[tuple[str, str], dict[str, Heard]] = {}
-    for heard in facts.baselines:
-        each = heard.baseline
-        cells.setdefault((each.features, each.space), {})[each.protocol] = heard
-    present = [name for name in protocols if any(name in found for found in cells.values())]
-
-    def row(features: str, space: str, found: dict[str, Heard]) -> Iterable[str]:
-        challenge = TABLE_3[features][0] if features in TABLE_3 else ""
-        yield f"{features} ({challenge})" if challenge else features
-        yield space
-        for name in present:
-            heard = found.get(name)
-            yield f"{estimate(heard.test.overall)} {heard.tie}" if heard and heard.test else NONE
-            yield percent(heard.baseline.paper_ua) if heard else NONE
-            yield percent(heard.baseline.validation_ua) if heard else NONE
-            yield f"{heard.baseline.candidates:,}" if heard else NONE
-
+    cells: dict[tuple[str, str, Condition], dict[str, tuple[Row, str]]] = {}
+    for baseline, tie in zip(facts.baselines, facts.baseline_ties, strict=True):
+        winner = baseline.winner
+        kind = winner.title, winner.candidates.space, winner.condition
+        cells.setdefault(kind, {})[winner.candidates.protocol] = baseline, tie
+    present = [name for name in protocols if any(name in by_protocol for by_protocol in cells.values())]
     headings = ("{}, test UA (%)", "paper (%)", "validation UA (%)", "best of")
-    columns = ["SVM on", "space"]
+    columns = ["model", "space", "condition"]
     columns += [heading.format(protocols[name]) for name in present for heading in headings]
+    rows = []
+    for kind, by_protocol in cells.items():
+        texts = [_with_challenge(next(iter(by_protocol.values()))[0]), *kind[1:]]
+        for name in present:
+            texts += _baseline_cells(*by_protocol[name]) if name in by_protocol else [NONE] * len(headings)
+        rows.append(tuple(texts))
     return Sheet(
         "baselines",
-        "SVMs on functionals (Table 3)",
+        "SVMs on functionals, and models tested by leaving one subject out (Table 3)",
         tuple(columns),
-        tuple(tuple(row(*names, found)) for names, found in cells.items()),
+        tuple(rows),
         (
-            "Clean speech. Test UA with its 95 % interval over speakers; sets with the same letter can't be told apart "
-            "within a protocol, as in the leaderboard. Leaving one subject out, kernel, C and gamma are chosen anew "
-            "for each speaker, by leaving out each of the others in turn.",
-            "The paper's figures are eNTERFACE'05's: another corpus is not to be held against them.",
+            "Test UA with its 95 % interval over speakers; rows with the same letter can't be distinguished within a "
+            "protocol, as in the leaderboard. Leaving one subject out, the best configuration is chosen anew for each "
+            "speaker; that of an SVM by leaving out each of the others in turn.",
+            "The paper's figures are eNTERFACE'05's: don't compare them with another corpus.",
         ),
     )
+
+
+def _with_challenge(row: Row) -> str:
+    """Title of a baseline, with the paper's name of the set of functionals."""
+    challenge, _ = TABLE_3.get(row.winner.features, ("", {}))
+    return f"{row.winner.title}, {challenge}" if challenge else row.winner.title
+
+
+def _baseline_cells(row: Row, tie: str) -> list[str]:
+    return [
+        f"{estimate(row.test.overall)} {tie}" if row.test else NONE,
+        percent(row.table_3_ua),
+        percent(row.winner.validation_ua),
+        f"{len(row.winner.candidates.results):,}",
+    ]
 
 
 def ranking_note(ranking: Ranking) -> str:
@@ -144,7 +155,7 @@ def ranking_note(ranking: Ranking) -> str:
         return shown
     many = "speaker" if ranking.speakers == 1 else "speakers"
     words = (
-        f"{shown} Rows with the same letter can't be told apart at {100 * LEVEL:.0f} %: each is tested against the "
+        f"{shown} Rows with the same letter can't be distinguished at {100 * LEVEL:.0f} %: each is tested against the "
         f"next over speakers, Holm-corrected for {comparisons} {several}. No p value of {ranking.speakers} {many} can "
         f"be below {format_p(ranking.smallest_p)}"
     )
@@ -174,31 +185,31 @@ def _speakers(facts: Facts, condition: Condition) -> Sheet:
 def _noise(facts: Facts) -> list[Sheet]:
     if "noisy" not in facts.conditions:
         return []
-    entries = facts.ranked("noisy")
+    rows = facts.ranked("noisy")
     return [
         _by_name(
             "snr",
             "Test UA by SNR (%)",
-            entries,
-            lambda test: {each.name: estimate(each) for each in test.snr_bands},
+            rows,
+            lambda test: {band.name: estimate(band) for band in test.snr_bands},
         ),
         _by_name(
             "noise-kinds",
             "Test UA by kind of noise (%)",
-            entries,
-            lambda test: {each.name: percent(each.ua) for each in test.noise_kinds},
+            rows,
+            lambda test: {kind.name: percent(kind.ua) for kind in test.noise_kinds},
         ),
     ]
 
 
-def _by_name(sheet: str, title: str, entries: Iterable[Entry], figures: Callable[[Evidence], dict[str, str]]) -> Sheet:
-    """A column a name, in the order in which the best row has them."""
-    found = [(entry, figures(entry.test)) for entry in entries if entry.test]
-    names = list(dict.fromkeys(column for _, cells in found for column in cells))
-    rows = tuple(
-        (name(entry), entry.row.group.space, *(cells.get(column, NONE) for column in names)) for entry, cells in found
+def _by_name(sheet: str, title: str, rows: Iterable[Row], figures: Callable[[Evidence], dict[str, str]]) -> Sheet:
+    """One column per name, in the order in which the best row has them."""
+    tested = [(row.winner, figures(row.test)) for row in rows if row.test]
+    names = list(dict.fromkeys(name for _, texts in tested for name in texts))
+    cells = tuple(
+        (winner.title, winner.candidates.space, *(texts.get(name, NONE) for name in names)) for winner, texts in tested
     )
-    return Sheet(sheet, title, ("model", "space", *names), rows)
+    return Sheet(sheet, title, ("model", "space", *names), cells)
 
 
 def _robustness(facts: Facts, found: Robustness) -> Sheet:
@@ -222,9 +233,11 @@ def _robustness(facts: Facts, found: Robustness) -> Sheet:
         for p in found.pairs
         if p.apart
     ]
+    if found.pairs and not differ:
+        differ = ["No two types can be distinguished by what noise costs them."]
     notes = (
         *([found.verdict] if found.verdict else []),
-        *(differ or ["No two types can be told apart by what noise costs them."] * (len(found.pairs) > 0)),
+        *differ,
         "Each model is the best under the noisy condition, tested on its clean copies and on all of them. The paper's "
         "is Table 4's clean column less its noisy one, whose winners may be two models.",
         *_paper_notes(facts, [{}]),
@@ -239,22 +252,8 @@ def _robustness(facts: Facts, found: Robustness) -> Sheet:
 
 
 def _seeds(facts: Facts) -> Sheet:
-    def spread(entry: Entry) -> tuple[str, ...]:
-        assert entry.test
-        seeds = entry.test.seeds
-        usual = seeds.expected_best
-        return (
-            name(entry),
-            entry.row.group.space,
-            entry.row.condition,
-            f"{seeds.mean:.2f} {bounds(seeds.interval)}".rstrip(),
-            percent(seeds.sd),
-            percent(seeds.best),
-            percent(usual),
-        )
-
-    rows = tuple(spread(entry) for entry in facts.entries if entry.test)
-    two = " Of two seeds it always is." if facts.run.study.seeds == 2 else ""
+    rows = tuple(_seed_cells(row) for row in facts.rows if row.test and row.winner.seeds > 1)
+    two = " The best of two seeds always is." if facts.run.study.seeds == 2 else ""
     return Sheet(
         "seeds",
         f"Test UA over {facts.run.study.seeds} seeds (%)",
@@ -264,27 +263,45 @@ def _seeds(facts: Facts) -> Sheet:
     )
 
 
+def _seed_cells(row: Row) -> tuple[str, ...]:
+    assert row.test
+    seeds = row.test.seeds
+    return (
+        row.winner.title,
+        row.winner.candidates.space,
+        row.winner.condition,
+        f"{seeds.mean:.2f} {bounds(seeds.interval)}".rstrip(),
+        percent(seeds.sd),
+        percent(seeds.best),
+        percent(seeds.expected_best),
+    )
+
+
 def _spaces(facts: Facts) -> Sheet:
     """Table 2 as run."""
-
-    def row(group: Group) -> Iterable[str]:
-        yield f"{group.model} ({group.features})"
-        yield group.space
-        yield from (ranges(group, size) for size in KERNELS)
-        yield "; ".join(f"{each}: {ranges(group, each)}" for each in varying(group) if each not in KERNELS) or NONE
-        yield _papers_ranges(group)
-        yield f"{len(group.candidates):,}"
-        best = {e.row.condition: e.row.configuration for e in facts.entries if e.row.group is group}
-        for condition in facts.conditions:
-            yield ", ".join(settings(group, best[condition])) or NONE if condition in best else NONE
-
     optima = (f"optimum, {condition}" for condition in facts.conditions)
+    left_out = _left_out(facts)
     return Sheet(
         "spaces",
         "Spaces as run (Table 2)",
         ("model", "space", *KERNELS, "and", "Table 2's", "tried", *optima),
-        tuple(tuple(row(group)) for group in facts.board.groups),
-        (left_out,) if (left_out := _left_out(facts)) else (),
+        tuple(_space_cells(facts, candidates) for candidates in facts.board.candidates),
+        (left_out,) if left_out else (),
+    )
+
+
+def _space_cells(facts: Facts, candidates: Candidates) -> tuple[str, ...]:
+    others = [f"{name}: {ranges(candidates, name)}" for name in varying(candidates) if name not in KERNELS]
+    best = {row.winner.condition: row.winner.configuration for row in facts.rows if row.winner.candidates is candidates}
+    optima = [", ".join(settings(candidates, best[c])) or NONE if c in best else NONE for c in facts.conditions]
+    return (
+        candidates.title,
+        candidates.space,
+        *(ranges(candidates, size) for size in KERNELS),
+        "; ".join(others) or NONE,
+        _papers_ranges(candidates),
+        f"{len(candidates.results):,}",
+        *optima,
     )
 
 
@@ -295,13 +312,19 @@ def _left_out(facts: Facts) -> str:
     return f"Trials that make no candidate: {found}." if found else ""
 
 
-def _papers_ranges(group: Group) -> str:
-    """Table 2's own ranges of the sizes that it varies."""
-    if (group.model, group.features) not in TABLE_4 or group.model in ("LDNN", "SVM"):
+def _papers_ranges(candidates: Candidates) -> str:
+    """Table 2's own ranges of the kernel sizes that it varies."""
+    papers = papers_space(candidates.model, candidates.features)
+    kernels_tried = [kernels for _, kernels in papers.tried if kernels] if papers else []
+    if not kernels_tried:
         return NONE
-    tried = [[size for kernel in kernels for size in kernel] for kernels in table_2(group.model, group.features)]
-    values = zip(KERNELS, (sorted(set(sizes)) for sizes in zip(*tried, strict=True)), strict=True)
-    return ", ".join(f"{size} {_notation(found)}" for size, found in values if len(found) > 1)
+    sizes_tried = [[size for kernel in kernels for size in kernel] for kernels in kernels_tried]
+    texts = []
+    for name, sizes in zip(KERNELS, zip(*sizes_tried, strict=True), strict=True):
+        values = sorted(set(sizes))
+        if len(values) > 1:
+            texts.append(f"{name} {_notation(values)}")
+    return ", ".join(texts)
 
 
 def _sweep(facts: Facts, sweep: Sweep) -> Sheet:
@@ -318,10 +341,10 @@ def _sweep(facts: Facts, sweep: Sweep) -> Sheet:
         )
         for condition, curve in sweep.curves.items()
     ]
-    group = sweep.group
+    candidates = sweep.candidates
     return Sheet(
-        f"sweep-{group.space}",
-        f"Sweep of h1, {group.model} ({group.features}), {group.space}",
+        f"sweep-{candidates.space}",
+        f"Sweep of h1, {candidates.title}, {candidates.space}",
         (
             "condition",
             "peak h1",
@@ -332,42 +355,41 @@ def _sweep(facts: Facts, sweep: Sweep) -> Sheet:
             *(("paper's peak", "paper's test UA (%)") if sweep.is_papers else ()),
         ),
         tuple(rows),
-        tuple(_paper_notes(facts, [departures(next(iter(group.candidates)))]) if sweep.is_papers else ()),
+        tuple(_paper_notes(facts, [next(iter(candidates.results)).departures]) if sweep.is_papers else ()),
     )
 
 
 def _sheet(
-    sheet: str, title: str, columns: dict[str, Callable[[Entry], str]], entries: Iterable[Entry], notes: Sequence[str]
+    sheet: str, title: str, columns: dict[str, Callable[[Row], str]], rows: Iterable[Row], notes: Sequence[str]
 ) -> Sheet:
-    rows = tuple(tuple(cell(entry) for cell in columns.values()) for entry in entries)
-    return Sheet(sheet, title, tuple(columns), rows, tuple(notes))
+    cells = tuple(tuple(cell(row) for cell in columns.values()) for row in rows)
+    return Sheet(sheet, title, tuple(columns), cells, tuple(notes))
 
 
-def name(entry: Entry) -> str:
-    """A row's model and features."""
-    return f"{entry.row.group.model} ({entry.row.features})"
-
-
-def settings(group: Group, configuration: System) -> list[str]:
+def settings(candidates: Candidates, configuration: Configuration) -> list[str]:
     """What tells a configuration from others of its space: its kernels, and whatever else varies."""
-    meaningless = ("features", *KERNELS, *unused(getattr(configuration, "kernel", "")))
-    others = {each: getattr(configuration, each) for each in varying(group) if each not in meaningless}
-    return [*(kernels([size]) for size in configuration.kernels), *([worded(others)] if others else [])]
+    left_out = ("features", *KERNELS, *configuration.meaningless)
+    values = configuration.record()
+    others = {name: values[name] for name in varying(candidates) if name not in left_out}
+    parts = [kernels([size]) for size in configuration.kernels]
+    return [*parts, format_settings(others)] if others else parts
 
 
-def beside_paper(entry: Entry) -> str:
+def beside_paper(row: Row) -> str:
     """The paper's figure, starred where the training is not the paper's."""
-    return percent(entry.row.paper_ua) + "*" * bool(entry.row.departures)
+    star = "*" if row.departures else ""
+    return percent(row.paper_ua) + star
 
 
-def _place(facts: Facts, entry: Entry) -> str:
-    standing = facts.standing(entry)
-    return f"{standing[0]} {standing[1]}" if standing else ""
+def _place(facts: Facts, row: Row) -> str:
+    standing = facts.standing(row)
+    return f"{standing.place} {standing.tie}" if standing else ""
 
 
-def against_next(facts: Facts, entry: Entry) -> str:
+def against_next(facts: Facts, row: Row) -> str:
     """How far a row is above the next, and the p value of that."""
-    return above((facts.standing(entry) or (0, "", None))[2])
+    standing = facts.standing(row)
+    return above(standing.following if standing else None)
 
 
 def above(following: Pair | None) -> str:
@@ -399,12 +421,17 @@ def kernels(sizes: Sequence[tuple[int, int]]) -> str:
     return ", ".join(f"{h}×{w}" for h, w in sizes)
 
 
-def ranges(group: Group, size: str) -> str:
-    """The values of a parameter that a group tried, in Table 2's notation."""
-    values = sorted({value for c in group.candidates if (value := getattr(c, size, None)) is not None})
+def ranges(candidates: Candidates, name: str) -> str:
+    """The values of a parameter that were tried, in Table 2's notation."""
+    records = [configuration.record() for configuration in candidates.results]
+    values = sorted({value for record in records if (value := _hashable(record.get(name))) is not None})
     if not values:
         return NONE
-    return "M" if (group.model, size) == ("FST-CLDNN", "h1") else _notation(values)
+    return "M" if (candidates.model, name) == ("FST-CLDNN", "h1") else _notation(values)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _notation(values: Sequence[Any]) -> str:

@@ -29,7 +29,7 @@ def markdown(facts: Facts) -> str:
 
 def comma_separated(facts: Facts) -> str:
     """The leaderboard as CSV; UA in per cent, rounded to 4 decimals."""
-    rows = [facts.values(entry) for entry in facts.entries]
+    rows = [facts.values(row) for row in facts.rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0] if rows else (), lineterminator="\n")
     writer.writeheader()
@@ -43,7 +43,7 @@ def as_json(facts: Facts) -> str:
 
 
 def parquet(rows: Iterable[dict[str, Any]]) -> bytes:
-    """Flat lines as Parquet; a line that lacks another's column is null there."""
+    """Flat records as Parquet; a record that lacks another's column is null there."""
     found = list(rows)
     columns = dict.fromkeys(name for row in found for name in row)
     sink = pa.BufferOutputStream()
@@ -52,25 +52,24 @@ def parquet(rows: Iterable[dict[str, Any]]) -> bytes:
     return content
 
 
-def trial_lines(facts: Facts) -> Iterable[dict[str, Any]]:
-    """Every trial of each space that has a result: configuration, figures of its best epoch, environment."""
-    for space, results in facts.board.results.items():
-        for result in results:
-            best = result.epochs[result.best]
+def trial_records(facts: Facts) -> Iterable[dict[str, Any]]:
+    """Every trial of each space that has a result: configuration, figures of the trained model, environment."""
+    for space, trials in facts.board.trials.items():
+        for trial, result in trials:
+            best = result.best_epoch
             yield {
                 "key": result.trial.key,
                 "space": space,
-                "seed": result.trial.seed,
-                "held_out": result.trial.held_out or None,
-                **result.trial.configuration.canonical(),
+                "seed": trial.seed,
+                "fold": trial.fold.name or None,
+                **trial.configuration.record(),
                 "parameters": result.parameters,
-                "best_epoch": best.epoch,
-                "trained_epochs": len(result.epochs),
+                "best_epoch": best.epoch if best else None,
+                "trained_epochs": len(result.epochs) or None,
                 "stopped": result.stopped,
-                "validation_loss": best.validation_loss,
-                "validation_ua_noisy": best.ua_noisy,
-                "validation_ua_clean": best.ua_clean,
-                "seconds": sum(epoch.seconds for epoch in result.epochs),
+                "validation_loss": best.validation_loss if best else None,
+                **{f"validation_ua_{condition}": result.ua(condition) for condition in result.conditions},
+                "seconds": result.seconds,
                 **result.environment,
             }
 

@@ -5,21 +5,22 @@ Runs differ in corpus, seed or version of the code. What is tested on other utte
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from sersearch.report.comparison import Pair, Ranking, format_p, rank
+from sersearch.evaluation.test_partition import read_predictions
+from sersearch.report.comparison import Ranking, format_p, rank
 from sersearch.report.evidence import Predictions
-from sersearch.report.facts import Entry, Facts
-from sersearch.report.sheets import NONE, Sheet, above, bounds, estimate, name, percent, ranking_note, settings
+from sersearch.report.facts import Facts, Row, Standing
+from sersearch.report.sheets import NONE, Sheet, above, bounds, estimate, percent, ranking_note, settings
 from sersearch.statistics import Comparison, Counts, holm, paired_difference
-from sersearch.study.study import CONDITIONS, Condition
+from sersearch.study.conditions import CONDITIONS, Condition
 
-Kind = tuple[str, str, str, str]
+Kind = tuple[str, str, str, Condition]
 """Model, features, space and condition."""
 
 
@@ -27,25 +28,25 @@ OTHER_TESTS = "The runs test on other utterances, or with other numbers of seeds
 
 
 @dataclass(frozen=True)
-class Versus:
-    """The winners of two runs of one kind.
+class Match:
+    """The rows of two runs for one model, features, space and condition.
 
     Attributes:
         kind: model, features, space and condition.
-        a: the first run's; None where it has none.
-        b: the second run's.
+        a: the first run's row; None where it has none.
+        b: the second run's row; None where it has none.
         comparison: a minus b on the same test utterances; None where these differ or one is not tested.
         adjusted_p: after Holm's correction for all comparisons of the two runs.
     """
 
     kind: Kind
-    a: Entry | None
-    b: Entry | None
+    a: Row | None
+    b: Row | None
     comparison: Comparison | None = None
     adjusted_p: float | None = None
 
 
-def compare(a: Facts, b: Facts, generator: np.random.Generator) -> list[Versus]:
+def compare(a: Facts, b: Facts, generator: np.random.Generator) -> list[Match]:
     """Match the rows of two runs, and test their differences where both were tested on the same utterances.
 
     Args:
@@ -58,7 +59,7 @@ def compare(a: Facts, b: Facts, generator: np.random.Generator) -> list[Versus]:
     found = {kind: _test(a, b, of_a.get(kind), of_b.get(kind), generator) for kind in kinds}
     tested = {kind: comparison for kind, comparison in found.items() if comparison}
     adjusted = dict(zip(tested, holm([c.p_value for c in tested.values()]).tolist(), strict=True))
-    return [Versus(kind, of_a.get(kind), of_b.get(kind), found[kind], adjusted.get(kind)) for kind in kinds]
+    return [Match(kind, of_a.get(kind), of_b.get(kind), found[kind], adjusted.get(kind)) for kind in kinds]
 
 
 def same_test(a: Facts, b: Facts) -> bool:
@@ -66,7 +67,7 @@ def same_test(a: Facts, b: Facts) -> bool:
     return _test_part(a) == _test_part(b)
 
 
-def side_by_side(a: Facts, b: Facts, rows: list[Versus]) -> Sheet:
+def side_by_side(a: Facts, b: Facts, rows: list[Match]) -> Sheet:
     """The comparison as a table."""
     names = _names((a, b))
     notes = ["Differences are tested over speakers, Holm-corrected for all rows." if same_test(a, b) else OTHER_TESTS]
@@ -81,7 +82,7 @@ def side_by_side(a: Facts, b: Facts, rows: list[Versus]) -> Sheet:
     )
 
 
-def versus_facts(a: Facts, b: Facts, rows: list[Versus]) -> dict[str, Any]:
+def versus_facts(a: Facts, b: Facts, rows: list[Match]) -> dict[str, Any]:
     """The comparison as plain JSON."""
     return {
         "a": str(a.run.path),
@@ -102,18 +103,18 @@ def versus_facts(a: Facts, b: Facts, rows: list[Versus]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A winner over several runs: the same trials with the same figures are one line, wherever they won.
+class MergedRow:
+    """A winner over several runs: the same trials with the same figures are one row, wherever they won.
 
     Attributes:
-        wins: the entries, each with its run; those of runs that are complete first.
+        wins: the rows, each with its run; those of complete runs first.
     """
 
-    wins: tuple[tuple[Facts, Entry], ...]
+    wins: tuple[tuple[Facts, Row], ...]
 
     @property
-    def entry(self) -> Entry:
-        """What all of them say of the winner: all but its space and the luck of having been its best."""
+    def row(self) -> Row:
+        """What all runs say of the winner: all but its space and the luck of having been its best."""
         return self.wins[0][1]
 
     @property
@@ -123,18 +124,24 @@ class Line:
 
     @property
     def spaces(self) -> list[str]:
-        """What it is the best of."""
-        return list(dict.fromkeys(entry.row.group.space for _, entry in self.wins))
+        """The spaces that it is the best of."""
+        return list(dict.fromkeys(row.winner.candidates.space for _, row in self.wins))
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Of its trials, one a seed."""
-        return tuple(result.trial.key for result in self.entry.row.results)
+        """The keys of its trials."""
+        return tuple(result.trial.key for result in self.row.winner.results)
 
     def counts(self) -> Counts:
-        """Test confusions [S, E, E], seeds added up."""
-        facts, entry = self.wins[0]
-        return Predictions.read(entry.row.predictions, facts.run.store.emotions).counts()
+        """Test confusions [S, E, E], in which each utterance counts once per seed of the study."""
+        facts, row = self.wins[0]
+        return _counts(facts, row)
+
+
+def _counts(facts: Facts, row: Row) -> Counts:
+    winner = row.winner
+    predictions = Predictions.read(read_predictions(facts.run, winner), facts.run.store.emotions, winner.seeds)
+    return predictions.counts() * (facts.run.study.seeds // winner.seeds)
 
 
 @dataclass(frozen=True)
@@ -144,25 +151,26 @@ class Board:
     Attributes:
         condition: of all rows.
         runs: the runs.
-        lines: best test UA first, then those that are not tested, best validation UA first.
-        ranking: of the lines that are tested, which are numbered as they stand; None where there are none.
+        rows: best test UA first, then those that are not tested, best validation UA first.
+        ranking: of the rows that are tested, which are numbered as they stand; None where there are none.
     """
 
     condition: Condition
     runs: tuple[Facts, ...]
-    lines: tuple[Line, ...]
+    rows: tuple[MergedRow, ...]
     ranking: Ranking | None
 
-    def standing(self, number: int) -> tuple[int, str, Pair | None] | None:
-        """Place from 1, letter shared with those it can't be told from, and the test against the next line."""
+    def standing(self, number: int) -> Standing | None:
+        """A row's place, letter and the test against the next one; None where it is not tested."""
         if self.ranking is None or number >= len(self.ranking.order):
             return None
         neighbours = self.ranking.neighbours
-        return number + 1, self.ranking.ties[number], neighbours[number] if number < len(neighbours) else None
+        following = neighbours[number] if number < len(neighbours) else None
+        return Standing(number + 1, self.ranking.ties[number], following)
 
 
 def merge(runs: Sequence[Facts], generator: np.random.Generator) -> list[Board]:
-    """One leaderboard a condition for all runs that test on the same utterances; Holm corrects for all its rows.
+    """One leaderboard per condition for all runs that test on the same utterances; Holm corrects for all its rows.
 
     Args:
         runs: one or more.
@@ -180,13 +188,13 @@ def merge(runs: Sequence[Facts], generator: np.random.Generator) -> list[Board]:
 
 
 def _board(condition: Condition, runs: Sequence[Facts], generator: np.random.Generator) -> Board:
-    wins: dict[Hashable, list[tuple[Facts, Entry]]] = defaultdict(list)
+    wins: dict[Hashable, list[tuple[Facts, Row]]] = defaultdict(list)
     for facts in sorted(runs, key=lambda facts: not facts.board.complete):
-        for entry in facts.ranked(condition):
-            wins[_trained(entry)].append((facts, entry))
-    lines = sorted((Line(tuple(of)) for of in wins.values()), key=lambda line: _best_first(line.entry))
-    counts = {number: line.counts() for number, line in enumerate(lines) if line.entry.test}
-    return Board(condition, tuple(runs), tuple(lines), rank(counts, generator) if counts else None)
+        for row in facts.ranked(condition):
+            wins[_trained(row)].append((facts, row))
+    rows = sorted((MergedRow(tuple(of_one)) for of_one in wins.values()), key=lambda merged: _best_first(merged.row))
+    counts = {number: merged.counts() for number, merged in enumerate(rows) if merged.row.test}
+    return Board(condition, tuple(runs), tuple(rows), rank(counts, generator) if counts else None)
 
 
 def merged(boards: Sequence[Board]) -> list[Sheet]:
@@ -195,8 +203,8 @@ def merged(boards: Sequence[Board]) -> list[Sheet]:
 
 
 def _merged(board: Board, others: bool) -> Sheet:
-    keys = [line.keys for line in board.lines]
-    twice = sorted({first for first, *_ in keys if sum(first == other for other, *_ in keys) > 1})
+    first_keys = Counter(merged.keys[0] for merged in board.rows)
+    twice = sorted(key for key, count in first_keys.items() if count > 1)
     notes = [ranking_note(board.ranking)] if board.ranking else []
     if others:
         notes.append(f"{OTHER_TESTS} There is a table for each test: places and letters hold within one.")
@@ -206,7 +214,7 @@ def _merged(board: Board, others: bool) -> Sheet:
         f"merged-{board.condition}",
         f"Leaderboard, {board.condition} condition: {', '.join(_names(board.runs))}",
         ("", "run", "model", "space", "test UA (%)", "against the next", "validation UA (%)", "configuration", "key"),
-        tuple(_line(board, number) for number in range(len(board.lines))),
+        tuple(_merged_cells(board, number) for number in range(len(board.rows))),
         (*notes, *_unfinished(board.runs)),
     )
 
@@ -218,64 +226,67 @@ def merged_facts(boards: Sequence[Board]) -> list[dict[str, Any]]:
             "condition": board.condition,
             "runs": _names(board.runs),
             "unfinished": _unfinished(board.runs),
-            "rows": [_values(board, number) for number in range(len(board.lines))],
+            "rows": [_values(board, number) for number in range(len(board.rows))],
             "comparisons": asdict(board.ranking) if board.ranking else None,
         }
         for board in boards
     ]
 
 
-def _line(board: Board, number: int) -> tuple[str, ...]:
-    line, standing = board.lines[number], board.standing(number)
-    entry = line.entry
-    place, tie, following = standing or ("", "", None)
+def _merged_cells(board: Board, number: int) -> tuple[str, ...]:
+    merged, standing = board.rows[number], board.standing(number)
+    row = merged.row
     return (
-        f"{place} {tie}".strip(),
-        ", ".join(line.runs),
-        name(entry),
-        ", ".join(line.spaces),
-        estimate(entry.test.overall) if entry.test else NONE,
-        above(following),
-        percent(entry.row.validation_ua),
-        ", ".join(settings(entry.row.group, entry.row.configuration)) or NONE,
-        entry.row.key,
+        f"{standing.place} {standing.tie}" if standing else "",
+        ", ".join(merged.runs),
+        row.winner.title,
+        ", ".join(merged.spaces),
+        estimate(row.test.overall) if row.test else NONE,
+        above(standing.following if standing else None),
+        percent(row.winner.validation_ua),
+        ", ".join(settings(row.winner.candidates, row.winner.configuration)) or NONE,
+        row.winner.key,
     )
 
 
 def _values(board: Board, number: int) -> dict[str, Any]:
-    line = board.lines[number]
-    place, tie, following = board.standing(number) or (None, None, None)
-    facts, entry = line.wins[0]
-    common = facts.values(entry)
+    merged, standing = board.rows[number], board.standing(number)
+    following = standing.following if standing else None
+    facts, row = merged.wins[0]
+    common = facts.values(row)
     for of_one_win in ("space", "candidates", "validation_corrected_ua"):
         del common[of_one_win]
     return {
-        "runs": line.runs,
-        "spaces": line.spaces,
+        "runs": merged.runs,
+        "spaces": merged.spaces,
         **common,
-        "place": place,
-        "tie": tie,
+        "place": standing.place if standing else None,
+        "tie": standing.tie if standing else None,
         "next_difference": round(following.comparison.difference, 4) if following else None,
         "next_p": round(following.adjusted_p, 4) if following else None,
-        "keys": line.keys,
+        "keys": merged.keys,
     }
 
 
-def _trained(entry: Entry) -> Hashable:
-    """A winner's trials and the figures of their epochs: another version of the code may give a key others."""
+def _trained(row: Row) -> Hashable:
+    """A winner's trials and their figures: another version of the code may give a key others."""
     return tuple(
-        (result.trial.key, *((epoch.train_loss, epoch.validation_loss, epoch.ua_clean) for epoch in result.epochs))
-        for result in entry.row.results
+        (
+            result.trial.key,
+            repr(result.confusion),
+            *((epoch.train_loss, epoch.validation_loss, epoch.ua_clean) for epoch in result.epochs),
+        )
+        for result in row.winner.results
     )
 
 
-def _best_first(entry: Entry) -> tuple[bool, float, str]:
-    ua = entry.test.overall.ua if entry.test else entry.row.validation_ua
-    return entry.test is None, -ua, entry.row.key
+def _best_first(row: Row) -> tuple[bool, float, str]:
+    ua = row.test.overall.ua if row.test else row.winner.validation_ua
+    return row.test is None, -ua, row.winner.key
 
 
 def _test_part(facts: Facts) -> Hashable:
-    return facts.run.fingerprint, frozenset(facts.run.partition.test), facts.run.study.seeds
+    return facts.run.identity.fingerprint, frozenset(facts.run.partition.test), facts.run.study.seeds
 
 
 def _names(runs: Sequence[Facts]) -> list[str]:
@@ -283,7 +294,7 @@ def _names(runs: Sequence[Facts]) -> list[str]:
 
 
 def _unfinished(runs: Sequence[Facts]) -> list[str]:
-    return [f"{facts.run.path} is {facts.unfinished}" for facts in runs if facts.unfinished]
+    return [f"{facts.run.path}: {facts.unfinished}" for facts in runs if facts.unfinished]
 
 
 def _differ(a: Facts, b: Facts) -> str:
@@ -295,59 +306,55 @@ def _differ(a: Facts, b: Facts) -> str:
 
 def _traits(facts: Facts) -> dict[str, str]:
     run, study = facts.run, facts.run.study
-    made = [result.environment for entry in facts.entries for result in entry.row.results]
+    environments = [result.environment for row in facts.rows for result in row.winner.results]
     return {
         "corpus": run.store.recipe.corpus,
-        "store": run.fingerprint,
+        "store": run.identity.fingerprint,
         "test speakers": " ".join(run.partition.test),
         "seeds": str(study.seeds),
         **{name: str(value) for name, value in study.settings.items()},
         **{
-            name: " or ".join(sorted({each[name] for each in made if name in each}))
-            for name in dict.fromkeys(name for each in made for name in each)
+            name: " or ".join(sorted({each[name] for each in environments if name in each}))
+            for name in dict.fromkeys(name for each in environments for name in each)
         },
     }
 
 
-def _by_kind(facts: Facts) -> Mapping[Kind, Entry]:
-    return {
-        (group.model, group.features, group.space, entry.row.condition): entry
-        for entry in facts.entries
-        for group in [entry.row.group]
-    }
+def _by_kind(facts: Facts) -> Mapping[Kind, Row]:
+    rows: dict[Kind, Row] = {}
+    for row in facts.rows:
+        candidates = row.winner.candidates
+        rows[candidates.model, candidates.features, candidates.space, row.winner.condition] = row
+    return rows
 
 
-def _test(
-    a: Facts, b: Facts, of_a: Entry | None, of_b: Entry | None, generator: np.random.Generator
-) -> Comparison | None:
+def _test(a: Facts, b: Facts, of_a: Row | None, of_b: Row | None, generator: np.random.Generator) -> Comparison | None:
     if not (of_a and of_b and of_a.test and of_b.test and same_test(a, b)):
         return None
-    emotions = a.run.store.emotions
-    counts = [Predictions.read(entry.row.predictions, emotions).counts() for entry in (of_a, of_b)]
-    return paired_difference(counts[0], counts[1], generator)
+    return paired_difference(_counts(a, of_a), _counts(b, of_b), generator)
 
 
-def _difference(row: Versus) -> float | None:
-    if not (row.a and row.b and row.a.test and row.b.test):
+def _difference(match: Match) -> float | None:
+    if not (match.a and match.b and match.a.test and match.b.test):
         return None
-    return row.a.test.overall.ua - row.b.test.overall.ua
+    return match.a.test.overall.ua - match.b.test.overall.ua
 
 
-def _cells(row: Versus) -> tuple[str, ...]:
-    model, features, space, condition = row.kind
-    difference = _difference(row)
-    interval = row.comparison.interval if row.comparison else None
+def _cells(match: Match) -> tuple[str, ...]:
+    model, features, space, condition = match.kind
+    difference = _difference(match)
+    interval = match.comparison.interval if match.comparison else None
     return (
         f"{model} ({features})",
         space,
         condition,
-        *(_figure(entry) for entry in (row.a, row.b)),
+        *(_figure(row) for row in (match.a, match.b)),
         NONE if difference is None else f"{round(difference, 2) + 0.0:+.2f} {bounds(interval)}".rstrip(),
-        NONE if row.adjusted_p is None else format_p(row.adjusted_p),
+        NONE if match.adjusted_p is None else format_p(match.adjusted_p),
     )
 
 
-def _figure(entry: Entry | None) -> str:
-    if entry is None:
+def _figure(row: Row | None) -> str:
+    if row is None:
         return NONE
-    return estimate(entry.test.overall) if entry.test else f"validation {percent(entry.row.validation_ua)}"
+    return estimate(row.test.overall) if row.test else f"validation {percent(row.winner.validation_ua)}"

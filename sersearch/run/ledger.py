@@ -1,264 +1,288 @@
 """The record of a run: what is done, what is left.
 
-    RUN/run.json                        the study as resolved, the partition, the store
-    RUN/trials/KEY/trial.json           which trial this is
-    RUN/trials/KEY/attempt-NNN/         one go at it: checkpoint.pt, epochs.jsonl, best.safetensors, failure.json
-                                        (forgiven.json once it was asked for again)
+    RUN/run.json                        the study as launched, the store, the speakers
+    RUN/trials/KEY/trial.json           which trial this is, without its test speakers
+    RUN/trials/KEY/attempt-NNN/         one attempt at it: attempt.json, checkpoint, epochs.jsonl, weights,
+                                        failure.json (forgiven.json once the trial was asked for again)
     RUN/trials/KEY/result.json          once, the result
 
-Who writes: a worker writes only in the attempt that it opened, so one that was cut off and goes on training can't touch
-another's checkpoint. `result.json` is linked into place whole, once: the first commit wins and later ones are told so.
-What a reader may find half done: an attempt without a checkpoint, a torn last line of epochs.jsonl, files named
-`.*.part` that a crash left. A trial is done when its result.json is there, and only then.
+Who writes: a worker writes only in the attempt that it opened, so a worker that was cut off and continues to train
+can't touch another's checkpoint. `result.json` is put once: the first commit wins and later ones are told so. What a
+reader may find half done: an attempt without a checkpoint. A trial is done when its result.json is there, and only
+then.
 """
 
 from __future__ import annotations
 
 import json
-import math
+import platform
 import traceback
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from sersearch import durable
+import numpy as np
+import safetensors
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from sersearch.errors import InputError
-from sersearch.study.study import CONDITIONS, Condition, Trial
+from sersearch.run.storage import Storage
+from sersearch.statistics.confusion import mean_recall
+from sersearch.study.conditions import CONDITIONS, Condition
+from sersearch.study.trial import Trial
 
-CHECKPOINT = "checkpoint.pt"
+ATTEMPT = "attempt.json"
+CHECKPOINT = "checkpoint"
 WEIGHTS = "best.safetensors"
 EPOCHS = "epochs.jsonl"
 FAILURE = "failure.json"
 FORGIVEN = "forgiven.json"
 RESULT = "result.json"
+TRIAL = "trial.json"
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """Figures of one epoch; losses are mean cross-entropies in nats, UA in per cent.
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    The fit of an SVM counts as one: it has no losses, and no noisy figures, being trained on clean speech.
+
+class Epoch(_Record):
+    """Figures of one epoch of training; losses are mean cross-entropies in nats, UA in per cent.
 
     Attributes:
         epoch: from 1.
         train_loss: over the minibatches while they were learnt.
-        validation_loss: over the validation part, noisy and clean.
+        validation_loss: over the validation speakers, noisy and clean copies.
         ua_noisy: validation UA under the noisy condition (noisy and clean copies).
         ua_clean: validation UA under the clean condition.
         seconds: wall time, evaluation included.
     """
 
     epoch: int
-    train_loss: float | None
-    validation_loss: float | None
-    ua_noisy: float | None
+    train_loss: float
+    validation_loss: float
+    ua_noisy: float
     ua_clean: float
     seconds: float
 
-
-def best_epoch(epochs: Sequence[Epoch]) -> int:
-    """Index of the epoch of the lowest validation loss, the first of equals."""
-    losses = [math.inf if epoch.validation_loss is None else epoch.validation_loss for epoch in epochs]
-    return losses.index(min(losses))
+    def ua(self, condition: Condition) -> float:
+        """Validation UA under a condition, in per cent."""
+        return self.ua_noisy if condition == "noisy" else self.ua_clean
 
 
-@dataclass(frozen=True)
-class Result:
+Confusion = dict[Condition, dict[str, list[list[int]]]]
+"""By condition and validation speaker: counts [emotion, predicted emotion]."""
+
+
+class Result(_Record):
     """A finished trial.
 
     Attributes:
-        trial: which one.
-        epochs: all epochs, in order.
-        best: index of the epoch of the lowest validation loss, whose weights are kept.
-        stopped: "early", "epochs" where the limit came first, "pruned" where it lagged behind other trials, "fitted"
-            of an SVM.
-        parameters: trained parameters of the model; of an SVM the numbers that it keeps.
-        confusion: of the best epoch, by condition and validation speaker: counts [emotion, predicted emotion].
-        weights: file of the best epoch's weights, relative to the trial's folder; empty of an SVM, which is fitted
-            again to the same bits in less time than it takes to read.
-        environment: versions and device that it was trained with.
+        trial: which one, without its test speakers.
+        stopped: why training ended: "early" by early stopping, "epochs" by the limit, "pruned" because the trial lagged
+            behind others, "fitted" where training is one fit.
+        epochs: figures of all epochs, in order; empty where training is one fit.
+        best: index of the epoch of the lowest validation loss, whose weights are kept; None without epochs.
+        seconds: wall time of training.
+        parameters: trained parameters of the model; the numbers that an SVM keeps.
+        confusion: validation counts of the trained model.
+        finished: when it was committed, in UTC.
+        weights: the object of the weights, relative to the trial's; empty where the model is fitted again to the same
+            bits in less time than it takes to read.
+        environment: versions and device that the trial was trained with.
     """
 
     trial: Trial
-    epochs: tuple[Epoch, ...]
-    best: int
     stopped: str
+    epochs: tuple[Epoch, ...] = ()
+    best: int | None = None
+    seconds: float
     parameters: int
-    confusion: dict[str, dict[str, list[list[int]]]]
-    weights: str
+    confusion: Confusion
+    finished: str = ""
+    weights: str = ""
     environment: dict[str, str]
 
     def ua(self, condition: Condition) -> float:
-        """Validation UA of the best epoch under a condition, in per cent."""
-        epoch = self.epochs[self.best]
-        ua = epoch.ua_noisy if condition == "noisy" else epoch.ua_clean
-        assert ua is not None, "an SVM has no noisy condition"
-        return ua
+        """Validation UA of the trained model under a condition, in per cent, from its counts."""
+        return mean_recall_of(self.confusion[condition])
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """Those that it has figures of."""
+        """The conditions that the model was validated under."""
         return tuple(condition for condition in CONDITIONS if condition in self.confusion)
 
-    def record(self) -> dict[str, Any]:
-        """The result as plain JSON."""
-        return asdict(self) | {
-            "trial": self.trial.record(),
-            "epochs": [asdict(epoch) for epoch in self.epochs],
-        }
+    @property
+    def best_epoch(self) -> Epoch | None:
+        """Figures of the epoch whose weights are kept; None where training is one fit."""
+        return None if self.best is None else self.epochs[self.best]
 
-    @staticmethod
-    def from_record(record: Mapping[str, Any]) -> Result:
-        """The inverse of `record`."""
-        return Result(
-            **{
-                **record,
-                "trial": Trial.from_record(record["trial"]),
-                "epochs": tuple(Epoch(**epoch) for epoch in record["epochs"]),
-            }
-        )
+
+def mean_recall_of(counts: dict[str, list[list[int]]]) -> float:
+    """UA in per cent of counts [emotion, predicted emotion] by speaker."""
+    return float(mean_recall(np.sum(list(counts.values()), axis=0)))
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One go at a trial, in a folder of its own."""
+    """One attempt at a trial, whose objects have names of their own."""
 
     trial: Trial
-    folder: Path
+    number: int
+    storage: Storage
 
     @property
-    def number(self) -> int:
-        """Counted from 1."""
-        return int(self.folder.name.removeprefix("attempt-"))
+    def name(self) -> str:
+        """Of the attempt, below the trial."""
+        return f"attempt-{self.number:03}"
 
     def checkpoint(self) -> bytes | None:
         """The newest checkpoint of this attempt or those before it; None where there is none."""
-        for folder in sorted(self.folder.parent.glob("attempt-*"), reverse=True):
-            if folder.name <= self.folder.name and (folder / CHECKPOINT).exists():
-                return (folder / CHECKPOINT).read_bytes()
+        for number in range(self.number, 0, -1):
+            content = self.storage.get(_object(self.trial.key, number, CHECKPOINT))
+            if content is not None:
+                return content
         return None
 
-    def save(self, checkpoint: bytes, epochs: tuple[Epoch, ...]) -> None:
+    def save(self, checkpoint: bytes, epochs: Sequence[Epoch]) -> None:
         """Keep a checkpoint; `epochs` are the figures up to it."""
-        durable.write(self.folder / CHECKPOINT, checkpoint)
-        lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs)
-        (self.folder / EPOCHS).write_text(lines, encoding="utf-8")
+        self.storage.put(self._object(CHECKPOINT), checkpoint)
+        lines = "".join(epoch.model_dump_json() + "\n" for epoch in epochs)
+        self.storage.put(self._object(EPOCHS), lines.encode())
 
     def commit(self, result: Result, weights: bytes | None) -> bool:
         """Make the result the trial's, unless it has one; then drop what no reader needs any more.
 
         Args:
             result: of the trial.
-            weights: of its best epoch; None of an SVM.
+            weights: of the trained model; None where there are none to keep.
 
         Returns:
             Whether it was this attempt's result that was committed.
         """
+        finished = datetime.now(UTC).isoformat(timespec="milliseconds")
+        result = result.model_copy(update={"finished": finished})
         if weights is not None:
-            durable.write(self.folder / WEIGHTS, weights)
-        content = json.dumps(result.record(), indent=1).encode()
-        won = durable.write_once(self.folder.parent / RESULT, content)
-        for folder in self.folder.parent.glob("attempt-*"):
-            (folder / CHECKPOINT).unlink(missing_ok=True)
+            self.storage.put(self._object(WEIGHTS), weights)
+            result = result.model_copy(update={"weights": f"{self.name}/{WEIGHTS}"})
+        content = result.model_dump_json(indent=1).encode()
+        won = self.storage.put_once(f"trials/{self.trial.key}/{RESULT}", content)
+        for number in range(1, self.number + 1):
+            self.storage.delete(_object(self.trial.key, number, CHECKPOINT))
         if not won:
-            (self.folder / WEIGHTS).unlink(missing_ok=True)
+            self.storage.delete(self._object(WEIGHTS))
         return won
 
     def fail(self, error: BaseException) -> None:
         """Record why the attempt ended without a result."""
-        record = {
-            "error": f"{type(error).__name__}: {error}",
-            "traceback": "".join(traceback.format_exception(error)),
-        }
-        durable.write(self.folder / FAILURE, json.dumps(record, indent=1).encode())
+        trace = "".join(traceback.format_exception(error))
+        _put_failure(self.storage, self._object(FAILURE), f"{type(error).__name__}: {error}", trace)
+
+    def _object(self, name: str) -> str:
+        return _object(self.trial.key, self.number, name)
+
+
+def _object(key: str, number: int, name: str) -> str:
+    return f"trials/{key}/attempt-{number:03}/{name}"
+
+
+def _put_failure(storage: Storage, name: str, error: str, trace: str) -> None:
+    storage.put(name, json.dumps({"error": error, "traceback": trace}, indent=1).encode())
 
 
 class Ledger:
-    """The trials of a run's folder."""
+    """The trials of a run."""
 
-    def __init__(self, run: Path) -> None:
-        """Look at a run; nothing is written or made."""
-        self.run = run
-
-    def folder(self, key: str) -> Path:
-        """Where a trial is kept."""
-        return self.run / "trials" / key
+    def __init__(self, storage: Storage) -> None:
+        """Look at a run; nothing is written."""
+        self.storage = storage
 
     def begin(self, trial: Trial) -> Attempt:
         """Open a new attempt; of several callers each gets a number of its own."""
-        folder = self.folder(trial.key)
-        if not folder.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            durable.sync(folder.parent)
-            durable.sync(self.run)
-        durable.write_once(folder / "trial.json", json.dumps(trial.record(), indent=1).encode())
-        number = 1 + max((_number(path) for path in folder.glob("attempt-*")), default=0)
-        while True:
-            attempt = folder / f"attempt-{number:03}"
-            try:
-                attempt.mkdir()
-            except FileExistsError:
-                number += 1
-            else:
-                durable.sync(folder)
-                return Attempt(trial, attempt)
+        sealed = trial.sealed
+        self.storage.put_once(f"trials/{trial.key}/{TRIAL}", sealed.model_dump_json(indent=1).encode())
+        number = 1 + max(self._attempts(trial.key), default=0)
+        begun = json.dumps({"host": platform.node()}).encode()
+        while not self.storage.put_once(_object(trial.key, number, ATTEMPT), begun):
+            number += 1
+        return Attempt(sealed, number, self.storage)
 
     def fail(self, trial: Trial, reason: str) -> str:
         """Record for a trial that could not do so itself that its last attempt failed; returns the reason."""
-        attempts = sorted(self.folder(trial.key).glob("attempt-*"))
-        folder = attempts[-1] if attempts else self.begin(trial).folder
-        durable.write(folder / FAILURE, json.dumps({"error": reason, "traceback": ""}, indent=1).encode())
+        attempts = self._attempts(trial.key)
+        number = attempts[-1] if attempts else self.begin(trial).number
+        _put_failure(self.storage, _object(trial.key, number, FAILURE), reason, "")
         return reason
 
     def result(self, key: str) -> Result | None:
         """A trial's result; None while it has none.
 
         Raises:
-            InputError: the file is damaged.
+            InputError: the record is damaged.
         """
-        path = self.folder(key) / RESULT
-        try:
-            return Result.from_record(json.loads(path.read_bytes()))
-        except FileNotFoundError:
+        name = f"trials/{key}/{RESULT}"
+        content = self.storage.get(name)
+        if content is None:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        try:
+            return Result.model_validate_json(content)
+        except ValidationError as error:
             raise InputError(
-                f"{path} is damaged ({type(error).__name__}): restore it, or delete it to train the trial again"
+                f"{self.storage.locate(name)} is damaged ({error.errors()[0]['msg']}): restore it, or delete it to "
+                "train the trial again"
             ) from None
 
     def results(self) -> dict[str, Result]:
-        """All committed results by key."""
-        found = ((key, self.result(key)) for key in self.keys())
-        return {key: result for key, result in found if result is not None}
+        """All committed results by key.
+
+        Raises:
+            InputError: one of them is damaged.
+        """
+        results = ((key, self.result(key)) for key in self.keys())
+        return {key: result for key, result in results if result is not None}
 
     def whole_results(self) -> dict[str, Result]:
         """Those of `results` that are not damaged."""
-        found = {}
+        whole = {}
         for key in self.keys():
             with suppress(InputError):
                 if result := self.result(key):
-                    found[key] = result
-        return found
+                    whole[key] = result
+        return whole
 
     def keys(self) -> Iterator[str]:
         """Keys of all trials that were ever begun, sorted."""
-        trials = self.run / "trials"
-        if trials.is_dir():
-            yield from sorted(path.name for path in trials.iterdir() if path.is_dir())
+        yield from (name.removesuffix("/") for name in self.storage.list("trials/") if name.endswith("/"))
 
-    def weights(self, result: Result) -> Path:
-        """The file of a result's best weights."""
-        return self.folder(result.trial.key) / result.weights
+    def weights(self, result: Result) -> bytes | None:
+        """The weights of a result's model; None where none are kept.
+
+        Raises:
+            InputError: they are missing.
+        """
+        if not result.weights:
+            return None
+        content = self.storage.get(self._weights(result))
+        if content is None:
+            raise InputError(
+                f"{self.storage.locate(self._weights(result))} is missing: restore it, or delete "
+                f"{self.locate(result.trial.key)} to train the trial again"
+            )
+        return content
+
+    def locate(self, key: str) -> str:
+        """Where a trial is kept, for messages."""
+        return self.storage.locate(f"trials/{key}")
 
     def failures(self, key: str) -> list[str]:
         """Why attempts at an unfinished trial failed, in order; empty if the last one is under way or was cut off."""
-        attempts = sorted(self.folder(key).glob("attempt-*"))
-        if not attempts or not (attempts[-1] / FAILURE).exists():
-            return []
-        found = [attempt / FAILURE for attempt in attempts if (attempt / FAILURE).exists()]
-        return [json.loads(path.read_bytes())["error"] for path in found]
+        errors = {}
+        for number in self._attempts(key):
+            content = self.storage.get(_object(key, number, FAILURE))
+            if content is not None:
+                errors[number] = str(json.loads(content)["error"])
+        last = max(self._attempts(key), default=0)
+        return list(errors.values()) if last in errors else []
 
     def failure(self, key: str) -> str | None:
         """Why the last attempt at an unfinished trial failed; None where it did not."""
@@ -267,9 +291,39 @@ class Ledger:
 
     def forgive(self, key: str) -> None:
         """Keep a trial's failures on record, but count them no more."""
-        for attempt in self.folder(key).glob("attempt-*"):
-            if (attempt / FAILURE).exists():
-                (attempt / FAILURE).rename(attempt / FORGIVEN)
+        for number in self._attempts(key):
+            content = self.storage.get(_object(key, number, FAILURE))
+            if content is not None:
+                self.storage.put(_object(key, number, FORGIVEN), content)
+                self.storage.delete(_object(key, number, FAILURE))
+
+    def attempts(self, key: str) -> int:
+        """How many attempts there were at a trial."""
+        return len(self._attempts(key))
+
+    def _attempts(self, key: str) -> list[int]:
+        """Numbers of a trial's attempts, ascending."""
+        names = [name.removesuffix("/") for name in self.storage.list(f"trials/{key}/")]
+        return sorted(int(name.removeprefix("attempt-")) for name in names if name.startswith("attempt-"))
+
+    def _weights(self, result: Result) -> str:
+        return f"trials/{result.trial.key}/{result.weights}"
+
+    def fault(self, key: str, result: Result) -> str:
+        """What is wrong with a readable result: another trial's, or damaged weights; empty where all is well."""
+        if result.trial.key != key:
+            return f"its result is of trial {result.trial.key}"
+        if not result.weights:
+            return ""
+        place = self.storage.locate(self._weights(result))
+        content = self.storage.get(self._weights(result))
+        if content is None:
+            return f"{place} is missing"
+        try:
+            safetensors.deserialize(content)  # type: ignore[no-untyped-call]
+        except safetensors.SafetensorError as error:
+            return f"{place} is damaged or cut short ({error})"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -280,7 +334,7 @@ class Finding:
         kind: "missing" (planned, no result), "damaged" (a file that can't be what was written), "extra" (a result that
             the study does not name), or "repeated" (more than one attempt: a worker, node or search was lost).
         key: the trial's.
-        text: what was found.
+        text: what is wrong.
     """
 
     kind: str
@@ -294,47 +348,26 @@ def verify(ledger: Ledger, planned: Collection[str]) -> list[Finding]:
     Only what is missing or damaged is a fault; an extra result is kept but not ranked, and repeated attempts are how a
     run outlives losses.
     """
-    there = list(ledger.keys())
-    findings = [Finding("missing", key, "never begun") for key in planned if key not in there]
-    for key in there:
-        folder = ledger.folder(key)
-        count = len(list(folder.glob("attempt-*")))
-        try:
-            result = ledger.result(key)
-        except InputError as error:
-            findings.append(Finding("damaged", key, str(error)))
-            continue
-        if result is None:
-            if key in planned:
-                findings.append(Finding("missing", key, ledger.failure(key) or "begun, not finished"))
-        elif fault := _fault(ledger, key, result):
-            findings.append(Finding("damaged", key, fault))
-        elif key not in planned:
-            findings.append(Finding("extra", key, "not in the study as it stands: kept, not ranked"))
-        if count > 1:
-            findings.append(
-                Finding("repeated", key, f"{count} attempts, one result" if result else f"{count} attempts")
-            )
+    begun = list(ledger.keys())
+    findings = [Finding("missing", key, "never begun") for key in planned if key not in begun]
+    for key in begun:
+        findings += _check(ledger, key, key in planned)
     return findings
 
 
-def _fault(ledger: Ledger, key: str, result: Result) -> str:
-    if result.trial.key != key:
-        return f"its result is of trial {result.trial.key}"
-    if not result.weights:
-        return ""
-    weights = ledger.weights(result)
-    if not weights.is_file():
-        return f"{weights} is missing"
-    content = weights.read_bytes()
-    header = int.from_bytes(content[:8], "little")
+def _check(ledger: Ledger, key: str, is_planned: bool) -> Iterator[Finding]:
     try:
-        tensors = json.loads(content[8 : 8 + header])
-        ends = [entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"]
-    except (ValueError, KeyError, TypeError):
-        return f"{weights} is no safetensors file"
-    return "" if 8 + header + max(ends, default=0) == len(content) else f"{weights} is cut short"
-
-
-def _number(attempt: Path) -> int:
-    return int(attempt.name.removeprefix("attempt-"))
+        result = ledger.result(key)
+    except InputError as error:
+        yield Finding("damaged", key, str(error))
+        return
+    if result is None:
+        if is_planned:
+            yield Finding("missing", key, ledger.failure(key) or "begun, not finished")
+    elif fault := ledger.fault(key, result):
+        yield Finding("damaged", key, fault)
+    elif not is_planned:
+        yield Finding("extra", key, "not in the study as it stands: kept, not ranked")
+    attempts = ledger.attempts(key)
+    if attempts > 1:
+        yield Finding("repeated", key, f"{attempts} attempts, one result" if result else f"{attempts} attempts")

@@ -1,26 +1,44 @@
-"""A run: a study bound to a store and a partition, in a folder."""
+"""A run: a study bound to a store, in a folder."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sersearch import durable
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from sersearch.errors import InputError
 from sersearch.run.ledger import Ledger, Result
+from sersearch.run.storage import Folder, Storage
 from sersearch.run.suggestions import Suggestions
 from sersearch.store import Store, open_store
 from sersearch.store.functionals import functionals_digests
 from sersearch.study.agenda import FAILED, Agenda, Outcome
-from sersearch.study.fold import PARTS, Partition, make_partition
-from sersearch.study.study import Material, Study, data_digest, parse_study
+from sersearch.study.fold import Fold, make_partition
+from sersearch.study.space import Space
+from sersearch.study.study import Study, parse_study
+from sersearch.study.trial import StoreIdentity
 
 RUN = "run.json"
-SUGGESTIONS = "suggestions.jsonl"
+
+
+class RunRecord(BaseModel):
+    """What `run.json` says.
+
+    Attributes:
+        study: as it was launched, with every space in full.
+        store: path of the store.
+        identity: the store as the keys of the study's trials see it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    study: dict[str, Any]
+    store: str
+    identity: StoreIdentity
 
 
 @dataclass(frozen=True)
@@ -31,28 +49,28 @@ class Run:
         path: the folder.
         study: what is searched.
         store_path: where the store is.
-        fingerprint: of the store's recipe.
-        partition: the speakers of each part.
-        functionals: digests of the sets of functionals that the study's SVMs learn from, by name.
+        identity: the store as the keys of the study's trials see it.
     """
 
     path: Path
     study: Study
     store_path: Path
-    fingerprint: str
-    partition: Partition
-    functionals: Mapping[str, str] = field(default_factory=dict)
+    identity: StoreIdentity
 
     @property
-    def material(self) -> Material:
-        """What the trials learn from, as their keys know it."""
-        speakers = sorted(speaker for part in PARTS for speaker in self.partition.speakers(part))
-        return Material(data_digest(self.fingerprint, self.partition), tuple(speakers), self.functionals)
+    def storage(self) -> Storage:
+        """Where everything in RUN/ is kept."""
+        return Folder(self.path)
 
     @property
     def ledger(self) -> Ledger:
         """The run's trials."""
-        return Ledger(self.path)
+        return Ledger(self.storage)
+
+    @property
+    def partition(self) -> Fold:
+        """The paper's partition of the store's speakers."""
+        return make_partition(self.identity.speakers, self.study.partition)
 
     @cached_property
     def store(self) -> Store:
@@ -62,10 +80,10 @@ class Run:
             InputError: it is not there, not whole, or not the one that the run began with.
         """
         store = open_store(self.store_path)
-        if store.fingerprint != self.fingerprint:
+        if store.fingerprint != self.identity.fingerprint:
             raise InputError(
                 f"{self.store_path}: its recipe's fingerprint is {store.fingerprint}, but the run {self.path} began "
-                f"with {self.fingerprint}: name the store it began with, or another run folder"
+                f"with {self.identity.fingerprint}: name the store it began with, or another run folder"
             )
         return store
 
@@ -75,18 +93,18 @@ class Run:
         Args:
             results: the ledger's, where they were read before.
         """
-        found = self.ledger.results() if results is None else results
-        outcomes = {key: self.outcome(result) for key, result in found.items()}
+        done = self.ledger.results() if results is None else results
+        outcomes = {key: self.outcome(result) for key, result in done.items()}
         for key in self.ledger.keys():  # noqa: SIM118
             if key not in outcomes and self.given_up(self.ledger.failures(key)):
                 outcomes[key] = FAILED
-        return Agenda(self.study, self.material, outcomes, self.suggestions().drawn)
+        return Agenda(self.study, self.identity, outcomes, self.suggestions().drawn)
 
     def given_up(self, failures: Sequence[str]) -> bool:
         """Whether a trial with these failures is not tried again: too many, or the same numbers would fail again."""
-        return bool(failures) and (
-            len(failures) > self.study.resources.retries or failures[-1].startswith("FloatingPointError")
-        )
+        if not failures:
+            return False
+        return len(failures) > self.study.resources.retries or failures[-1].startswith("FloatingPointError")
 
     def forgive_failures(self) -> None:
         """Have the trials that failed for good trained again."""
@@ -95,26 +113,20 @@ class Run:
 
     def outcome(self, result: Result) -> Outcome:
         """A result as the study's search sees it."""
-        pruned = result.stopped == "pruned"
-        epochs = len(result.epochs)
-        counts = replace(result, best=epochs - 1) if pruned else result
         objective = self.study.search.objective
-        ua = counts.ua(objective if objective in result.conditions else "clean")
-        return Outcome("pruned" if pruned else "complete", ua, epochs, result.parameters)
+        condition = objective if objective in result.conditions else result.conditions[0]
+        steps = max(len(result.epochs), 1)
+        if result.stopped == "pruned":
+            return Outcome("pruned", result.epochs[-1].ua(condition), steps, result.parameters)
+        return Outcome("complete", result.ua(condition), steps, result.parameters)
 
     def suggestions(self) -> Suggestions:
         """What samplers have drawn."""
-        return Suggestions(self.path / SUGGESTIONS, self.study)
+        return Suggestions(self.storage, self.study)
 
-    def record(self) -> dict[str, Any]:
-        """The run as plain JSON."""
-        return {
-            "study": self.study.model_dump(mode="json"),
-            "store": str(self.store_path),
-            "fingerprint": self.fingerprint,
-            "partition": self.partition.model_dump(mode="json"),
-            "functionals": dict(self.functionals),
-        }
+    def record(self) -> RunRecord:
+        """The run as `run.json` keeps it."""
+        return RunRecord(study=self.study.model_dump(mode="json"), store=str(self.store_path), identity=self.identity)
 
 
 def open_run(path: Path, store: Path | None = None) -> Run:
@@ -127,31 +139,22 @@ def open_run(path: Path, store: Path | None = None) -> Run:
     Raises:
         InputError: it is no run, or its record is damaged.
     """
-    file = path / RUN
+    content = Folder(path).get(RUN)
+    if content is None:
+        raise InputError(f"{path}: is no run (no {RUN} there); start one with `sersearch search STUDY --run RUN`")
     try:
-        record = json.loads(file.read_bytes())
-        return Run(
-            path,
-            parse_study(record["study"], str(file)),
-            (store or Path(record["store"])).resolve(),
-            record["fingerprint"],
-            Partition.model_validate(record["partition"]),
-            record["functionals"],
-        )
-    except FileNotFoundError:
+        record = RunRecord.model_validate_json(content)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
         raise InputError(
-            f"{path}: is no run (no {RUN} there); start one with `sersearch search STUDY --run RUN`"
+            f"{path / RUN}: is damaged ({reason}); start again with the study, the trials are kept"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{file}: is damaged ({type(error).__name__}); start again with the study, the trials stay"
-        ) from None
+    study = parse_study(record.study, str(path / RUN))
+    return Run(path, study, (store or Path(record.store)).resolve(), record.identity)
 
 
 def start_run(path: Path, study: Study, store: Path | None = None) -> Run:
-    """Bind a study to a folder, or go on with the run that is there.
+    """Bind a study to a folder, or continue with the run that is there.
 
     Spaces, seeds, search and resources may change between calls; what would alter trials that exist may not.
 
@@ -163,42 +166,49 @@ def start_run(path: Path, study: Study, store: Path | None = None) -> Run:
     Raises:
         InputError: no store is named, or the folder holds another study, data or training.
     """
-    given = store or (Path(study.store) if study.store else None)
-    if given is None:
+    chosen = store or (Path(study.store) if study.store else None)
+    if chosen is None:
         raise InputError(f'study {study.name}: no store is named; add store = "..." to it or give --store STORE')
-    opened = open_store(given)
-    partition = make_partition((info.speaker for info in opened.speakers), study.partition)
-    functionals = _functionals(study, opened)
-    run = Run(path, study, given.resolve(), opened.fingerprint, partition, functionals)
+    opened = open_store(chosen)
+    run = Run(path, study, chosen.resolve(), identify_store(opened, study))
+    # Too few speakers are refused before anything is written.
+    make_partition(run.identity.speakers, study.partition)
     if (path / RUN).exists():
         _check_same(open_run(path), run)
     elif path.exists() and any(path.iterdir()):
         raise InputError(f"{path}: holds other things and no {RUN}; name an empty or a new folder")
-    path.mkdir(parents=True, exist_ok=True)
-    durable.write(path / RUN, json.dumps(run.record(), indent=1).encode())
+    run.storage.put(RUN, run.record().model_dump_json(indent=1).encode())
     return run
 
 
-def _functionals(study: Study, store: Store) -> dict[str, str]:
-    """Digests of the sets that a study's SVMs learn from."""
-    there, needed = functionals_digests(store), {}
+def identify_store(store: Store, study: Study) -> StoreIdentity:
+    """A store as the keys of a study's trials see it.
+
+    Raises:
+        InputError: a space needs a set of vectors that the store does not hold.
+    """
+    held, needed = functionals_digests(store), {}
     for space in study.spaces:
-        if space.ranges["model"].choices == ("SVM",):
-            for name in map(str, space.ranges["features"].choices):
-                if name not in there:
-                    held = f"holds {', '.join(there)}" if there else "holds no functionals"
-                    raise InputError(
-                        f"space {space.name}: features = {name} was given, but {store.path} {held}: "
-                        "add the set with `sersearch functionals`"
-                    )
-                needed[name] = there[name]
-    return needed
+        for name in _vector_sets(space):
+            if name not in held:
+                holds = f"holds {', '.join(held)}" if held else "holds no vectors"
+                raise InputError(
+                    f"space {space.name}: features = {name} was given, but {store.path} {holds}: "
+                    "add the set with `sersearch functionals`"
+                )
+            needed[name] = held[name]
+    speakers = tuple(sorted(info.speaker for info in store.speakers))
+    return StoreIdentity(fingerprint=store.fingerprint, speakers=speakers, vectors=needed)
 
 
-def material_of(store: Store, partition: Partition) -> Material:
-    """What trials' keys know of a store and a partition that no run is bound to."""
-    speakers = tuple(info.speaker for info in store.speakers)
-    return Material(data_digest(store.fingerprint, partition), speakers, functionals_digests(store))
+def _vector_sets(space: Space) -> list[str]:
+    """The sets of vectors that a space's configurations are trained on."""
+    names: dict[str, None] = {}
+    for fixed, _ in space.conditions({}):
+        vectors = space.kind.vectors_of(fixed)
+        if vectors is not None:
+            names[vectors] = None
+    return list(names)
 
 
 def _check_same(before: Run, now: Run) -> None:
@@ -212,11 +222,12 @@ def _check_same(before: Run, now: Run) -> None:
 
 
 def _altering(run: Run) -> Mapping[str, Any]:
+    """What would alter trials that exist, by name."""
     study = run.study
     return {
-        "the store's fingerprint": run.fingerprint,
+        "the store's fingerprint": run.identity.fingerprint,
         "partition": study.partition.model_dump(),
         "features": study.features,
         "training": study.training,
-        **{f"functionals {name}": digest for name, digest in run.functionals.items()},
+        **{f"vectors {name}": digest for name, digest in run.identity.vectors.items()},
     }

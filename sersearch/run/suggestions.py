@@ -1,91 +1,80 @@
-"""The record of what samplers have drawn: RUN/suggestions.jsonl, one line a configuration.
+"""The record of what samplers have drawn: one object per configuration, RUN/suggestions/SEARCH/NUMBER.json.
 
 Who writes: the driver of a search alone, before it hands a configuration out. It draws anew from the seed whenever it
-starts and writes only what the record lacks. Who reads: whoever must know a study's trials without Optuna. A line
-counts for the search that it was drawn by (space, seeds, sampler, objective; not the number of trials), and takes the
-place of those from its number on: after a change of the study, or of Optuna, what is drawn now is what counts. What a
-reader may find half done: a torn last line.
+starts and writes only what the record lacks. Who reads: whoever must know a study's trials without Optuna. SEARCH is a
+hash of the search that drew them (space, seeds, sampler, objective; not the number of trials), so a study that changed
+has a record of its own. A configuration that differs from the one on record (after a change of Optuna) takes its place
+and that of all later ones.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
-from sersearch import durable
+from pydantic import ValidationError
+
 from sersearch.errors import InputError
-from sersearch.study.configuration import System, parse_configuration
+from sersearch.run.storage import Storage
+from sersearch.study.configuration import Configuration, parse_configuration
+from sersearch.study.key import digest
 from sersearch.study.space import Space
-from sersearch.study.study import Study, digest
+from sersearch.study.study import Study
+
+FOLDER = "suggestions"
 
 
 class Suggestions:
-    """The configurations drawn of each space by the study's search, in order.
+    """The configurations drawn from each space by the study's search, in order.
 
     Attributes:
         drawn: by name of the space.
     """
 
-    def __init__(self, file: Path, study: Study) -> None:
-        """Read the record, if there is one; nothing is written.
+    def __init__(self, storage: Storage, study: Study) -> None:
+        """Read the record; nothing is written.
 
         Raises:
-            InputError: a line that a crash can't have torn is damaged.
+            InputError: an object is damaged or one is missing.
         """
-        self._file = file
-        self._searches = {space.name: _identity(space, study) for space in study.spaces}
-        self.drawn: dict[str, list[System]] = {space.name: [] for space in study.spaces}
-        self._whole = 0
-        content = file.read_bytes() if file.exists() else b""
-        for line in content.splitlines(keepends=True):
-            if line.endswith(b"\n"):
-                self._whole += len(line)
-                self._read(line)
+        self._storage = storage
+        self._folders = {space.name: f"{FOLDER}/{_search(space, study)}/" for space in study.spaces}
+        self.drawn = {name: self._read(folder) for name, folder in self._folders.items()}
 
-    def add(self, space: str, number: int, configuration: System) -> None:
-        """Record the configuration that was drawn of a space after `number` others; lasting when this returns."""
-        if self.drawn[space][number : number + 1] == [configuration]:
+    def add(self, space: str, number: int, configuration: Configuration) -> None:
+        """Record the configuration that was drawn from a space after `number` others; on disk when this returns."""
+        drawn = self.drawn[space]
+        if drawn[number : number + 1] == [configuration]:
             return
-        entry = {
-            "space": space,
-            "search": self._searches[space],
-            "number": number,
-            "configuration": configuration.canonical(),
-        }
-        self._append(json.dumps(entry).encode() + b"\n")
-        self._enter(entry)
+        # The last first: a crash on the way leaves a record without a gap.
+        for outdated in reversed(range(number, len(drawn))):
+            self._storage.delete(self._name(self._folders[space], outdated))
+        del drawn[number:]
+        self._storage.put(self._name(self._folders[space], number), configuration.model_dump_json().encode())
+        drawn.append(configuration)
 
-    def _append(self, line: bytes) -> None:
-        created = not self._file.exists()
-        with self._file.open("r+b" if not created else "xb") as file:
-            file.truncate(self._whole)
-            file.seek(self._whole)
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-        self._whole += len(line)
-        if created:
-            durable.sync(self._file.parent)
+    def _read(self, folder: str) -> list[Configuration]:
+        return [self._parse(self._name(folder, number)) for number in range(len(self._storage.list(folder)))]
 
-    def _read(self, line: bytes) -> None:
+    def _parse(self, name: str) -> Configuration:
         try:
-            self._enter(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
+            content = self._storage.get(name)
+            if content is None:
+                raise ValueError("it is missing")
+            return parse_configuration(json.loads(content))
+        except (ValueError, ValidationError) as error:
+            reason = str(error).splitlines()[0]
+            folder = self._storage.locate(name.rpartition("/")[0])
             raise InputError(
-                f"{self._file} is damaged ({type(error).__name__}): delete it, and a resumed search writes it again"
+                f"{self._storage.locate(name)} is damaged ({reason}): delete {folder}, and a resumed search writes it "
+                "again"
             ) from None
 
-    def _enter(self, entry: Mapping[str, Any]) -> None:
-        if self._searches.get(entry["space"]) == entry["search"]:
-            drawn = self.drawn[entry["space"]]
-            del drawn[entry["number"] :]
-            drawn.append(parse_configuration(entry["configuration"]))
+    @staticmethod
+    def _name(folder: str, number: int) -> str:
+        return f"{folder}{number:06}.json"
 
 
-def _identity(space: Space, study: Study) -> str:
-    """What decides the sequence of configurations, the outcomes aside."""
+def _search(space: Space, study: Study) -> str:
+    """A hash of what decides the sequence of configurations, the outcomes aside."""
     search = study.search.model_dump(mode="json", exclude={"trials"})
     return digest([space.model_dump(mode="json"), study.settings, study.seeds, search])

@@ -9,8 +9,8 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sersearch.study.configuration import System
-from sersearch.study.space import SWITCHES, WHOLE, Range, Space, Value
+from sersearch.study.configuration import Configuration, Value
+from sersearch.study.space import Range, Space
 
 
 def draw(trial: optuna.Trial, space: Space, settings: Mapping[str, Value]) -> dict[str, Value]:
@@ -24,26 +24,26 @@ def draw(trial: optuna.Trial, space: Space, settings: Mapping[str, Value]) -> di
     Returns:
         The values of one leaf of the space, settings included.
     """
-    chosen = {name: _draw(trial, name, space.ranges[name]) for name in SWITCHES if name in space.ranges}
+    chosen = {name: _draw(trial, name, space) for name in space.switches}
     fixed, free = next(each for each in space.conditions(settings) if chosen.items() <= each[0].items())
-    return {**fixed, **{name: _draw(trial, name, found) for name, found in free.items()}}
+    return {**fixed, **{name: _draw(trial, name, space) for name in free}}
 
 
-def parameters(configuration: System, space: Space) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+def parameters(configuration: Configuration, space: Space) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
     """A configuration of a space as Optuna's parameters, and their distributions."""
-    chosen = {name: getattr(configuration, name) for name in SWITCHES if name in space.ranges}
+    chosen = {name: getattr(configuration, name) for name in space.switches}
     _, free = next(each for each in space.conditions({}) if chosen.items() <= each[0].items())
     given = {name: space.ranges[name] for name in chosen} | free
     dimensions = {name: found for name, found in given.items() if len(found.choices) != 1}
-    distributions = {name: distribution(name, found) for name, found in dimensions.items()}
+    distributions = {name: distribution(found, space.is_whole(name)) for name, found in dimensions.items()}
     values = {name: label(_written(name, found, configuration)) for name, found in dimensions.items()}
     return values, distributions
 
 
-def distribution(name: str, found: Range) -> BaseDistribution:
+def distribution(found: Range, whole: bool) -> BaseDistribution:
     """An interval as such, evenly spaced whole numbers as an interval with a step, other choices as categories."""
     if not found.finite:
-        if name in WHOLE:
+        if whole:
             return IntDistribution(found.whole()[0], found.whole()[-1], log=found.log)
         return FloatDistribution(found.low, found.high, log=found.log)
     numbers = [choice for choice in found.choices if isinstance(choice, int)]
@@ -58,10 +58,11 @@ def label(value: Value) -> int | float | str:
     return "-".join(map(str, value)) if isinstance(value, tuple) else value
 
 
-def _draw(trial: optuna.Trial, name: str, found: Range) -> Value:
+def _draw(trial: optuna.Trial, name: str, space: Space) -> Value:
+    found = space.ranges[name]
     if len(found.choices) == 1:
         return found.choices[0]
-    match distribution(name, found):
+    match distribution(found, space.is_whole(name)):
         case IntDistribution() as whole:
             return trial.suggest_int(name, whole.low, whole.high, step=whole.step, log=whole.log)
         case FloatDistribution() as real:
@@ -72,7 +73,7 @@ def _draw(trial: optuna.Trial, name: str, found: Range) -> Value:
     raise AssertionError(name)
 
 
-def _written(name: str, found: Range, configuration: System) -> Value:
+def _written(name: str, found: Range, configuration: Configuration) -> Value:
     """A configuration's value as the space writes it, for "M" stands for the number of rows."""
     value: Value = getattr(configuration, name)
     if value not in found.choices and "M" in found.choices:

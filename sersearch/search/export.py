@@ -10,12 +10,12 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from sersearch.errors import InputError
-from sersearch.run.ledger import RESULT, Result
+from sersearch.run.ledger import Result
 from sersearch.run.run import Run
 from sersearch.search.dimensions import parameters
 from sersearch.search.suggest import new_study, values
 from sersearch.study.space import Space
-from sersearch.study.study import Trial
+from sersearch.study.trial import Trial
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
 
@@ -70,29 +70,28 @@ def _trials(run: Run, space: Space, found: Found, study: optuna.Study) -> Iterat
     """The space's trials that ended, in the order of its configurations; those to come follow another time."""
     for trial, result in found:
         if result:
-            yield _finished(run, space, study, result)
+            yield _finished(run, space, study, trial, result)
         elif error := run.ledger.failure(trial.key):
             yield _frozen(trial, space, TrialState.FAIL, error=error)
 
 
-def _finished(run: Run, space: Space, study: optuna.Study, result: Result) -> FrozenTrial:
+def _finished(run: Run, space: Space, study: optuna.Study, trial: Trial, result: Result) -> FrozenTrial:
     outcome, objective = run.outcome(result), run.study.search.objective
     others = {f"ua_{condition}": result.ua(condition) for condition in result.conditions if condition != objective}
-    found = _frozen(result.trial, space, STATES[outcome.state], parameters=result.parameters, **others)
+    found = _frozen(trial, space, STATES[outcome.state], parameters=result.parameters, **others)
     found.values = values(study, outcome.ua, outcome.parameters)
     if len(study.directions) == 1:
         # Optuna has intermediate values for one objective only.
-        curve = {epoch.epoch: getattr(epoch, f"ua_{objective}") for epoch in result.epochs}
-        found.intermediate_values = {epoch: ua for epoch, ua in curve.items() if ua is not None}
-    committed = (run.ledger.folder(result.trial.key) / RESULT).stat().st_mtime
-    found.datetime_complete = datetime.fromtimestamp(committed)
-    found.datetime_start = found.datetime_complete - timedelta(seconds=sum(epoch.seconds for epoch in result.epochs))
+        found.intermediate_values = {epoch.epoch: epoch.ua(objective) for epoch in result.epochs}
+    # Optuna's times are local and naive.
+    found.datetime_complete = datetime.fromisoformat(result.finished).astimezone().replace(tzinfo=None)
+    found.datetime_start = found.datetime_complete - timedelta(seconds=result.seconds)
     return found
 
 
 def _frozen(trial: Trial, space: Space, state: TrialState, **attributes: object) -> FrozenTrial:
     chosen, distributions = parameters(trial.configuration, space)
-    attributes = {"key": trial.key, "seed": trial.seed, "held_out": trial.held_out, **attributes}
+    attributes = {"key": trial.key, "seed": trial.seed, "fold": trial.fold.name, **attributes}
     value = None if state is TrialState.FAIL else 0.0
     return optuna.trial.create_trial(
         state=state, value=value, params=chosen, distributions=distributions, user_attrs=attributes

@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import TrialState
 
 from sersearch.run.ledger import Epoch, Result
-from sersearch.study.study import Condition, Search
+from sersearch.study.study import Search
 
 
 class Pruner:
@@ -28,8 +28,6 @@ class Pruner:
         )
         self._trials: dict[str, optuna.Trial] = {}
         for result in sorted(results, key=lambda result: result.trial.key):
-            if result.stopped == "fitted":
-                continue
             for epoch in result.epochs:
                 self.lags(result.trial.key, epoch)
             self.ended(result)
@@ -39,7 +37,7 @@ class Pruner:
         if key not in self._trials:
             self._trials[key] = self._study.ask()
         trial = self._trials[key]
-        trial.report(_ua(epoch, self._condition), epoch.epoch)
+        trial.report(epoch.ua(self._condition), epoch.epoch)
         return bool(trial.should_prune())
 
     def ended(self, result: Result) -> None:
@@ -51,12 +49,6 @@ class Pruner:
             self._study.tell(trial, state=TrialState.PRUNED)
         else:
             self._study.tell(trial, result.ua(self._condition))
-
-
-def _ua(epoch: Epoch, condition: Condition) -> float:
-    ua = epoch.ua_noisy if condition == "noisy" else epoch.ua_clean
-    assert ua is not None, "an SVM reports no epochs"
-    return ua
 
 
 def _pruner(search: Search) -> optuna.pruners.BasePruner:

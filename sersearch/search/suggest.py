@@ -18,7 +18,7 @@ from sersearch.errors import InputError
 from sersearch.run.run import Run
 from sersearch.search.dimensions import draw, label
 from sersearch.study.agenda import Outcome, Outcomes, Source
-from sersearch.study.configuration import System
+from sersearch.study.configuration import Configuration
 from sersearch.study.space import Space
 from sersearch.study.study import Search, Study, build, wanted
 
@@ -56,16 +56,16 @@ class Suggester:
         optuna: the study that is asked and told.
     """
 
-    def __init__(self, space: Space, study: Study, record: Callable[[int, System], None]) -> None:
+    def __init__(self, space: Space, study: Study, record: Callable[[int, Configuration], None]) -> None:
         """Draw nothing yet; `record` is given each configuration and its number, from 0, before it is handed out."""
         self.optuna = new_study(study.search)
         self._space, self._study, self._record = space, study, record
         self._wanted = wanted(space, study)
-        self._told: dict[System, Outcome | None] = {}
-        self._batch: list[tuple[optuna.Trial, System]] = []
+        self._told: dict[Configuration, Outcome | None] = {}
+        self._batch: list[tuple[optuna.Trial, Configuration]] = []
         self._random = optuna.create_study(sampler=optuna.samplers.RandomSampler(study.search.seed))
 
-    def __call__(self, outcomes: Outcomes) -> Sequence[System]:
+    def __call__(self, outcomes: Outcomes) -> Sequence[Configuration]:
         """All configurations drawn so far; the next batch is among them once the last has its outcomes."""
         while None not in (known := [outcomes(configuration) for _, configuration in self._batch]):
             for (trial, configuration), outcome in zip(self._batch, known, strict=True):

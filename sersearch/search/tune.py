@@ -44,7 +44,7 @@ from sersearch.search.suggest import sources
 from sersearch.search.watchdog import Watchdog
 from sersearch.search.worker import STOPPING, Worker, commit_pruned
 from sersearch.study.agenda import FAILED, Agenda
-from sersearch.study.study import Trial
+from sersearch.study.trial import Trial
 
 ANSWER_S = 10.0
 """How long a cluster may take to answer at all."""
@@ -238,7 +238,7 @@ class AgendaSearcher(Searcher):
         return {
             "key": trial.key,
             "run": str(self.run.path.resolve()),
-            "trial": trial.record(),
+            "trial": trial.sealed.model_dump(mode="json"),
             "gpus": self._gpus(trial.key),
         }
 

@@ -1,4 +1,4 @@
-"""A trial on a Ray worker: a step is an epoch, and the ledger knows of it before Ray does."""
+"""A trial on a Ray worker: a step of Ray's is a step of training, and the ledger holds it before Ray is told."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cachetools import LRUCache
 from ray import tune
 
 from sersearch.errors import InputError
-from sersearch.run.ledger import Attempt, Epoch, Ledger
+from sersearch.run.ledger import Attempt, Epoch
 from sersearch.run.run import Run, open_run
-from sersearch.study.configuration import SVMConfiguration
-from sersearch.study.study import Trial
-from sersearch.training.dataset import Dataset, open_dataset
-from sersearch.training.network import Training, run_epochs
-from sersearch.training.svm import Vectors, open_vectors, train_svm
+from sersearch.study.trial import Trial
+from sersearch.training.system import Device, System, make_system, run_steps, system_class
 
 # No trial can be trained before someone mends this, so the search ends where it stands.
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE}
 
-
 STOPPING = "stopping"
 """In a run's folder while its search ends: a trial that was handed out does not begin."""
+
+# Opened data are kept from trial to trial; more folds than this at a time are opened again.
+OPENED = 2
 
 
 class Worker(tune.Trainable):
@@ -35,10 +35,11 @@ class Worker(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take a trial over; what can fail is left to the first step."""
-        self._trial = Trial.from_record(config["trial"])
-        self._run = Path(config["run"])
+        self._key: str = config["key"]
+        self._record: dict[str, Any] = config["trial"]
+        self._path = Path(config["run"])
         self._attempt: Attempt | None = None
-        self._training: Training | None = None
+        self._system: System | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial over."""
@@ -46,60 +47,49 @@ class Worker(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train an epoch.
+        """Train one step.
 
         Returns:
             The trial's key, the epoch's figures, whether the trial is done, and what, if anything, has to be mended.
         """
         try:
+            # The run names the systems of a user's own that the trial's configuration may be of.
+            run = _open_run(self._path)
+            trial = Trial.model_validate(self._record)
             if self._attempt is None:
-                ledger = Ledger(self._run)
-                if ledger.result(self._trial.key) or (self._run / STOPPING).exists():
+                if run.ledger.result(trial.key) or (self._path / STOPPING).exists():
                     return self._report(done=True)
-                self._attempt = ledger.begin(self._trial)
-            return self._advance(self._attempt)
+                self._attempt = run.ledger.begin(trial)
+            return self._advance(run, self._attempt)
         except Exception as error:
             return self._failed(error)
 
-    def _advance(self, attempt: Attempt) -> dict[str, Any]:
-        if isinstance(self._trial.configuration, SVMConfiguration):
-            self._fit(attempt, self._trial.configuration)
-            return self._report(done=True)
-        if self._training is None:
-            run, data = _open(self._run)
-            self._training = Training(self._trial, data, "cuda" if run.study.resources.gpus else "cpu")
-            self._epochs: Iterator[Epoch] = run_epochs(self._training, attempt)
-        epoch = next(self._epochs, None)
-        if self._training.finished:
-            # The generator commits the result behind its last epoch.
-            next(self._epochs, None)
-        return self._report(done=self._training.finished, epoch=vars(epoch) if epoch else None)
-
-    def _fit(self, attempt: Attempt, configuration: SVMConfiguration) -> None:
-        """Train an SVM, which is done in one step."""
-        partition = open_run(self._run).partition
-        speakers = (*partition.train, *partition.validation)
-        if configuration.protocol == "loso":
-            seen = _vectors(self._run, configuration.features, (*speakers, *partition.test))
-            vectors = seen.of({*speakers, *partition.test} - {self._trial.held_out})
-        else:
-            vectors = _vectors(self._run, configuration.features, speakers)
-        train_svm(attempt, vectors, partition.train, partition.validation)
+    def _advance(self, run: Run, attempt: Attempt) -> dict[str, Any]:
+        if self._system is None:
+            device: Device = "cuda" if run.study.resources.gpus else "cpu"
+            self._system = make_system(attempt.trial, open_data(run, attempt.trial), device)
+            self._steps: Iterator[Epoch | None] = run_steps(self._system, attempt)
+        epoch = next(self._steps, None)
+        done = self._system.stopped is not None
+        if done:
+            # The generator commits the result after its last step.
+            next(self._steps, None)
+        return self._report(done=done, epoch=epoch.model_dump() if epoch else None)
 
     def _failed(self, error: Exception) -> dict[str, Any]:
         """Record what a trial can be blamed for; report what it can't."""
         if isinstance(error, OSError) and error.errno in FATAL:
-            return self._report(done=True, fatal=f"{error.strerror}: {error.filename or self._run}")
+            return self._report(done=True, fatal=f"{error.strerror}: {error.filename or self._path}")
         if isinstance(error, InputError) or self._attempt is None:
             return self._report(done=True, fatal=str(error))
         try:
             self._attempt.fail(error)
         except OSError as unwritten:
-            return self._report(done=True, fatal=f"{unwritten.strerror}: {self._attempt.folder}")
+            return self._report(done=True, fatal=f"{unwritten.strerror}: {unwritten.filename or self._path}")
         return self._report(done=True)
 
     def _report(self, done: bool, **more: Any) -> dict[str, Any]:
-        return {"key": self._trial.key, "done": done, **more}
+        return {"key": self._key, "done": done, **more}
 
 
 def commit_pruned(run: Run, trial: Trial) -> None:
@@ -107,20 +97,24 @@ def commit_pruned(run: Run, trial: Trial) -> None:
     attempt = run.ledger.begin(trial)
     checkpoint = attempt.checkpoint()
     assert checkpoint, "a trial is pruned after its checkpoint"
-    _, data = _open(run.path.resolve())
-    training = Training(trial, data)
-    training.restore(checkpoint)
-    attempt.commit(training.result(attempt, "pruned"), training.best_weights())
+    system = make_system(attempt.trial, open_data(run, attempt.trial))
+    system.restore(checkpoint)
+    attempt.commit(system.result("pruned"), system.weights())
 
 
 @lru_cache(maxsize=1)
-def _open(path: Path) -> tuple[Run, Dataset]:
-    """The run and its frames, kept from trial to trial in the same worker."""
-    run = open_run(path)
-    return run, open_dataset(run.store, run.partition)
+def _open_run(path: Path) -> Run:
+    """The run, kept from trial to trial in the same worker."""
+    return open_run(path)
 
 
-@lru_cache(maxsize=2)
-def _vectors(path: Path, features: str, speakers: tuple[str, ...]) -> Vectors:
-    """Functionals of some speakers, likewise kept."""
-    return open_vectors(open_run(path), features, speakers)
+_OPENED: LRUCache[tuple[Any, ...], Any] = LRUCache(OPENED)
+
+
+def open_data(run: Run, trial: Trial) -> Any:
+    """What a trial may see, kept from trial to trial in the same process."""
+    system = system_class(trial.configuration)
+    key = (run.store_path, system, trial.data, trial.configuration.vectors, trial.fold.sealed)
+    if key not in _OPENED:
+        _OPENED[key] = system.open_data(run.store, trial)
+    return _OPENED[key]

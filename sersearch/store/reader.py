@@ -82,7 +82,7 @@ class Store:
         Raises:
             InputError: the store has no such speaker, or the speaker's file is damaged.
         """
-        info = self._info(speaker)
+        info = self.info(speaker)
         mappable = self._mappable(info)
         return _read_arrow(mappable) if mappable else self._read(info)
 
@@ -108,7 +108,12 @@ class Store:
         faults.update(dict.fromkeys(here - set(known), "foreign (not written by this store; remove it)"))
         return sorted(f"{name}: {fault}" for name, fault in faults.items())
 
-    def _info(self, speaker: str) -> SpeakerInfo:
+    def info(self, speaker: str) -> SpeakerInfo:
+        """What the manifest says of one speaker.
+
+        Raises:
+            InputError: the store has no such speaker.
+        """
         for info in self.speakers:
             if info.speaker == speaker:
                 return info

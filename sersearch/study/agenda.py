@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from sersearch.study.configuration import System
+from sersearch.study.configuration import Configuration
 from sersearch.study.space import Space
-from sersearch.study.study import Material, Scores, Study, Trial, configurations, wanted
+from sersearch.study.study import Scores, Study, configurations, wanted
+from sersearch.study.trial import Folds, StoreIdentity, Trial, make_trials
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Outcome:
 
 FAILED = Outcome("failed")
 
-Outcomes = Callable[[System], Outcome | None]
-Source = Callable[[Outcomes], Sequence[System]]
+Outcomes = Callable[[Configuration], Outcome | None]
+Source = Callable[[Outcomes], Sequence[Configuration]]
 """The distinct configurations that a sampler has drawn of a space so far, given the outcomes that are known; each call
 gives those of the call before and, once their outcomes allow it, more."""
 
@@ -56,21 +57,22 @@ class Agenda:
     def __init__(
         self,
         study: Study,
-        material: Material,
+        identity: StoreIdentity,
         outcomes: Mapping[str, Outcome],
-        drawn: Mapping[str, Sequence[System]] | None = None,
+        drawn: Mapping[str, Sequence[Configuration]] | None = None,
     ) -> None:
         """Plan a study.
 
         Args:
             study: what to train.
-            material: what its trials learn from.
+            identity: the store that its trials are trained on.
             outcomes: of each trial that is done or has failed for good, by key; keys that the study does not name are
                 ignored.
             drawn: on record, the configurations that samplers have drawn of their spaces, in order.
         """
         self.study = study
-        self.material = material
+        self.identity = identity
+        self._folds = Folds(identity.speakers, study.partition)
         self.spaces: dict[str, list[Trial]] = {}
         self.trials: dict[str, Trial] = {}
         self._entered: dict[str, int] = {}
@@ -125,21 +127,25 @@ class Agenda:
     def upper_bound(self) -> int:
         """How many trials there can be at most, spaces that are not settled or not yet drawn included."""
         waiting = [space for space in self.study.spaces if space.name not in self.spaces and space.top]
-        combined = sum(space.top.k**2 * self.study.seeds for space in waiting if space.top)
-        undrawn = sum(
-            self.undrawn(space.name) * self.material.most_trials(space, self.study.seeds) for space in self.study.spaces
-        )
+        combined = sum(space.top.k**2 * self.most_trials(space) for space in waiting if space.top)
+        undrawn = sum(self.undrawn(space.name) * self.most_trials(space) for space in self.study.spaces)
         return len(self.trials) + combined + undrawn
 
-    def trials_of(self, configuration: System) -> list[Trial]:
+    def trials_of(self, configuration: Configuration) -> list[Trial]:
         """All trials of a configuration."""
-        return self.material.trials(configuration, self.study.seeds)
+        return make_trials(configuration, self.study.seeds, self.identity, self._folds)
+
+    def most_trials(self, space: Space) -> int:
+        """How many trials a configuration of a space can have: one per seed and fold."""
+        protocols = space.ranges["protocol"].choices if "protocol" in space.ranges else ("partition",)
+        folds = len(self.identity.speakers) if "loso" in protocols else 1
+        return folds * (self.study.seeds if space.kind.seeded else 1)
 
     def undrawn(self, name: str) -> int:
         """How many configurations of a space its sampler has yet to draw."""
         return self._wanted[name] - self._entered[name] if name in self._wanted else 0
 
-    def outcome(self, configuration: System) -> Outcome | None:
+    def outcome(self, configuration: Configuration) -> Outcome | None:
         """The mean over a configuration's trials: failed or pruned if one of them was; None while one is missing."""
         found = []
         for trial in self.trials_of(configuration):
@@ -191,7 +197,7 @@ class Agenda:
             and all(trial.key in self._known for trial in self.spaces[name])
         )
 
-    def _configurations(self, space: Space) -> Sequence[System]:
+    def _configurations(self, space: Space) -> Sequence[Configuration]:
         if space.name in self._wanted:
             return self._sources[space.name](self.outcome)
         founds = {name: self._scores(name) for name in (space.top.h, space.top.w)} if space.top else {}

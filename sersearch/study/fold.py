@@ -1,14 +1,15 @@
-"""Training, validation and test speakers (Section 5.2: 70:10:20, by speaker)."""
+"""Who is learnt from, who chooses, who tests: folds of a store's speakers (Section 5.2: 70:10:20, by speaker)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sersearch.errors import InputError
+from sersearch.study.key import KeyRule
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -25,14 +26,24 @@ class Shares(BaseModel):
     seed: int = Field(0, ge=0)
 
 
-class Partition(BaseModel):
-    """The speakers of each part, sorted; no speaker is in two parts."""
+class Fold(BaseModel):
+    """The speakers of each part, sorted; no speaker is in two parts.
+
+    Attributes:
+        train: the speakers that are learnt from.
+        validation: the speakers by whom training is stopped and models are chosen; empty where a system is validated by
+            leaving out each training speaker in turn.
+        test: the speakers that test the winner; empty in what a worker is handed. No number of a trial depends on them,
+            so they are no part of its key.
+        name: what distinguishes the fold from others of its protocol, for people; empty where there is one fold.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
-    test: tuple[str, ...]
+    test: Annotated[tuple[str, ...], KeyRule.NEVER] = ()
+    name: Annotated[str, KeyRule.NEVER] = ""
 
     @model_validator(mode="after")
     def _disjoint(self) -> Self:
@@ -44,12 +55,22 @@ class Partition(BaseModel):
 
     def speakers(self, part: Part) -> tuple[str, ...]:
         """The speakers of one part."""
-        found: tuple[str, ...] = getattr(self, part)
-        return found
+        speakers: tuple[str, ...] = getattr(self, part)
+        return speakers
+
+    @property
+    def learnt(self) -> tuple[str, ...]:
+        """The speakers that training may see: those of train and validation, sorted."""
+        return tuple(sorted(self.train + self.validation))
+
+    @property
+    def sealed(self) -> Fold:
+        """The fold without its test speakers: all that training and a search are handed."""
+        return self.model_copy(update={"test": ()})
 
 
-def make_partition(speakers: Iterable[str], shares: Shares | None = None) -> Partition:
-    """Draw a partition by speaker.
+def make_partition(speakers: Iterable[str], shares: Shares | None = None) -> Fold:
+    """Draw the paper's partition by speaker, which is one fold.
 
     Args:
         speakers: all speakers; order and repetition don't matter.
@@ -66,10 +87,45 @@ def make_partition(speakers: Iterable[str], shares: Shares | None = None) -> Par
             "add speakers to the corpus"
         )
     counts = largest_remainder(len(names), (shares.train, shares.validation, shares.test))
-    drawn = np.random.default_rng(shares.seed).permutation(len(names))
+    order = np.random.default_rng(shares.seed).permutation(len(names))
     ends = np.cumsum(counts)
-    groups = [tuple(sorted(names[i] for i in part)) for part in np.split(drawn, ends[:-1])]
-    return Partition(train=groups[0], validation=groups[1], test=groups[2])
+    train, validation, test = (tuple(sorted(names[i] for i in part)) for part in np.split(order, ends[:-1]))
+    return Fold(train=train, validation=validation, test=test)
+
+
+def leave_one_out(speakers: Iterable[str], shares: Shares, validation: bool = True) -> tuple[Fold, ...]:
+    """One fold per speaker, who tests; all others are learnt from, some of them on the side of validation.
+
+    Args:
+        speakers: all speakers; order and repetition don't matter.
+        shares: the ratio of training and validation speakers, and the seed by which the latter are drawn.
+        validation: whether there are validation speakers; without them all others are training speakers.
+
+    Raises:
+        InputError: too few speakers to leave one out.
+    """
+    names = sorted(set(speakers))
+    fewest = 3 if validation else 2
+    if len(names) < fewest:
+        raise InputError(
+            f"{len(names)} speakers were given, but leaving one out needs {fewest}: add speakers to the corpus"
+        )
+    return tuple(_without(speaker, number, names, shares, validation) for number, speaker in enumerate(names))
+
+
+def _without(speaker: str, number: int, names: Sequence[str], shares: Shares, validation: bool) -> Fold:
+    others = [name for name in names if name != speaker]
+    chosen: set[str] = set()
+    if validation:
+        _, count = largest_remainder(len(others), (shares.train, shares.validation))
+        drawn = np.random.default_rng((shares.seed, number)).permutation(len(others))[:count]
+        chosen = {others[index] for index in drawn}
+    return Fold(
+        train=tuple(name for name in others if name not in chosen),
+        validation=tuple(sorted(chosen)),
+        test=(speaker,),
+        name=f"without {speaker}",
+    )
 
 
 def largest_remainder(total: int, shares: Sequence[int]) -> list[int]:

@@ -1,68 +1,70 @@
-"""What the paper did and found, for a run to be held against: Tables 2 to 5, Figure 2, and the claim of Section 8."""
+"""The paper's own spaces: Table 2, the sweep of Figure 2, and the sets of functionals of Table 3."""
+
+from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
-from sersearch.study.configuration import Configuration, Model, Protocol, System
-from sersearch.study.space import KERNELS
-from sersearch.study.study import Condition
+from sersearch.study.configuration import Configuration
+from sersearch.study.configuration.svm import FAMILY
+
+Kernels = tuple[tuple[int, int], ...]
 
 H1, H2 = range(4, 10), range(3, 5)
 W1, W2 = range(3, 9), range(2, 4)
 
-TABLE_3: dict[str, tuple[str, dict[Protocol, float]]] = {
-    "IS09": ("EC", {"loso": 66.61, "partition": 70.83}),
-    "IS10": ("PC", {"loso": 73.87, "partition": 71.66}),
-    "IS11": ("SSC", {"loso": 79.19, "partition": 77.92}),
-    "IS12": ("STC", {"loso": 81.18, "partition": 80.00}),
-    "IS13": ("ComParE", {"loso": 80.45, "partition": 80.83}),
-}
-"""Test UA in per cent of SVMs on sets of functionals, and the challenges that the paper calls these by."""
-
-FUNCTIONALS = "functionals"
-"""What the features of the SVMs together are called."""
-
-TABLE_4: dict[tuple[Model, str], dict[Condition, float]] = {
-    ("SVM", FUNCTIONALS): {"clean": 80.83},
-    ("LDNN", "mfccs"): {"noisy": 75.51, "clean": 88.33},
-    ("LDNN", "log-mels"): {"noisy": 78.87, "clean": 90.42},
-    ("T-CLDNN", "mfccs"): {"noisy": 83.44, "clean": 87.92},
-    ("FST-CLDNN", "mfccs"): {"noisy": 84.45, "clean": 92.92},
-    ("T-CLDNN", "log-mels"): {"noisy": 84.23, "clean": 92.92},
-    ("S-CLDNN", "log-mels"): {"noisy": 82.73, "clean": 91.67},
-    ("ST-CLDNN", "log-mels"): {"noisy": 84.26, "clean": 93.75},
-    ("FST-CLDNN", "log-mels"): {"noisy": 86.21, "clean": 94.58},
-}
-"""Test UA in per cent on eNTERFACE'05, in the paper's order of rows."""
-
-TABLE_5: dict[tuple[Model, str], tuple[float, float, float, float]] = {
-    ("T-CLDNN", "mfccs"): (23.75, 52.50, 88.75, 88.75),
-    ("FST-CLDNN", "mfccs"): (23.75, 56.25, 88.75, 92.50),
-    ("T-CLDNN", "log-mels"): (27.92, 59.17, 93.33, 93.33),
-    ("S-CLDNN", "log-mels"): (27.92, 45.83, 88.33, 91.67),
-    ("ST-CLDNN", "log-mels"): (27.92, 55.83, 89.17, 93.75),
-    ("FST-CLDNN", "log-mels"): (27.92, 54.17, 89.17, 94.58),
-}
-"""UA in per cent of a support vector machine on the raw features and on the output of CNN, BLSTM and MLP, clean."""
-
-CONTRIBUTIONS = {"cnn": (27.43, 5.18), "blstm": (35.63, 3.61), "mlp": (2.85, 2.32)}
-"""What each module adds to that in points (Section 7.5): mean and sample standard deviation over the six models."""
-
 SWEEP = range(4, 31)
-PEAK_H1 = 22
-PEAK_TEST_UA: dict[Condition, float] = {"noisy": 85.87, "clean": 95.42}
-"""Figure 2 and Section 7.4: the S-CLDNN (log-mels) with h2 = 3, best with h1 = 22 under both conditions."""
+"""h1 in Figure 2 (Section 7.4), with h2 = 3."""
 
-BY_NOISE_LOSS: tuple[Model, ...] = ("S-CLDNN", "T-CLDNN", "ST-CLDNN", "FST-CLDNN")
-"""The paper's main claim (Sections 7.3, 8): who loses most to noise, to who loses least."""
+SETS = ("IS09", "IS10", "IS11", "IS12", "IS13")
+"""The sets of functionals of Table 3."""
 
 COPIES = 61
-"""Of each utterance, one clean (Section 5.2)."""
+"""Copies of each utterance, one of them clean (Section 5.2)."""
+
+MODELS: tuple[tuple[str, str], ...] = (
+    ("SVM", FAMILY),
+    ("LDNN", "mfccs"),
+    ("LDNN", "log-mels"),
+    ("T-CLDNN", "mfccs"),
+    ("FST-CLDNN", "mfccs"),
+    ("T-CLDNN", "log-mels"),
+    ("S-CLDNN", "log-mels"),
+    ("ST-CLDNN", "log-mels"),
+    ("FST-CLDNN", "log-mels"),
+)
+"""Model and features of Table 4, in the paper's order of rows."""
 
 
-def table_2(model: Model, features: str) -> set[tuple[tuple[int, int], ...]]:
-    """The kernels ((h1, w1), (h2, w2)) that the paper tries for a model; of the ST's it trains some alone."""
+@dataclass(frozen=True)
+class PapersSpace:
+    """What the paper tries for one model and features.
+
+    Attributes:
+        tried: features and kernels of each configuration.
+        whole: whether all of them are trained; of the ST-CLDNN some alone are.
+        nothing_else_varies: whether configurations differ in features and kernels alone; the paper names no ranges for
+            the numbers of its SVMs.
+    """
+
+    tried: frozenset[tuple[str, Kernels]]
+    whole: bool = True
+    nothing_else_varies: bool = True
+
+
+def papers_space(model: str, family: str) -> PapersSpace | None:
+    """What the paper tries for a model and features; None where it does not train them."""
+    if (model, family) not in MODELS:
+        return None
+    if family == FAMILY:
+        return PapersSpace(frozenset((name, ()) for name in SETS), nothing_else_varies=False)
+    kernels = table_2(model, family)
+    return PapersSpace(frozenset((family, sizes) for sizes in kernels), whole=model != "ST-CLDNN")
+
+
+def table_2(model: str, features: str) -> set[Kernels]:
+    """The kernels ((h1, w1), (h2, w2)) that the paper tries for a network."""
     rows = 40 if features == "log-mels" else 13
     heights = {"S-CLDNN": (H1, H2), "ST-CLDNN": (H1, H2), "FST-CLDNN": ((rows,), (1,))}.get(model, ((1,), (1,)))
     widths = ((1,), (1,)) if model == "S-CLDNN" else (W1, W2)
@@ -71,29 +73,12 @@ def table_2(model: Model, features: str) -> set[tuple[tuple[int, int], ...]]:
     return {((h1, w1), (h2, w2)) for h1, w1, h2, w2 in product(heights[0], widths[0], heights[1], widths[1])}
 
 
-def is_papers_space(model: Model, features: str, candidates: Collection[System]) -> bool:
-    """Whether candidates are the paper's.
-
-    Those of Table 2, all of them, or for the ST some, and different in their kernels alone; for the SVM the five sets
-    of functionals of Table 3.
-    """
-    if model == "SVM":
-        return {candidate.features for candidate in candidates} == set(TABLE_3)
-    kernels = {candidate.kernels for candidate in candidates}
-    papers = table_2(model, features)
-    found = kernels <= papers if model == "ST-CLDNN" else kernels == papers
-    return found and len(kernels) == len(candidates)
-
-
-def departures(configuration: System) -> dict[str, Any]:
-    """Settings in which a network differs from the paper's, its kernels aside; where the paper is silent, from ours.
-
-    Example:
-        >>> departures(Configuration(model="T-CLDNN", w1=3, w2=2, epochs=20))
-        {'epochs': 20}
-    """
-    if not isinstance(configuration, Configuration):
-        return {}
-    papers = Configuration(model="LDNN", features=configuration.features).canonical()
-    own = configuration.canonical()
-    return {name: own[name] for name in own if name not in ("model", *KERNELS) and own[name] != papers[name]}
+def is_papers_space(model: str, family: str, candidates: Collection[Configuration]) -> bool:
+    """Whether candidates are the paper's: those that it tries, and where it says so nothing else varies."""
+    papers = papers_space(model, family)
+    if papers is None:
+        return False
+    tried = {(candidate.features, candidate.kernels) for candidate in candidates}
+    if papers.nothing_else_varies and len(tried) != len(candidates):
+        return False
+    return tried == papers.tried if papers.whole else tried <= papers.tried

@@ -1,6 +1,6 @@
 """Search spaces in the notation of Table 2.
 
-A space is a table of ranges over the fields of a `Configuration`. `"3:8"` is inclusive as in the paper, a list
+A space is a table of ranges over the fields of a configuration. `"3:8"` is inclusive as in the paper, a list
 holds choices, `{linear = [a, b]}` and `{log = [a, b]}` are intervals for samplers that can use them, and
 `"M"` is the spectral dimensionality. A parameter that a model does not have (w1 where it does not convolve in time)
 is no dimension of the space for that model.
@@ -8,12 +8,11 @@ is no dimension of the space for that model.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Self, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -25,27 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from sersearch.errors import InputError
-from sersearch.study.configuration import (
-    Configuration,
-    SVMConfiguration,
-    System,
-    fields,
-    fixed_kernels,
-    parse_configuration,
-    unused,
-)
-
-Value = int | float | str | tuple[int, ...]
-
-_FIELDS = Configuration.model_fields | SVMConfiguration.model_fields
-PARAMETERS = tuple(_FIELDS)
-KERNELS = ("h1", "w1", "h2", "w2")
-WHOLE = (*KERNELS, *(name for name, field in _FIELDS.items() if isinstance(field.default, int)))
-REAL = tuple(name for name, field in _FIELDS.items() if isinstance(field.default, float))
-
-SWITCHES = ("model", "features", "kernel")
-"""Parameters whose values decide which others there are."""
+from sersearch.errors import InputError, unknown
+from sersearch.study.configuration import Configuration, Value, known_models, model_class, parse_configuration
 
 
 class Range(BaseModel):
@@ -137,31 +117,49 @@ class Space(BaseModel):
     @field_validator("ranges", mode="before")
     @classmethod
     def _known(cls, ranges: Any) -> Any:
+        parameters = {name for kind in known_models().values() for name in kind.model_fields}
         for name in ranges:
-            if name not in PARAMETERS:
-                raise ValueError(unknown(name, ("name", "top", *PARAMETERS)))
+            if name not in parameters:
+                raise ValueError(unknown(name, ("name", "top", *parameters)))
         if "model" not in ranges:
             raise ValueError('model is missing; name one, as in model = "FST-CLDNN"')
         return ranges
 
     @model_validator(mode="after")
     def _applies(self) -> Self:
-        for name, found in self.ranges.items():
-            if not found.finite and name not in (*WHOLE, *REAL):
-                raise ValueError(f"{name} is no number, so no interval: list its values")
-            if not found.finite and name in WHOLE and not found.whole():
-                raise ValueError(f"{name} is a whole number, and there is none from {found.low} to {found.high}")
         models = [str(model) for model in self.ranges["model"].choices]
-        if "SVM" in models and len(models) > 1:
-            raise ValueError(f"SVM stands beside {', '.join(set(models) - {'SVM'})}: give it a space of its own")
-        if models == ["SVM"] and "features" not in self.ranges:
-            raise ValueError('features is missing; an SVM needs sets of functionals, as in features = ["IS09", "IS13"]')
-        for name in self.ranges:
-            if name not in fields(models[0]):
+        if not models:
+            raise ValueError("model is no number, so no interval: list its values")
+        kinds = {model: model_class(model) for model in models}
+        strangers = [model for model in models if kinds[model] is not kinds[models[0]]]
+        if strangers:
+            raise ValueError(
+                f"{models[0]} and {strangers[0]} have different parameters: give {strangers[0]} a space of its own"
+            )
+        kind = kinds[models[0]]
+        for name, found in self.ranges.items():
+            if name not in kind.model_fields:
                 raise ValueError(f"{name} is no parameter of {', '.join(models)}: leave it out")
-            if name in KERNELS and not any(_applicable(name, self.ranges[name], model) for model in models):
-                raise ValueError(f"{name} is no free parameter of {', '.join(models)} (Table 1): leave it out")
+            if not found.finite and number_type(kind, name) is None:
+                raise ValueError(f"{name} is no number, so no interval: list its values")
+            if not found.finite and self.is_whole(name) and not found.whole():
+                raise ValueError(f"{name} is a whole number, and there is none from {found.low} to {found.high}")
+        kind.check_ranges(models, self.ranges)
         return self
+
+    @property
+    def kind(self) -> type[Configuration]:
+        """The class that configures the space's models."""
+        return model_class(self.ranges["model"].choices[0])
+
+    @property
+    def switches(self) -> tuple[str, ...]:
+        """The parameters whose values decide which other parameters are dimensions of the space."""
+        return tuple(name for name in self.kind.switches if name in self.ranges)
+
+    def is_whole(self, name: str) -> bool:
+        """Whether a parameter is a whole number."""
+        return number_type(self.kind, name) is int
 
     @property
     def finite(self) -> bool:
@@ -171,26 +169,17 @@ class Space(BaseModel):
     @property
     def countable(self) -> bool:
         """Whether the space can be enumerated: its ranges are lists, or intervals of whole numbers."""
-        return all(found.finite or name in WHOLE for name, found in self.ranges.items())
+        return all(found.finite or self.is_whole(name) for name, found in self.ranges.items())
 
     def conditions(self, settings: Mapping[str, Value]) -> Iterator[tuple[dict[str, Value], dict[str, Range]]]:
-        """For each model, features and kernel: the fixed values, and the ranges that are dimensions there."""
-        switches = [name for name in SWITCHES if name in self.ranges]
+        """For each combination of the switches: the fixed values, and the ranges that are dimensions there."""
+        kind, switches = self.kind, self.switches
+        given = {name: value for name, value in settings.items() if name in kind.model_fields}
         for chosen in itertools.product(*(self.ranges[name].choices for name in switches)):
-            switched = dict(zip(switches, chosen, strict=True))
-            model = switched["model"]
-            given = {name: value for name, value in settings.items() if name in fields(model)}
-            absent = {*switches}
-            if model == "SVM":
-                absent |= {*unused(switched.get("kernel", "linear"))}
-            else:
-                switched.setdefault("features", "log-mels")
-                absent |= {name for name in KERNELS if not self._free(name, str(model))}
-                absent |= {"cepstra"} if switched["features"] != "mfccs" else set()
-            yield {**given, **switched}, {name: found for name, found in self.ranges.items() if name not in absent}
-
-    def _free(self, name: str, model: str) -> bool:
-        return name in self.ranges and _applicable(name, self.ranges[name], model)
+            switched = kind.defaults_of_switches() | dict(zip(switches, chosen, strict=True))
+            no_dimension = {*switches, *kind.absent(switched, self.ranges)}
+            dimensions = {name: found for name, found in self.ranges.items() if name not in no_dimension}
+            yield {**given, **switched}, dimensions
 
     def leaves(self, settings: Mapping[str, Value]) -> Iterator[dict[str, Value]]:
         """Every combination of a countable space's values under each of its conditions; the last range varies fastest.
@@ -203,7 +192,7 @@ class Space(BaseModel):
             for chosen in itertools.product(*values):
                 yield {**fixed, **dict(zip(free, chosen, strict=True))}
 
-    def enumerate(self, settings: Mapping[str, Value]) -> Iterator[System]:
+    def enumerate(self, settings: Mapping[str, Value]) -> Iterator[Configuration]:
         """Every configuration of a finite space exactly once, feasible or not; the last range varies fastest.
 
         Args:
@@ -221,43 +210,44 @@ class Space(BaseModel):
                 yield made
 
 
-def configure(space: str, values: Mapping[str, Value]) -> System:
-    """Build a configuration from a space's values, `"M"` replaced by the spectral dimensionality.
+def configure(space: str, values: Mapping[str, Value]) -> Configuration:
+    """Build a configuration from a space's values, symbols such as "M" replaced by numbers.
 
     Raises:
         InputError: naming the space, the parameter and the rule.
     """
-    given = dict(values)
-    defaults = {name: Configuration.model_fields[name].default for name in ("bands", "cepstra")}
-    rows = (defaults | given)["cepstra" if given.get("features") == "mfccs" else "bands"]
-    for name in ("h1", "h2"):
-        if given.get(name) == "M":
-            given[name] = rows
     try:
-        return parse_configuration(given)
+        return parse_configuration(model_class(values["model"]).resolve(values))
     except ValidationError as error:
         raise InputError(f"space {space}: {explain(error)}") from None
 
 
-def _applicable(name: str, found: Range, model: str) -> bool:
-    """Whether a kernel's size is a dimension of a model, or given just as the model fixes it."""
-    fixed = fixed_kernels(model, None)
-    if name not in fixed:
-        return True
-    return found.choices == ("M" if (model, name) == ("FST-CLDNN", "h1") else fixed[name],)
+def number_type(kind: type[Configuration], name: str) -> type[int] | type[float] | None:
+    """Int or float where a field of a configuration is a number, None where it is anything else."""
+    types = set(_plain_types(kind.model_fields[name].annotation))
+    for number in (float, int):
+        if number in types:
+            return number
+    return None
 
 
-def unknown(name: str, valid: Collection[str]) -> str:
-    """One line about a key that is not known, with the nearest valid one."""
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"valid keys are {', '.join(sorted(valid))}"
-    return f"unknown key {name}; {hint}"
+def _plain_types(annotation: Any) -> Iterator[Any]:
+    """The types of an annotation: of `Annotated[int, ...] | None`, int and NoneType."""
+    if get_origin(annotation) is Annotated:
+        yield from _plain_types(get_args(annotation)[0])
+    elif get_origin(annotation) is not None and get_origin(annotation) is not tuple:
+        for part in get_args(annotation):
+            yield from _plain_types(part)
+    else:
+        yield annotation
 
 
 def explain(error: ValidationError) -> str:
     """A validation error as one line: where, what was given, the rule."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(step) for step in first["loc"] if step != "ranges")
+    # The model's name, which tells the members of the union apart, is no place in what a person wrote.
+    unwritten = ("ranges", *known_models())
+    where = ".".join(str(step) for step in first["loc"] if step not in unwritten)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] not in ("value_error", "missing", "extra_forbidden"):
         message = f"{first['input']!r} was given: {message[0].lower()}{message[1:]}"

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sersearch.errors import InputError
-from sersearch.study.configuration import SVMConfiguration, System, fields, parse_configuration, shapes
-from sersearch.study.fold import Partition, Shares
-from sersearch.study.space import KERNELS, WHOLE, Range, Space, Value, configure, explain, unknown
-
-Condition = Literal["noisy", "clean"]
-CONDITIONS: tuple[Condition, ...] = ("noisy", "clean")
+from sersearch.errors import InputError, unknown
+from sersearch.study.conditions import Condition
+from sersearch.study.configuration import Configuration, Value, known_models, load_systems
+from sersearch.study.fold import Shares
+from sersearch.study.space import Range, Space, configure, explain
 
 Sampler = Literal["grid", "random", "tpe", "gp", "cma-es", "qmc", "nsga-ii"]
-
-FEATURE_SETTINGS = ("bands", "cepstra", "deltas", "left", "right", "normalisation")
-TRAINING_SETTINGS = tuple(p for p in fields("LDNN") if p not in ("model", "features", *KERNELS, *FEATURE_SETTINGS))
 
 
 class _Table(BaseModel):
@@ -75,9 +67,23 @@ class Resources(_Table):
 
 
 class Study(_Table):
-    """What is searched, on what data, how; the defaults are the paper's."""
+    """What is searched, on what data, how; the defaults are the paper's.
+
+    Attributes:
+        name: of the study.
+        systems: Python files that define systems of one's own, beside the study.
+        spaces: the search spaces.
+        store: path of the store; may be given on the command line instead.
+        partition: how speakers are shared out among training, validation and test.
+        features: settings of the features for all spaces.
+        training: settings of training for all spaces.
+        seeds: how many times each configuration is trained.
+        search: how trials are chosen and ranked.
+        resources: what one trial takes of the cluster.
+    """
 
     name: str
+    systems: tuple[str, ...] = ()
     spaces: tuple[Space, ...] = Field(min_length=1)
     store: str | None = None
     partition: Shares = Shares()
@@ -89,7 +95,12 @@ class Study(_Table):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for table, valid in (("features", FEATURE_SETTINGS), ("training", TRAINING_SETTINGS)):
+        kinds = known_models().values()
+        tables = {
+            "features": {name for kind in kinds for name in kind.feature_settings},
+            "training": {name for kind in kinds for name in kind.training_settings},
+        }
+        for table, valid in tables.items():
             for name in getattr(self, table):
                 if name not in valid:
                     raise ValueError(f"{table}: {unknown(name, valid)}")
@@ -126,6 +137,8 @@ def load_study(path: Path) -> Study:
         raise InputError(f'{path}: spaces = {listed!r} is no list; write spaces = ["t-cldnn-log-mels"]')
     table["spaces"] = [_inline(path, entry) for entry in listed]
     table.setdefault("name", path.stem)
+    if isinstance(table.get("systems"), list):
+        table["systems"] = [str((path.parent / str(file)).resolve()) for file in table["systems"]]
     if "store" in table:
         table["store"] = str((path.parent / str(table["store"])).resolve())
     return parse_study(table, str(path))
@@ -139,7 +152,8 @@ def parse_study(table: Mapping[str, Any], source: str) -> Study:
     """
     for name in table:
         if name not in Study.model_fields:
-            raise InputError(f"{source}: {unknown(name, Study.model_fields.keys())}")
+            raise InputError(f"{source}: {unknown(name, Study.model_fields)}")
+    load_systems(table.get("systems", ()))
     try:
         study = Study.model_validate(table)
     except ValidationError as error:
@@ -151,21 +165,23 @@ def parse_study(table: Mapping[str, Any], source: str) -> Study:
 
 def _check_feasible(space: Space, study: Study) -> None:
     sampled = study.samples(space)
-    made = _one_by_one(space, study) if sampled else space.enumerate(study.settings)
-    found = [shapes(configuration) for configuration in made]
-    if any(each.feasible for each in found) or (sampled and (not space.countable or wanted(space, study))):
+    tried = _one_by_one(space, study) if sampled else space.enumerate(study.settings)
+    shapes = [configuration.shapes for configuration in tried]
+    if any(each.feasible for each in shapes):
         return
-    raise InputError(f"space {space.name}: no configuration can be built; {found[0].reason}: choose smaller kernels")
+    if sampled and (not space.countable or wanted(space, study)):
+        return
+    raise InputError(f"space {space.name}: no configuration can be built; {shapes[0].reason}: choose smaller kernels")
 
 
-def _one_by_one(space: Space, study: Study) -> Iterator[System]:
+def _one_by_one(space: Space, study: Study) -> Iterator[Configuration]:
     """Configurations that between them take every value, and both ends of every interval: a space may be too large.
 
     Raises:
         InputError: a value that its parameter can't take.
     """
     for fixed, free in space.conditions(study.settings):
-        ends = {name: found.choices or _ends(name, found) for name, found in free.items()}
+        ends = {name: values.choices or _ends(values, space.is_whole(name)) for name, values in free.items()}
         first = {name: values[0] for name, values in ends.items()}
         yield configure(space.name, {**fixed, **first})
         for name, values in ends.items():
@@ -173,8 +189,10 @@ def _one_by_one(space: Space, study: Study) -> Iterator[System]:
                 yield configure(space.name, {**fixed, **first, name: value})
 
 
-def _ends(name: str, found: Range) -> tuple[Value, Value]:
-    return (found.whole()[0], found.whole()[-1]) if name in WHOLE else (found.low, found.high)
+def _ends(interval: Range, whole: bool) -> tuple[Value, Value]:
+    if whole:
+        return interval.whole()[0], interval.whole()[-1]
+    return interval.low, interval.high
 
 
 def _with_names(message: str, table: Mapping[str, Any]) -> str:
@@ -191,7 +209,7 @@ def _with_hint(message: str, error: ValidationError) -> str:
     table, name = str(first["loc"][0]), str(first["loc"][-1])
     tables: dict[str, type[BaseModel]] = {"partition": Shares, "search": Search, "resources": Resources}
     valid = tables.get(table)
-    return f"{table}: {unknown(name, valid.model_fields.keys())}" if valid else message
+    return f"{table}: {unknown(name, valid.model_fields)}" if valid else message
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -215,92 +233,7 @@ def _inline(study: Path, entry: Any) -> Any:
     return {"name": path.stem} | _read_toml(path)
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One model to train: its configuration, its seed and the data it learns from.
-
-    Attributes:
-        configuration: how it is built and trained.
-        seed: which repetition it is, from 0.
-        data: digest of the store's recipe and the partition, for an SVM of its functionals too.
-        held_out: the speaker that leave-one-subject-out leaves out; empty for other protocols.
-        key: hash of all four; every bit of a trial's randomness comes from it.
-    """
-
-    configuration: System
-    seed: int
-    data: str
-    held_out: str = ""
-    key: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Derive the key."""
-        left_out = [self.held_out] if self.held_out else []
-        configuration = self.configuration.canonical()
-        # Keys are older than this setting, whose default is what was computed before.
-        if configuration.get("precision") == "float32":
-            del configuration["precision"]
-        object.__setattr__(self, "key", digest([configuration, self.seed, self.data, *left_out]))
-
-    def record(self) -> dict[str, Any]:
-        """The trial as plain JSON."""
-        record = {
-            "key": self.key,
-            "configuration": self.configuration.canonical(),
-            "seed": self.seed,
-            "data": self.data,
-        }
-        return record | ({"held_out": self.held_out} if self.held_out else {})
-
-    @staticmethod
-    def from_record(record: Mapping[str, Any]) -> Trial:
-        """The inverse of `record`."""
-        configuration = parse_configuration(record["configuration"])
-        return Trial(configuration, record["seed"], record["data"], record.get("held_out", ""))
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a study's trials learn from, as far as their keys know it.
-
-    Attributes:
-        data: `data_digest` of the store and the partition.
-        speakers: all of the store's; leave-one-subject-out has a trial for each.
-        functionals: digest of each set of functionals that the store holds, by name.
-    """
-
-    data: str
-    speakers: tuple[str, ...] = ()
-    functionals: Mapping[str, str] = field(default_factory=dict)
-
-    def trials(self, configuration: System, seeds: int) -> list[Trial]:
-        """The trials of a configuration: one a seed; of an SVM, which draws nothing, one, or one a speaker left out."""
-        if not isinstance(configuration, SVMConfiguration):
-            return [Trial(configuration, seed, self.data) for seed in range(seeds)]
-        data = digest([self.data, self.functionals.get(configuration.features, "")])
-        left_out = self.speakers if configuration.protocol == "loso" else ("",)
-        return [Trial(configuration, 0, data, speaker) for speaker in left_out]
-
-    def most_trials(self, space: Space, seeds: int) -> int:
-        """How many trials a configuration of a space can have."""
-        if space.ranges["model"].choices != ("SVM",):
-            return seeds
-        loso = "protocol" in space.ranges and "loso" in space.ranges["protocol"].choices
-        return len(self.speakers) if loso else 1
-
-
-def digest(content: Any) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of canonical JSON."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def data_digest(fingerprint: str, partition: Partition) -> str:
-    """What a trial's key knows of its data: the store's fingerprint and the partition."""
-    return digest([fingerprint, partition.model_dump(mode="json")])
-
-
-def configurations(space: Space, study: Study, scores: Mapping[str, Scores]) -> list[System] | None:
+def configurations(space: Space, study: Study, scores: Mapping[str, Scores]) -> list[Configuration] | None:
     """The feasible configurations of a space, or None while the spaces that it builds on are not complete.
 
     Args:
@@ -308,23 +241,28 @@ def configurations(space: Space, study: Study, scores: Mapping[str, Scores]) -> 
         study: for the settings and the objective.
         scores: of each space that is complete, its configurations with their mean validation UA in per cent.
     """
-    found = [c for c in space.enumerate(study.settings) if shapes(c).feasible]
+    feasible = feasible_configurations(space, study)
     if space.top is None:
-        return found
+        return feasible
     if space.top.h not in scores or space.top.w not in scores:
         return None
     best_h = _best(scores[space.top.h], ("h1", "h2"), space.top.k)
     best_w = _best(scores[space.top.w], ("w1", "w2"), space.top.k)
-    return [c for c in found if sizes(c, ("h1", "h2")) in best_h and sizes(c, ("w1", "w2")) in best_w]
+    return [c for c in feasible if sizes(c, ("h1", "h2")) in best_h and sizes(c, ("w1", "w2")) in best_w]
 
 
-def build(space: Space, values: Mapping[str, Value]) -> System | None:
+def feasible_configurations(space: Space, study: Study) -> list[Configuration]:
+    """The configurations of a finite space that can be built."""
+    return [configuration for configuration in space.enumerate(study.settings) if configuration.shapes.feasible]
+
+
+def build(space: Space, values: Mapping[str, Value]) -> Configuration | None:
     """The configuration of a space's values; None where they don't go together or can't be built."""
     try:
         made = configure(space.name, values)
     except InputError:
         return None
-    return made if shapes(made).feasible else None
+    return made if made.shapes.feasible else None
 
 
 def wanted(space: Space, study: Study) -> int:
@@ -333,7 +271,7 @@ def wanted(space: Space, study: Study) -> int:
     assert trials is not None
     if not space.countable:
         return trials
-    seen: set[System] = set()
+    seen: set[Configuration] = set()
     for leaf in space.leaves(study.settings):
         if len(seen) == trials:
             break
@@ -342,10 +280,10 @@ def wanted(space: Space, study: Study) -> int:
     return len(seen)
 
 
-Scores = Sequence[tuple[System, float]]
+Scores = Sequence[tuple[Configuration, float]]
 
 
-def sizes(configuration: System, names: Sequence[str]) -> tuple[int, ...]:
+def sizes(configuration: Configuration, names: Sequence[str]) -> tuple[int, ...]:
     """Some of a configuration's kernel sizes, by name."""
     return tuple(getattr(configuration, name) for name in names)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -17,10 +17,10 @@ from rich.table import Table
 
 from sersearch.planning.forecast import Spent, seconds_left
 from sersearch.planning.tasks import tasks
-from sersearch.run.ledger import Epoch, Result, best_epoch
+from sersearch.run.ledger import Epoch, Result
 from sersearch.study.agenda import Agenda
-from sersearch.study.configuration import SVMConfiguration, System, unused
-from sersearch.study.study import Trial
+from sersearch.study.conditions import Condition
+from sersearch.study.trial import Trial
 
 LOOK_EVERY_S = 5.0
 """How often the live view works out the time that is left."""
@@ -56,10 +56,11 @@ class SearchProgress:
         self._tensorboard = tensorboard
         self._parallel = 1
         named = agenda.trials
-        self._done = {r.trial.key: r.epochs for r in results if r.trial.key in named}
-        self._best: dict[str, float] = {}
-        for epochs in self._done.values():
-            self._better(epochs[best_epoch(epochs)])
+        self._done: dict[str, Spent] = {}
+        self._best: dict[Condition, float] = {}
+        for result in results:
+            if result.trial.key in named:
+                self._enter(result)
         self._epochs: dict[str, list[Epoch]] = {}
         self._looked_at = -math.inf
         self._seconds_left: float | None = None
@@ -93,39 +94,40 @@ class SearchProgress:
             # It brings torch along, which a plan has no need of.
             from tensorboardX import SummaryWriter
 
-            name = describe(self.running[key].configuration).replace(" ", "-")
+            name = self.running[key].configuration.description.replace(" ", "-")
             with SummaryWriter(str(self._tensorboard / f"{name}-{key}")) as writer:
                 for figure in ("train_loss", "validation_loss", "ua_noisy", "ua_clean"):
-                    if (value := getattr(epoch, figure)) is not None:
-                        writer.add_scalar(figure, value, epoch.epoch)
+                    writer.add_scalar(figure, getattr(epoch, figure), epoch.epoch)
 
     def finished(self, key: str, result: Result | None, error: str) -> None:
         """A trial has a result, or failed with an error."""
-        name = describe(self.running.pop(key).configuration)
+        name = self.running.pop(key).configuration.description
         if result is None:
             self.failed[key] = error
             self.console.print(
                 f"failed {key} {name}: {error}", style="red", highlight=False, markup=False, soft_wrap=True
             )
             return
-        self._done[key] = result.epochs
-        self._better(result.epochs[result.best])
-        best = result.epochs[result.best]
+        self._enter(result)
+        best = result.best_epoch
+        epoch = f", epoch {best.epoch} of {len(result.epochs)}" if best else ""
+        ua = " ".join(f"{result.ua(condition):.2f} {condition}" for condition in result.conditions)
         self.console.print(
-            f"{len(self._done)}/{self._agenda.upper_bound()} {key} {name}: validation UA {_ua(best)}, "
-            f"epoch {best.epoch} of {len(result.epochs)}, {sum(e.seconds for e in result.epochs):.1f} s",
+            f"{len(self._done)}/{self._agenda.upper_bound()} {key} {name}: validation UA {ua}{epoch}, "
+            f"{result.seconds:.1f} s",
             highlight=False,
             soft_wrap=True,
         )
 
-    def _better(self, epoch: Epoch) -> None:
-        for name, ua in (("noisy", epoch.ua_noisy), ("clean", epoch.ua_clean)):
-            if ua is not None:
-                self._best[name] = max(ua, self._best.get(name, 0.0))
+    def _enter(self, result: Result) -> None:
+        """Count a finished trial."""
+        self._done[result.trial.key] = spent(result)
+        for condition in result.conditions:
+            self._best[condition] = max(result.ua(condition), self._best.get(condition, 0.0))
 
     def dropped(self, key: str, reason: str) -> None:
         """A trial stands where its last checkpoint is; without a reason it had not begun."""
-        name = describe(self.running.pop(key).configuration)
+        name = self.running.pop(key).configuration.description
         if not reason:
             return
         line = f"put back {key} {name}: {reason}"
@@ -144,9 +146,11 @@ class SearchProgress:
 
     def seconds_left(self) -> float | None:
         """About how long the rest takes, from what its trials took so far; None where nothing tells yet."""
-        named = self._agenda.trials.items()
-        done = [spent(trial.configuration, self._done[key]) for key, trial in named if key in self._done]
-        running = {key: spent(trial.configuration, self._epochs[key]) for key, trial in self.running.items()}
+        done = [self._done[key] for key in self._agenda.trials if key in self._done]
+        running = {
+            key: Spent(trial.configuration, len(self._epochs[key]), sum(epoch.seconds for epoch in self._epochs[key]))
+            for key, trial in self.running.items()
+        }
         return seconds_left(done, running, tasks(self._agenda), self._parallel)
 
     def _render(self) -> RenderableType:
@@ -162,23 +166,13 @@ class SearchProgress:
         table = Table("trial", "model", "epoch", "validation loss", "UA noisy", "UA clean", box=None)
         for key, trial in self.running.items():
             newest = self._epochs[key][-1] if self._epochs[key] else None
-            table.add_row(key, describe(trial.configuration), *_figures(newest))
+            table.add_row(key, trial.configuration.description, *_figures(newest))
         return Group(ProgressBar(total=max(total, 1), completed=len(self._done)), counts, table)
 
 
-def spent(configuration: System, epochs: Sequence[Epoch]) -> Spent:
-    """What a trial took so far."""
-    return Spent(configuration, len(epochs), sum(epoch.seconds for epoch in epochs))
-
-
-def describe(configuration: System) -> str:
-    """A configuration in a few words: model, features, kernels as height x width."""
-    if isinstance(configuration, SVMConfiguration):
-        used = [name for name in ("C", "gamma", "degree") if name not in unused(configuration.kernel)]
-        numbers = " ".join(f"{name} {getattr(configuration, name):g}" for name in used)
-        return f"SVM ({configuration.features}) {configuration.kernel} {numbers} {configuration.protocol}"
-    kernels = " ".join(f"{h}x{w}" for h, w in configuration.kernels)
-    return f"{configuration.model} ({configuration.features}) {kernels}".rstrip()
+def spent(result: Result) -> Spent:
+    """What a finished trial took."""
+    return Spent(result.trial.configuration, max(len(result.epochs), 1), result.seconds)
 
 
 def clock(seconds: float) -> str:
@@ -189,14 +183,4 @@ def clock(seconds: float) -> str:
 def _figures(epoch: Epoch | None) -> tuple[str, ...]:
     if epoch is None:
         return ("starting", "", "", "")
-    return (
-        str(epoch.epoch),
-        "" if epoch.validation_loss is None else f"{epoch.validation_loss:.3f}",
-        "" if epoch.ua_noisy is None else f"{epoch.ua_noisy:.2f}",
-        f"{epoch.ua_clean:.2f}",
-    )
-
-
-def _ua(epoch: Epoch) -> str:
-    noisy = "" if epoch.ua_noisy is None else f"{epoch.ua_noisy:.2f} noisy "
-    return f"{noisy}{epoch.ua_clean:.2f} clean"
+    return str(epoch.epoch), f"{epoch.validation_loss:.3f}", f"{epoch.ua_noisy:.2f}", f"{epoch.ua_clean:.2f}"

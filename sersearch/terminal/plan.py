@@ -9,10 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from sersearch.planning.forecast import Forecast
-from sersearch.planning.plan import FRAMES_A_SECOND, Plan, PlannedSpace, PlannedTrial, epoch_limits, epochs_assumed
+from sersearch.planning.plan import FRAMES_PER_SECOND, Plan, PlannedSpace, PlannedTrial, epochs_assumed
 from sersearch.study.configuration import Configuration
-from sersearch.study.space import KERNELS
-from sersearch.terminal.live import clock, describe
+from sersearch.terminal.live import clock
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -26,7 +25,7 @@ def print_plan(plan: Plan, console: Console) -> None:
         if elsewhere:
             console.print(f"{elsewhere} more trials of it are listed above", highlight=False)
     totals = plan.totals()
-    assumed = "" if plan.data.material.data else " (no store is named, so keys are not settled)"
+    assumed = "" if plan.data.identity.fingerprint else " (no store is named, so keys are not settled)"
     console.print(
         "\nCNN, BLSTM, MLP: trained parameters; MMAC/s: million multiply-adds a second of speech, forward; "
         "MB: memory of a minibatch in training",
@@ -46,11 +45,12 @@ def print_plan(plan: Plan, console: Console) -> None:
 
 def _epochs(plan: Plan) -> str:
     """Most studies have one limit and one patience; where they vary, their ends."""
-    configurations = [c for planned in plan.trials if isinstance(c := planned.trial.configuration, Configuration)]
-    if not configurations:
+    configurations = [planned.trial.configuration for planned in plan.trials]
+    in_epochs = [configuration for configuration in configurations if configuration.step_limits[1] > 1]
+    if not in_epochs:
         return "none"
-    limits = [epoch_limits(configuration) for configuration in configurations]
-    assumed = sorted({epochs_assumed(configuration, plan.epochs) for configuration in configurations})
+    limits = [configuration.step_limits for configuration in in_epochs]
+    assumed = sorted({epochs_assumed(configuration, plan.epochs) for configuration in in_epochs})
     words = " to ".join(map(str, dict.fromkeys((assumed[0], assumed[-1]))))
     return f"{words} a trial (at least {min(low for low, _ in limits)}, at most {max(high for _, high in limits)})"
 
@@ -93,15 +93,7 @@ def _table(planned: PlannedSpace, trials: Sequence[PlannedTrial]) -> Table:
 def _row(planned: PlannedSpace, seeds: Sequence[PlannedTrial]) -> Iterator[str]:
     first = seeds[0]
     configuration, counted, work = first.trial.configuration, first.parameters, first.multiply_adds
-    varied = [
-        f"{name} {getattr(configuration, name)}"
-        for name, found in planned.space.ranges.items()
-        if name not in ("model", "features", *KERNELS)
-        and len(found.choices) > 1
-        and isinstance(configuration, Configuration)
-    ]
-    kernels = " ".join(f"{h}x{w}" for h, w in configuration.kernels) or describe(configuration)
-    yield ", ".join([kernels if len(planned.space.ranges["model"].choices) == 1 else describe(configuration), *varied])
+    yield _name(planned, configuration)
     yield " ".join("x".join(map(str, layer.pooled)) for layer in first.shapes.layers)
     if counted is None or work is None or first.memory_bytes is None:
         yield from ("-",) * 6
@@ -109,9 +101,24 @@ def _row(planned: PlannedSpace, seeds: Sequence[PlannedTrial]) -> Iterator[str]:
         return
     yield str(first.shapes.vector)
     yield from (f"{count:,}" for count in (counted.cnn, counted.blstm, counted.mlp))
-    yield f"{FRAMES_A_SECOND * (work.cnn + work.blstm) / 1e6:.0f}"
+    yield f"{FRAMES_PER_SECOND * (work.cnn + work.blstm) / 1e6:.0f}"
     yield f"{first.memory_bytes / 1e6:.0f}"
     yield ", ".join(_marks(seeds))
+
+
+def _name(planned: PlannedSpace, configuration: Configuration) -> str:
+    """What tells a configuration from others of its space."""
+    ranges = planned.space.ranges
+    kernels = " ".join(f"{h}x{w}" for h, w in configuration.kernels)
+    if not kernels or len(ranges["model"].choices) > 1:
+        kernels = configuration.description
+    settings = configuration.record()
+    varied = [
+        f"{name} {settings[name]}"
+        for name, values in ranges.items()
+        if len(values.choices) > 1 and name not in configuration.described
+    ]
+    return ", ".join([kernels, *varied])
 
 
 def _marks(seeds: Sequence[PlannedTrial]) -> Iterator[str]:
@@ -119,5 +126,5 @@ def _marks(seeds: Sequence[PlannedTrial]) -> Iterator[str]:
         yield "shrunk"
     done = sum(planned.done for planned in seeds)
     if done:
-        several = "speakers" if seeds[0].trial.held_out else "seeds"
+        several = "speakers" if seeds[0].trial.fold.name else "seeds"
         yield "done" if done == len(seeds) else f"{done} of {len(seeds)} {several} done"

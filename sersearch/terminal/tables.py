@@ -16,8 +16,8 @@ from sersearch.run.ledger import Result, verify
 from sersearch.run.run import Run
 from sersearch.speech.corpora import Survey
 from sersearch.study.agenda import Agenda
-from sersearch.study.study import CONDITIONS, Condition
-from sersearch.terminal.live import clock, describe, spent
+from sersearch.study.conditions import CONDITIONS, Condition
+from sersearch.terminal.live import clock, spent
 
 
 def print_survey(survey: Survey, console: Console) -> None:
@@ -88,7 +88,7 @@ def status_facts(run: Run, agenda: Agenda, results: Mapping[str, Result]) -> dic
     done = [results[key] for key in agenda.trials if key in results]
     begun = {key for key in ledger.keys() if key in agenda.trials and key not in results}  # noqa: SIM118
     failed = {key: error for key in sorted(begun) if (error := ledger.failure(key))}
-    took = [spent(result.trial.configuration, result.epochs) for result in done]
+    took = [spent(result) for result in done]
     left = agenda.upper_bound() - len(done)
     return {
         "run": str(run.path),
@@ -109,7 +109,7 @@ def _best(done: list[Result], condition: Condition) -> dict[str, Any] | None:
     if not done:
         return None
     best = max(done, key=lambda result: result.ua(condition))
-    name = describe(best.trial.configuration)
+    name = best.trial.configuration.description
     return {"key": best.trial.key, "validation_ua": best.ua(condition), "model": name}
 
 

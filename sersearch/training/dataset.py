@@ -18,8 +18,8 @@ from torch import Tensor
 from sersearch.errors import InputError
 from sersearch.speech.features import Moments, dct_matrix, delta_kernels, deltas, sum_moments
 from sersearch.store import Store
-from sersearch.study.configuration import Configuration
-from sersearch.study.fold import PARTS, Partition
+from sersearch.study.configuration import NetworkConfiguration
+from sersearch.study.fold import Fold
 
 # Minibatches are cut from runs of this many, sorted by length: shuffled all the same, and nearly without padding.
 MINIBATCHES_A_RUN = 10
@@ -136,30 +136,30 @@ class Dataset:
     moments: Moments
 
 
-def open_dataset(store: Store, partition: Partition) -> Dataset:
-    """Open training and validation of a partition; the test speakers' files stay closed.
+def open_dataset(store: Store, fold: Fold) -> Dataset:
+    """Open the training and validation speakers of a fold; no other speaker's file is touched.
 
     Raises:
         InputError: an emotion is missing in training, or the store lacks a speaker.
     """
     known = {speaker.speaker for speaker in store.speakers}
-    missing = [s for part in PARTS for s in partition.speakers(part) if s not in known]
+    missing = [speaker for speaker in fold.learnt if speaker not in known]
     if missing:
-        raise InputError(f"speaker {missing[0]} of the partition is not in the store: name the store it was made for")
-    train = open_utterances(store, partition.train)
+        raise InputError(f"speaker {missing[0]} of the fold is not in the store: name the store it was made for")
+    train = open_utterances(store, fold.train)
     absent = sorted(set(range(len(store.emotions))) - set(train.emotion.tolist()))
     if absent:
         raise InputError(
             f"no training speaker shows {store.emotions[absent[0]]}: leave that emotion out or use another seed"
         )
-    moments = sum_moments(store.moments(speaker) for speaker in partition.train)
-    return Dataset(train, open_utterances(store, partition.validation), store.emotions, moments)
+    moments = sum_moments(store.moments(speaker) for speaker in fold.train)
+    return Dataset(train, open_utterances(store, fold.validation), store.emotions, moments)
 
 
 class View:
     """Utterances as a configuration wants them: log-Mels or MFCCs, normalised, with or without deltas."""
 
-    def __init__(self, utterances: Utterances, configuration: Configuration, moments: Moments) -> None:
+    def __init__(self, utterances: Utterances, configuration: NetworkConfiguration, moments: Moments) -> None:
         """Prepare the affine map from log-Mels to normalised coefficients.
 
         Args:
@@ -224,7 +224,9 @@ class ResidentView(View):
     The order of an epoch goes to the device at its beginning; after that the host waits for nothing.
     """
 
-    def __init__(self, utterances: Utterances, configuration: Configuration, moments: Moments, device: str) -> None:
+    def __init__(
+        self, utterances: Utterances, configuration: NetworkConfiguration, moments: Moments, device: str
+    ) -> None:
         """Move to the device what is not there yet; see `View` and `Utterances.on`."""
         super().__init__(utterances, configuration, moments)
         self.device = device

@@ -1,128 +1,114 @@
-"""Training one model: Adam, early stopping, an epoch's figures, checkpoints (Section 6.2). Without Ray."""
+"""Training the LDNN and the CLDNNs: Adam, early stopping, an epoch's figures, checkpoints (Section 6.2).
+
+Shapes: B utterances of a minibatch, T frames, F coefficients per frame, U utterances (copies), D numbers of a
+representation, E emotions.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
-import platform
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from functools import lru_cache
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from sersearch import statistics
 from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels import gpu
 from sersearch.models.kernels.loops import one_thread
-from sersearch.run.ledger import Attempt, Epoch, Result, best_epoch
-from sersearch.study.configuration import Configuration, parameters
-from sersearch.study.study import Trial
-from sersearch.training.dataset import Dataset, Minibatch, ResidentView, Utterances, View, by_length, shuffled
+from sersearch.run.ledger import Confusion, Epoch, Result, mean_recall_of
+from sersearch.store import Store
+from sersearch.study.conditions import Condition
+from sersearch.study.configuration import Configuration, NetworkConfiguration
+from sersearch.study.configuration.base import Module
+from sersearch.study.fold import Fold
+from sersearch.study.trial import Trial
+from sersearch.training.dataset import (
+    Dataset,
+    Minibatch,
+    ResidentView,
+    Utterances,
+    View,
+    by_length,
+    open_dataset,
+    open_utterances,
+    shuffled,
+)
+from sersearch.training.generated import generate_dataset
+from sersearch.training.representations import represent
+from sersearch.training.system import (
+    Device,
+    System,
+    derive_seed,
+    environment,
+    processor,
+    validation_confusion,
+)
+
+# Which form of the kernels suits a device.
+FORMS: dict[Device, gpu.Form] = {"cpu": "loops", "cuda": "cudnn"}
 
 # Evaluation has no gradients to hold, so a GPU takes this many training minibatches at a time; a CPU's cache doesn't.
 EVALUATED_TOGETHER = 4
 
-
-def run_trial(
-    trial: Trial,
-    data: Dataset,
-    report: Callable[[Epoch], object] | None = None,
-    attempt: Attempt | None = None,
-    device: str = "cpu",
-) -> Result:
-    """Train a model until early stopping or the last epoch.
-
-    On a CPU the same key gives the same bits, interrupted or not; one thread is used, set for the whole process.
-
-    Args:
-        trial: what to train.
-        data: training and validation.
-        report: called with each epoch's figures, after its checkpoint is safe.
-        attempt: where checkpoints and the result are kept; without it nothing is written.
-        device: where to compute, "cpu" or "cuda".
-
-    Returns:
-        The result. With an attempt it is committed, unless another attempt was first.
-
-    Raises:
-        FloatingPointError: a loss is not a number.
-    """
-    training = Training(trial, data, device)
-    for epoch in run_epochs(training, attempt):
-        if report:
-            report(epoch)
-    return training.result(attempt)
+# Epochs of generated data by which a machine's pace is measured.
+MEASURED_EPOCHS = 2
 
 
-def run_epochs(training: Training, attempt: Attempt | None = None) -> Iterator[Epoch]:
-    """Go on from the newest checkpoint, an epoch at a time; when there are no more, commit the result."""
-    if attempt and (checkpoint := attempt.checkpoint()):
-        training.restore(checkpoint)
-    while not training.finished:
-        training.run_epoch()
-        if attempt:
-            attempt.save(training.checkpoint(), tuple(training.epochs))
-        yield training.epochs[-1]
-    if attempt:
-        attempt.commit(training.result(attempt), training.best_weights())
+class NetworkSystem(System):
+    """A network of the paper; its training state changes by whole epochs."""
 
+    def __init__(self, trial: Trial, data: Dataset, device: Device = "cpu") -> None:
+        """Build the model and draw its weights from the trial's key.
 
-class Training:
-    """A model on its way; its state changes by whole epochs."""
-
-    def __init__(self, trial: Trial, data: Dataset, device: str = "cpu") -> None:
-        """Build the model from the trial's key; see `run_trial`."""
+        On a CPU one thread is used, set for the whole process, so that the bits don't depend on the machine's load.
+        """
+        super().__init__(trial, data, device)
         if device == "cpu":
             one_thread()
         configuration = trial.configuration
-        assert isinstance(configuration, Configuration), "SVMs are sersearch.training.svm's"
-        self.trial = trial
+        assert isinstance(configuration, NetworkConfiguration)
         self.configuration = configuration
         self.data = data
-        self.device = device
-        self.epochs: list[Epoch] = []
-        self.confusion: dict[str, dict[str, list[list[int]]]] = {}
-        self.model = CLDNN(configuration, len(data.emotions), _generator(trial.key, "weights")).to(device)
+        self.confusion: Confusion = {}
+        self.model = CLDNN(configuration, len(data.emotions), _generator(trial.key, "weights"), FORMS[device])
+        self.model.to(device)
         self._train, self._validation = self.view(data.train), self.view(data.validation)
         self._optimiser = torch.optim.Adam(
             self.model.parameters(), lr=configuration.learning_rate, eps=1e-7, fused=True
         )
-        self._best = self._weights()
+        self._best_weights = self._copy_weights()
+        self._opened: tuple[tuple[str, ...], View] | None = None
+
+    @staticmethod
+    def open_data(store: Store, trial: Trial) -> Dataset:
+        """Map the frames of the fold's training and validation speakers."""
+        return open_dataset(store, trial.fold)
 
     def view(self, utterances: Utterances) -> View:
-        """Utterances as the model wants them, on a GPU if it is there."""
-        if gpu.holds(self.model.blstm.kernel):
+        """Utterances as the model wants them, on the device that it computes on."""
+        if self.model.form == "cudnn":
             return ResidentView(utterances, self.configuration, self.data.moments, self.device)
         return View(utterances, self.configuration, self.data.moments)
 
     @property
     def best(self) -> int:
-        """Index of the epoch of the lowest validation loss, the first of equals."""
-        return best_epoch(self.epochs)
+        """Index of the epoch of the lowest validation loss, the first one on a tie."""
+        losses = [epoch.validation_loss for epoch in self.epochs]
+        return losses.index(min(losses))
 
     @property
     def stopped(self) -> str | None:
         """Why training is over; None while it is not."""
-        configuration = self.configuration
-        if self.epochs and len(self.epochs) - 1 - self.best >= configuration.patience:
+        if self.epochs and len(self.epochs) - 1 - self.best >= self.configuration.patience:
             return "early"
-        return "epochs" if len(self.epochs) >= configuration.epochs else None
+        return "epochs" if len(self.epochs) >= self.configuration.epochs else None
 
-    @property
-    def finished(self) -> bool:
-        """Whether no epoch is left."""
-        return self.stopped is not None
-
-    def run_epoch(self) -> Epoch:
+    def step(self) -> Epoch:
         """Train one more epoch and evaluate it.
 
         Raises:
@@ -137,148 +123,165 @@ class Training:
                 f"epoch {number}: training loss {train_loss}, validation loss {validation_loss}; "
                 "a lower learning_rate may help"
             )
-        ua = {c: float(statistics.mean_recall(counts.sum(0))) for c, counts in confusion.items()}
-        epoch = Epoch(number, train_loss, validation_loss, ua["noisy"], ua["clean"], time.perf_counter() - start)
+        epoch = Epoch(
+            epoch=number,
+            train_loss=train_loss,
+            validation_loss=validation_loss,
+            ua_noisy=mean_recall_of(confusion["noisy"]),
+            ua_clean=mean_recall_of(confusion["clean"]),
+            seconds=time.perf_counter() - start,
+        )
         self.epochs.append(epoch)
         if self.best == number - 1:
-            self._best = self._weights()
-            speakers = self.data.validation.speakers
-            self.confusion = {
-                condition: dict(zip(speakers, counts.tolist(), strict=True)) for condition, counts in confusion.items()
-            }
+            self._best_weights = self._copy_weights()
+            self.confusion = confusion
         return epoch
 
     def _learn(self, epoch: int) -> float:
+        """Go over all training minibatches once; returns the mean loss."""
         configuration = self.configuration
-        order = np.random.default_rng(_seed(self.trial.key, f"order {epoch}"))
+        order = np.random.default_rng(derive_seed(self.trial.key, f"order {epoch}"))
         dropout = _generator(self.trial.key, f"dropout {epoch}", self.device)
         total = torch.zeros((), device=self.device)
         batches = shuffled(self._train.utterances.length, configuration.minibatch, order)
         with gpu.products(configuration.precision):
             for batch in self._train.minibatches(batches):
-                total += self._step(batch, dropout) * len(batch.emotion_B)
+                total += self._update(batch, dropout) * len(batch.emotion_B)
         return float(total) / len(self._train.utterances)
 
-    def _step(self, batch: Minibatch, dropout: torch.Generator) -> Tensor:
-        """Learn from a minibatch; gives its loss. On a GPU nothing here waits for it."""
+    def _update(self, batch: Minibatch, dropout: torch.Generator) -> Tensor:
+        """Take one step of Adam; returns the minibatch's loss. On a GPU nothing here waits for it."""
         self._optimiser.zero_grad()
         loss = cross_entropy(self.model(batch.x_BTF, batch.lengths_B, dropout), batch.emotion_B)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
         return loss.detach()
 
-    def _evaluate(self) -> tuple[float, dict[str, Any]]:
+    def _evaluate(self) -> tuple[float, Confusion]:
+        """Validation loss, and counts by condition and speaker."""
         utterances = self._validation.utterances
-        logits = predict(self.model, self._validation)
-        emotion = torch.from_numpy(utterances.emotion)
-        predicted = logits.argmax(1).numpy()
-        loss = float(cross_entropy(logits, emotion))
-        everything = np.ones(len(utterances), np.bool_)
-        confusion = {}
-        for condition, chosen in (("noisy", everything), ("clean", ~utterances.noisy)):
-            confusion[condition] = speaker_counts(
-                utterances.emotion[chosen],
-                predicted[chosen],
-                utterances.speaker[chosen],
-                len(utterances.speakers),
-                len(self.data.emotions),
-            )
+        logits = self.logits(self._validation)
+        loss = float(cross_entropy(logits, torch.from_numpy(utterances.emotion)))
+        confusion = validation_confusion(
+            utterances.emotion,
+            logits.argmax(1).numpy(),
+            np.array(utterances.speakers)[utterances.speaker],
+            utterances.noisy,
+            len(self.data.emotions),
+        )
         return loss, confusion
 
+    def logits(self, view: View) -> Tensor:
+        """Logits [U, E] of a view's utterances in their order, on the CPU."""
+        lengths = view.utterances.length
+        logits = torch.empty(len(lengths), self.model.emotions)
+        together = EVALUATED_TOGETHER if self.model.form == "cudnn" else 1
+        order = list(by_length(lengths, self.configuration.minibatch * together))
+        with torch.inference_mode(), gpu.products(self.configuration.precision):
+            parts = [self.model(batch.x_BTF, batch.lengths_B) for batch in view.minibatches(order)]
+            logits[torch.from_numpy(np.concatenate(order))] = torch.cat(parts).cpu()
+        return logits
+
     def checkpoint(self) -> bytes:
-        """All that training needs to go on after this epoch."""
+        """All that training needs to resume after this epoch."""
         buffer = io.BytesIO()
         state = {
-            "epochs": [vars(epoch) for epoch in self.epochs],
+            "epochs": [epoch.model_dump() for epoch in self.epochs],
             "confusion": self.confusion,
             "model": self.model.state_dict(),
             "optimiser": self._optimiser.state_dict(),
-            "best": self._best,
+            "best": self._best_weights,
         }
         torch.save(state, buffer)
         return buffer.getvalue()
 
     def restore(self, checkpoint: bytes) -> None:
-        """Go back to where a checkpoint was taken."""
+        """Return to where a checkpoint was taken."""
         # On the CPU: Adam's counts of steps belong there, or each step would wait for them.
         state = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
         self.confusion = state["confusion"]
         self.model.load_state_dict(state["model"])
         self._optimiser.load_state_dict(state["optimiser"])
-        self._best = state["best"]
+        self._best_weights = state["best"]
 
-    def best_weights(self) -> bytes:
-        """The best epoch's weights in the safetensors format."""
-        content: bytes = safetensors.torch.save(self._best)
-        return content
-
-    def result(self, attempt: Attempt | None = None, stopped: str | None = None) -> Result:
-        """The result of training that is finished, or that was stopped from outside for a reason."""
+    def result(self, stopped: str | None = None) -> Result:
+        """The result of training that is over, or that was stopped from outside for a reason."""
         stopped = stopped or self.stopped
-        assert stopped
-        counted = parameters(self.configuration, len(self.data.emotions))
+        assert stopped, "training is not over"
+        device = f"cuda ({torch.cuda.get_device_name()})" if self.device == "cuda" else processor()
         return Result(
             trial=self.trial,
+            stopped=stopped,
             epochs=tuple(self.epochs),
             best=self.best,
-            stopped=stopped,
-            parameters=counted.total,
+            seconds=sum(epoch.seconds for epoch in self.epochs),
+            parameters=self.configuration.parameters(len(self.data.emotions)).total,
             confusion=self.confusion,
-            weights=f"{attempt.folder.name}/best.safetensors" if attempt else "",
-            environment=environment(self.device),
+            environment=environment(device, "torch"),
         )
 
-    def _weights(self) -> dict[str, Tensor]:
+    def weights(self) -> bytes:
+        """The best epoch's weights in the safetensors format."""
+        content: bytes = safetensors.torch.save(self._best_weights)
+        return content
+
+    @classmethod
+    def measure(
+        cls, configuration: Configuration, emotions: int, lengths: NDArray[np.int64], device: Device
+    ) -> tuple[float, float]:
+        """Train a few epochs on generated frames; the first one is not counted, because it compiles and allocates."""
+        assert isinstance(configuration, NetworkConfiguration)
+        size = configuration.minibatch
+        evaluated = max(EVALUATED_TOGETHER * size, 2 * emotions)
+        data = generate_dataset(lengths, configuration.bands, size, evaluated, emotions)
+        fold = Fold(train=("noise",), validation=("more noise",))
+        system = cls(Trial(configuration=configuration, fold=fold, data="calibration"), data, device)
+        system.step()
+        start = time.perf_counter()
+        system.logits(system.view(data.validation))
+        evaluation_s = time.perf_counter() - start
+        epoch_s = float(np.mean([system.step().seconds for _ in range(MEASURED_EPOCHS)]))
+        train_frames, validation_frames = int(data.train.length.sum()), int(data.validation.length.sum())
+        learning_s = max(epoch_s - evaluation_s, evaluation_s / validation_frames * train_frames)
+        return learning_s / train_frames, evaluation_s / validation_frames
+
+    def load(self, weights: bytes | None) -> None:
+        """Take trained weights in the safetensors format."""
+        assert weights is not None, "a network is not trained again to predict"
+        self.model.load_state_dict(safetensors.torch.load(weights))
+
+    def predict(self, store: Store, speakers: Sequence[str], condition: Condition) -> NDArray[np.int64]:
+        """The class of the largest logit of each copy."""
+        utterances = open_utterances(store, speakers)
+        if condition == "clean":
+            utterances = utterances.select(np.flatnonzero(~utterances.noisy))
+        predicted: NDArray[np.int64] = self.logits(self.view(utterances)).argmax(1).numpy()
+        return predicted
+
+    def represent(
+        self, store: Store, speakers: Sequence[str], rows: NDArray[np.int64]
+    ) -> Mapping[Module, NDArray[np.float32]]:
+        """What each module makes of some copies, a minibatch at a time; see `represent`."""
+        view = self._open(store, tuple(speakers))
+        size = self.configuration.minibatch
+        parts: dict[Module, list[NDArray[np.float32]]] = {module: [] for module in self.configuration.modules}
+        with torch.inference_mode():
+            for start in range(0, len(rows), size):
+                batch = view.minibatch(rows[start : start + size])
+                for module, x_BD in represent(self.model, batch.x_BTF, batch.lengths_B).items():
+                    parts[module].append(x_BD.cpu().numpy())
+        return {module: np.concatenate(x_BD) for module, x_BD in parts.items()}
+
+    def _open(self, store: Store, speakers: tuple[str, ...]) -> View:
+        """The frames of some speakers, kept from call to call."""
+        if self._opened is None or self._opened[0] != speakers:
+            self._opened = speakers, self.view(open_utterances(store, speakers))
+        return self._opened[1]
+
+    def _copy_weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
 
 
-def predict(model: CLDNN, view: View) -> Tensor:
-    """Logits [utterances, N] of a view's utterances in their order, on the CPU."""
-    lengths = view.utterances.length
-    logits = torch.empty(len(lengths), model.emotions)
-    together = EVALUATED_TOGETHER if gpu.holds(model.blstm.kernel) else 1
-    order = list(by_length(lengths, model.configuration.minibatch * together))
-    with torch.inference_mode(), gpu.products(model.configuration.precision):
-        found = [model(batch.x_BTF, batch.lengths_B) for batch in view.minibatches(order)]
-        logits[torch.from_numpy(np.concatenate(order))] = torch.cat(found).cpu()
-    return logits
-
-
-def speaker_counts(
-    emotion: np.ndarray, predicted: np.ndarray, speaker: np.ndarray, speakers: int, emotions: int
-) -> np.ndarray:
-    """Confusion counts [speakers, emotion, predicted emotion]."""
-    counts = np.zeros((speakers, emotions, emotions), np.int64)
-    np.add.at(counts, (speaker, emotion, predicted), 1)
-    return counts
-
-
-def environment(device: str) -> dict[str, str]:
-    """Versions, commit and device, for the record."""
-    where = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
-    return {
-        "sersearch": version("sersearch"),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": f"{device} ({where})",
-    }
-
-
-@lru_cache
-def _commit() -> str:
-    """The checkout's commit, marked where files differ from it; empty where this is no checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def _seed(key: str, purpose: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{key} {purpose}".encode()).digest()[:8]) >> 1
-
-
 def _generator(key: str, purpose: str, device: str = "cpu") -> torch.Generator:
-    return torch.Generator(device).manual_seed(_seed(key, purpose))
+    return torch.Generator(device).manual_seed(derive_seed(key, purpose))

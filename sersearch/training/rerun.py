@@ -10,10 +10,7 @@ import torch
 from sersearch.errors import InputError
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run
-from sersearch.study.configuration import SVMConfiguration
-from sersearch.training.dataset import open_dataset
-from sersearch.training.network import run_trial
-from sersearch.training.svm import open_vectors, run_svm
+from sersearch.training.system import Device, run_trial, system_class
 
 
 @dataclass(frozen=True)
@@ -30,30 +27,32 @@ class Rerun:
 
     @property
     def same(self) -> bool:
-        """Whether every figure of every epoch and every count of the best one is the same, to the last bit."""
+        """Whether every figure of every epoch and every count of the trained model is the same, to the last bit."""
         return _figures(self.before) == _figures(self.now)
 
     @property
     def first_difference(self) -> int | None:
-        """The first epoch whose figures differ, from 1; None where none does."""
-        if self.same:
-            return None
-        pairs = zip(self.before.epochs, self.now.epochs, strict=False)
-        differing = (a.epoch for a, b in pairs if _epoch(a) != _epoch(b))
-        return next(differing, min(len(self.before.epochs), len(self.now.epochs)) + 1)
+        """The first epoch whose figures differ, from 1; None where none does or there are no epochs."""
+        before, now = self.before.epochs, self.now.epochs
+        for old, new in zip(before, now, strict=False):
+            if _epoch(old) != _epoch(new):
+                return old.epoch
+        return None if len(before) == len(now) else min(len(before), len(now)) + 1
 
     @property
     def verdict(self) -> str:
-        """All of it in a line or two."""
-        key, epochs = self.before.trial.key, len(self.before.epochs)
+        """The comparison in one or two lines."""
+        key = self.before.trial.key
+        epochs = len(self.before.epochs)
         if self.same:
-            return f"{key}: the same, to the last bit, in {'all ' * (epochs > 1)}{epochs} epoch{'s' * (epochs > 1)}"
-        old, new = (result.epochs[result.best] for result in (self.before, self.now))
+            extent = f" in {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else ""
+            return f"{key}: the same to the last bit{extent}"
+        since = f" from epoch {self.first_difference}" if self.first_difference else ""
         changed = "; ".join(f"{name} was {was} and is {now}" for name, (was, now) in self.changed.items())
+        same_environment = "The recorded environment is the same; check whether the code changed without a new commit."
         return (
-            f"{key}: not the same from epoch {self.first_difference}; "
-            f"on record validation UA {_ua(old)}; now {_ua(new)}\n"
-            f"{changed or 'Its environment is the same as far as it is on record: was it another version of the code?'}"
+            f"{key}: not the same{since}; validation UA on record {_ua(self.before)}; now {_ua(self.now)}\n"
+            f"{changed or same_environment}"
         )
 
     @property
@@ -69,47 +68,41 @@ def rerun(run: Run, key: str, report: Callable[[Epoch], object] | None = None) -
 
     Args:
         run: that has it; it is left as it is.
-        key: the trial's, or the beginning of it.
+        key: the trial's, or its first characters.
         report: called with each epoch's figures.
 
     Raises:
         InputError: the run has no such trial, several, or one of other data.
     """
     before = _find(run, key)
-    on_gpu = before.environment.get("device", "cpu").startswith("cuda") and torch.cuda.is_available()
-    device = "cuda" if on_gpu else "cpu"
-    if isinstance(configuration := before.trial.configuration, SVMConfiguration):
-        partition, left_out = run.partition, before.trial.held_out
-        everybody = (*partition.train, *partition.validation, *partition.test)
-        seen = set(everybody) - {left_out} if left_out else {*partition.train, *partition.validation}
-        vectors = open_vectors(run, configuration.features, seen)
-        return Rerun(before, run_svm(before.trial, vectors, partition.train, partition.validation))
-    return Rerun(before, run_trial(before.trial, open_dataset(run.store, run.partition), report, device=device))
+    was_on_gpu = before.environment.get("device", "cpu").startswith("cuda")
+    device: Device = "cuda" if was_on_gpu and torch.cuda.is_available() else "cpu"
+    data = system_class(before.trial.configuration).open_data(run.store, before.trial)
+    return Rerun(before, run_trial(before.trial, data, report, device=device))
 
 
 def _find(run: Run, key: str) -> Result:
     matching = [known for known in run.ledger.keys() if known.startswith(key)]  # noqa: SIM118
-    if len(matching) != 1:
-        found = f"{len(matching)} trials begin so" if matching else "there is no such trial"
-        raise InputError(
-            f"{key}: {found} in {run.path}; take a key from leaderboard.csv or trials.parquet in its report"
-        )
+    where = "take a key from leaderboard.csv or trials.parquet in its report"
+    if not matching:
+        raise InputError(f"{key}: {run.path} has no trial with this key; {where}")
+    if len(matching) > 1:
+        raise InputError(f"{key}: the prefix matches {len(matching)} trials in {run.path}; give more characters")
     result = run.ledger.result(matching[0])
     if result is None:
         raise InputError(f"{matching[0]}: has no result in {run.path}; `sersearch resume {run.path}` trains it")
-    if result.trial.data != run.material.trials(result.trial.configuration, 1)[0].data:
+    if result.trial.data != run.identity.data(result.trial.configuration):
         raise InputError(f"{matching[0]}: was trained on other data than {run.path} names now; rerun it in its own run")
     if result.stopped == "pruned":
         raise InputError(
             f"{matching[0]}: was stopped after {len(result.epochs)} epochs because others were ahead, which only a "
-            "search knows; rerun one that was trained to the end"
+            "search can repeat; rerun a trial that was trained to the end"
         )
     return result
 
 
-def _ua(epoch: Epoch) -> str:
-    noisy = "" if epoch.ua_noisy is None else f"{epoch.ua_noisy:.2f} noisy, "
-    return f"{noisy}{epoch.ua_clean:.2f} clean"
+def _ua(result: Result) -> str:
+    return ", ".join(f"{result.ua(condition):.2f} {condition}" for condition in result.conditions)
 
 
 def _figures(result: Result) -> list[object]:
@@ -118,4 +111,4 @@ def _figures(result: Result) -> list[object]:
 
 def _epoch(epoch: Epoch) -> dict[str, float]:
     """An epoch's figures but for how long it took."""
-    return {name: value for name, value in vars(epoch).items() if name != "seconds"}
+    return epoch.model_dump(exclude={"seconds"})

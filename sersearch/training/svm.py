@@ -1,32 +1,36 @@
-"""The paper's first baseline: a support vector machine over one vector an utterance (Section 6.1). Without Ray.
+"""The paper's first baseline: a support vector machine on one vector per utterance (Section 6.1).
 
-Clean utterances alone. Each speaker is standardised by its own utterances, which takes no label and no other speaker,
-so it leaks nothing and is the same in every fold.
+Clean utterances alone. Each speaker is standardised by the speaker's own utterances, which reads no label and no other
+speaker, so it leaks nothing and is the same in every fold.
 
-Shapes: U utterances, D numbers each, S speakers, E emotions (true, then predicted).
+Shapes: U utterances, D numbers per utterance, S speakers, E emotions (true, then predicted).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import combinations_with_replacement
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from sersearch.errors import InputError
 from sersearch.models.svm import apply_kernel, classify, fit, standardise
-from sersearch.run.ledger import Attempt, Epoch, Result
-from sersearch.run.run import Run
-from sersearch.statistics import mean_recall, speaker_confusions
+from sersearch.run.ledger import Confusion, Result
+from sersearch.store import Store
 from sersearch.store.functionals import Functionals, open_functionals
+from sersearch.study.conditions import Condition
 from sersearch.study.configuration import SVMConfiguration
-from sersearch.study.study import Trial
-from sersearch.training.network import environment
+from sersearch.study.key import digest
+from sersearch.study.trial import Trial
+from sersearch.training.system import Device, System, environment, processor, validation_confusion
+
+# Vectors and their products are kept from trial to trial, up to this many bytes each per process.
+CACHE_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,6 @@ class Vectors:
     utterance: tuple[str, ...]
     emotions: tuple[str, ...]
 
-    def of(self, speakers: Iterable[str]) -> Vectors:
-        """Those of some of the speakers."""
-        at = np.flatnonzero(np.isin(self.speaker_U, list(speakers)))
-        ids = tuple(self.utterance[index] for index in at)
-        products = self.products_UU[np.ix_(at, at)]
-        return Vectors(products, self.dimensions, self.speaker_U[at], self.emotion_U[at], ids, self.emotions)
-
     def rows(self, speakers: Iterable[str]) -> NDArray[np.int64]:
         """Where some speakers' utterances are."""
         return np.flatnonzero(np.isin(self.speaker_U, list(speakers)))
@@ -66,116 +63,200 @@ class Vectors:
         return apply_kernel(self.products_UU, c.kernel, c.gamma, c.degree)
 
 
-def make_vectors(functionals: Functionals, emotions: tuple[str, ...]) -> Vectors:
-    """Standardise each speaker's utterances and multiply them, two speakers at a time.
+@dataclass(frozen=True)
+class SpeakerVectors:
+    """One speaker's utterances: standardised vectors [U, D], ids, and indices of the emotions [U]."""
+
+    scaled_UD: NDArray[np.float64]
+    utterance: tuple[str, ...]
+    emotion_U: NDArray[np.int64]
+
+
+def open_vectors(store: Store, trial: Trial, speakers: Iterable[str]) -> Vectors:
+    """Open some speakers' vectors of the set that a trial is trained on; no other speaker's file is read.
+
+    Speakers and products of two speakers are kept in this process from trial to trial.
+
+    Raises:
+        InputError: the store does not hold the set that the trial was planned on.
+    """
+    name = trial.configuration.vectors
+    assert name is not None
+    wanted = sorted(speakers)
+    opened = {speaker: _SPEAKERS[trial.data, speaker] for speaker in wanted if (trial.data, speaker) in _SPEAKERS}
+    missing = tuple(speaker for speaker in wanted if speaker not in opened)
+    if missing:
+        vector_set = open_functionals(store, name, missing)
+        if digest([store.fingerprint, vector_set.digest]) != trial.data:
+            raise InputError(
+                f"{store.path}: its vectors {name} are not those that the run began with: restore them, or name a new "
+                "run folder"
+            )
+        for speaker, vectors in standardise_speakers(vector_set).items():
+            opened[speaker] = _SPEAKERS[trial.data, speaker] = vectors
+    return multiply(opened, store.emotions, trial.data)
+
+
+def standardise_speakers(vector_set: Functionals) -> dict[str, SpeakerVectors]:
+    """Each speaker's vectors, standardised by the speaker's own."""
+    speaker_U = np.asarray(vector_set.speaker)
+    speakers = {}
+    for speaker in np.unique(speaker_U).tolist():
+        rows = np.flatnonzero(speaker_U == speaker)
+        utterances = tuple(vector_set.utterance[row] for row in rows)
+        scaled_UD = standardise(vector_set.x_UD[rows])
+        speakers[speaker] = SpeakerVectors(scaled_UD, utterances, np.asarray(vector_set.emotion)[rows])
+    return speakers
+
+
+def multiply(speakers: Mapping[str, SpeakerVectors], emotions: tuple[str, ...], data: str) -> Vectors:
+    """Multiply the vectors of all utterances, two speakers at a time.
 
     The bits of two utterances' product depend on nothing but their speakers: neither on who else is there, nor on how
     many threads there are.
+
+    Args:
+        speakers: by name.
+        emotions: names of the classes.
+        data: a hash of the vectors, under which products are kept.
     """
-    x_UD, speaker_U = functionals.x_UD, np.asarray(functionals.speaker)
-    scaled_UD = standardise(x_UD, speaker_U)
-    products_UU = np.empty((len(x_UD), len(x_UD)))
-    rows = [np.flatnonzero(speaker_U == speaker) for speaker in np.unique(speaker_U)]
+    names = sorted(speakers)
+    sizes = [len(speakers[name].utterance) for name in names]
+    starts = dict(zip(names, np.cumsum([0, *sizes]).tolist(), strict=False))
+    products_UU = np.empty((sum(sizes), sum(sizes)))
     with threadpool_limits(1):
-        for a, b in combinations_with_replacement(rows, 2):
-            products = scaled_UD[a] @ scaled_UD[b].T / max(x_UD.shape[1], 1)
-            products_UU[np.ix_(a, b)] = products
-            products_UU[np.ix_(b, a)] = products.T
+        for a, b in combinations_with_replacement(names, 2):
+            products = _multiply_pair(speakers[a], speakers[b], (data, a, b))
+            rows = slice(starts[a], starts[a] + products.shape[0])
+            columns = slice(starts[b], starts[b] + products.shape[1])
+            products_UU[rows, columns] = products
+            products_UU[columns, rows] = products.T
     return Vectors(
-        products_UU, x_UD.shape[1], speaker_U, np.asarray(functionals.emotion), functionals.utterance, emotions
+        products_UU=products_UU,
+        dimensions=speakers[names[0]].scaled_UD.shape[1],
+        speaker_U=np.repeat(names, sizes),
+        emotion_U=np.concatenate([speakers[name].emotion_U for name in names]),
+        utterance=tuple(utterance for name in names for utterance in speakers[name].utterance),
+        emotions=emotions,
     )
 
 
-def open_vectors(run: Run, name: str, speakers: Iterable[str]) -> Vectors:
-    """Open some speakers' vectors of a set, as SVMs need them; no other speaker's are read.
+def _multiply_pair(a: SpeakerVectors, b: SpeakerVectors, key: tuple[str, str, str]) -> NDArray[np.float64]:
+    products = _PRODUCTS.get(key)
+    if products is None:
+        products = a.scaled_UD @ b.scaled_UD.T / max(a.scaled_UD.shape[1], 1)
+        _PRODUCTS[key] = products
+    return products
 
-    Raises:
-        InputError: the store does not hold the set that the run began with.
+
+_SPEAKERS: LRUCache[tuple[str, str], SpeakerVectors] = LRUCache(
+    CACHE_BYTES, getsizeof=lambda speaker: speaker.scaled_UD.nbytes
+)
+_PRODUCTS: LRUCache[tuple[str, str, str], NDArray[np.float64]] = LRUCache(
+    CACHE_BYTES, getsizeof=lambda products: products.nbytes
+)
+
+
+class SupportVectorMachine(System):
+    """An SVM, trained in one fit.
+
+    On a fold with validation speakers it is fitted to the training speakers and validated on those. On a fold without
+    it is fitted to all of the fold's speakers, and validated by leaving out each of them in turn: the speaker that it
+    is tested on takes no part in its choice.
     """
-    found = open_functionals(run.store, name, tuple(speakers))
-    if found.digest != run.functionals.get(name, found.digest):
-        raise InputError(
-            f"{run.store_path}: its functionals {name} are not those that the run {run.path} began with "
-            f"({found.digest}, not {run.functionals[name]}): restore them, or name a new run folder"
+
+    def __init__(self, trial: Trial, data: Vectors, device: Device = "cpu") -> None:
+        """Fit nothing yet."""
+        super().__init__(trial, data, device)
+        assert isinstance(trial.configuration, SVMConfiguration)
+        self.configuration = trial.configuration
+        self.data = data
+        self._fitted: tuple[Confusion, int, float] | None = None
+
+    @staticmethod
+    def open_data(store: Store, trial: Trial) -> Vectors:
+        """Read the vectors of the fold's training and validation speakers."""
+        return open_vectors(store, trial, trial.fold.learnt)
+
+    @property
+    def stopped(self) -> str | None:
+        """Training is over after one fit."""
+        return "fitted" if self._fitted else None
+
+    def step(self) -> None:
+        """Fit and validate."""
+        start = time.perf_counter()
+        fold = self.trial.fold
+        with threadpool_limits(1):
+            kernel_UU = self.data.kernel(self.configuration)
+            confusion: Confusion = {"clean": {}}
+            for validated in [fold.validation] if fold.validation else [(speaker,) for speaker in fold.train]:
+                confusion["clean"] |= self._validate(kernel_UU, validated)["clean"]
+            kept = self._count_numbers(kernel_UU)
+        self._fitted = confusion, kept, time.perf_counter() - start
+
+    def _validate(self, kernel_UU: NDArray[np.float64], validated: tuple[str, ...]) -> Confusion:
+        """Counts of some speakers' utterances, predicted by a fit to the training speakers other than these."""
+        data = self.data
+        learnt = [speaker for speaker in self.trial.fold.train if speaker not in validated]
+        known, others = data.rows(learnt), data.rows(validated)
+        predicted = classify(kernel_UU, data.emotion_U, known, others, self.configuration.C)
+        noisy = np.zeros(len(others), np.bool_)
+        return validation_confusion(
+            data.emotion_U[others], predicted, data.speaker_U[others], noisy, len(data.emotions), ("clean",)
         )
-    return make_vectors(found, run.store.emotions)
+
+    def _count_numbers(self, kernel_UU: NDArray[np.float64]) -> int:
+        """The numbers that the machine keeps: its support vectors, their weights, and the thresholds."""
+        data = self.data
+        known = data.rows(self.trial.fold.train)
+        if len(np.unique(data.emotion_U[known])) < 2:
+            return 0
+        machine = fit(kernel_UU, data.emotion_U, known, self.configuration.C)
+        return int(len(machine.support_) * data.dimensions + machine.dual_coef_.size + machine.intercept_.size)
+
+    def checkpoint(self) -> None:
+        """Nothing: to fit again costs less than to read a checkpoint."""
+
+    def restore(self, checkpoint: bytes) -> None:
+        """There is never a checkpoint."""
+        raise AssertionError("a support vector machine has no checkpoints")
+
+    def result(self, stopped: str | None = None) -> Result:
+        """The result of the fit."""
+        assert self._fitted, "the machine is not fitted"
+        confusion, kept, seconds = self._fitted
+        return Result(
+            trial=self.trial,
+            stopped=stopped or "fitted",
+            seconds=seconds,
+            parameters=kept,
+            confusion=confusion,
+            environment=environment(processor(), "torch", "scikit-learn"),
+        )
+
+    def weights(self) -> None:
+        """Nothing is kept: the machine draws nothing at random and is fitted again to the same bits."""
+
+    def load(self, weights: bytes | None) -> None:
+        """Nothing to take: `predict` fits."""
+
+    def predict(self, store: Store, speakers: Sequence[str], condition: Condition) -> NDArray[np.int64]:
+        """Fit to the training speakers and predict the clean utterances of others."""
+        assert condition == "clean", "support vector machines are trained on clean speech only"
+        train = self.trial.fold.train
+        data = open_vectors(store, self.trial, (*train, *speakers))
+        known, others = data.rows(train), data.rows(speakers)
+        with threadpool_limits(1):
+            predicted = classify(data.kernel(self.configuration), data.emotion_U, known, others, self.configuration.C)
+        by_utterance = dict(zip((data.utterance[row] for row in others), predicted.tolist(), strict=True))
+        return np.array([by_utterance[utterance] for utterance in _clean_utterances(store, speakers)], np.int64)
 
 
-def run_svm(trial: Trial, vectors: Vectors, train: Sequence[str], validation: Sequence[str]) -> Result:
-    """Train an SVM and say how it does on speakers that it has not seen.
-
-    Of the partition, it learns from the training part and its figures are those of the validation part. Leaving one
-    subject out, it learns from all others, and its figures are those of leaving each of these out as well: what it is
-    tested on takes no part in its choice.
-
-    Args:
-        trial: what to train.
-        vectors: of all speakers that it may see; the held-out speaker and the test part are not among them.
-        train: speakers of the partition's training part.
-        validation: of its validation part.
-    """
-    configuration = trial.configuration
-    assert isinstance(configuration, SVMConfiguration)
-    start = time.perf_counter()
-    with threadpool_limits(1):
-        kernel_UU = vectors.kernel(configuration)
-        speakers = tuple(np.unique(vectors.speaker_U).tolist())
-        learnt = speakers if configuration.protocol == "loso" else tuple(train)
-        asked = speakers if configuration.protocol == "loso" else tuple(validation)
-        assert trial.held_out not in speakers
-        confusion: dict[str, list[list[int]]] = {}
-        for fold in ((speaker,) for speaker in asked) if configuration.protocol == "loso" else (asked,):
-            known, others = vectors.rows(set(learnt) - set(fold)), vectors.rows(fold)
-            predicted = classify(kernel_UU, vectors.emotion_U, known, others, configuration.C)
-            counts_SEE = speaker_confusions(
-                vectors.emotion_U[others], predicted, vectors.speaker_U[others], len(vectors.emotions)
-            )
-            confusion.update(zip(sorted(fold), counts_SEE.tolist(), strict=True))
-        kept = _kept(kernel_UU, vectors, vectors.rows(learnt), configuration.C)
-    ua = float(mean_recall(np.sum(list(confusion.values()), axis=0)))
-    return Result(
-        trial=trial,
-        epochs=(Epoch(1, None, None, None, ua, time.perf_counter() - start),),
-        best=0,
-        stopped="fitted",
-        parameters=kept,
-        confusion={"clean": confusion},
-        weights="",
-        environment=environment("cpu") | {"scikit-learn": version("scikit-learn")},
-    )
-
-
-def _kept(kernel_UU: NDArray[np.float64], vectors: Vectors, known: NDArray[np.int64], C: float) -> int:
-    """The numbers that a machine keeps: its support vectors, their weights, and the thresholds."""
-    if len(np.unique(vectors.emotion_U[known])) < 2:
-        return 0
-    machine = fit(kernel_UU, vectors.emotion_U, known, C)
-    return int(len(machine.support_) * vectors.dimensions + machine.dual_coef_.size + machine.intercept_.size)
-
-
-def train_svm(attempt: Attempt, vectors: Vectors, train: Sequence[str], validation: Sequence[str]) -> Result:
-    """`run_svm`, its result committed."""
-    result = run_svm(attempt.trial, vectors, train, validation)
-    attempt.commit(result, None)
-    return result
-
-
-def predict_svm(
-    configuration: SVMConfiguration, vectors: Vectors, train: Sequence[str]
-) -> tuple[Vectors, NDArray[np.int64]]:
-    """Fit an SVM again and predict the speakers that it did not learn from.
-
-    Args:
-        configuration: of the winner.
-        vectors: of the speakers to learn from, and of those to be tested.
-        train: the speakers to learn from.
-
-    Returns:
-        The tested utterances, and the indices of the emotions predicted.
-    """
-    known = vectors.rows(train)
-    others = np.setdiff1d(np.arange(len(vectors.utterance)), known)
-    with threadpool_limits(1):
-        predicted = classify(vectors.kernel(configuration), vectors.emotion_U, known, others, configuration.C)
-    tested = np.unique(vectors.speaker_U[others]).tolist()
-    return vectors.of(tested), predicted
+def _clean_utterances(store: Store, speakers: Sequence[str]) -> list[str]:
+    """Ids of some speakers' utterances in the order of the store's rows."""
+    utterances: list[str] = []
+    for speaker in speakers:
+        rows = store.table(speaker).select(["utterance", "condition"]).to_pylist()
+        utterances += [row["utterance"] for row in rows if row["condition"] == "clean"]
+    return utterances

@@ -1,24 +1,28 @@
 """Who wins, and that the test partition is opened for winners alone: with models that are really trained."""
 
 import json
+import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import balanced_accuracy_score
+from typer.testing import CliRunner
 
-from sersearch.evaluation.leaderboard import Group, make_leaderboard, select_winners
-from sersearch.report.folder import make_report
+from sersearch.cli import app
+from sersearch.evaluation.leaderboard import Candidates, select_winners
+from sersearch.evaluation.test_partition import evaluate_winners, opened_at, read_predictions
+from sersearch.report.folder import read_report
 from sersearch.run.ledger import Result
-from sersearch.run.run import Run, start_run
+from sersearch.run.run import Run, open_run, start_run
 from sersearch.store import Store
-from sersearch.study.configuration import Configuration, System
-from sersearch.study.study import Trial, load_study
+from sersearch.study.configuration import Configuration, NetworkConfiguration
+from sersearch.study.study import load_study
+from sersearch.study.trial import Trial
 from sersearch.training.dataset import open_dataset
-from sersearch.training.network import run_trial
+from sersearch.training.system import run_trial
 from tests.generated import generate_run
+from tests.trials import make_trial
 
 STUDY = """
 name = "tiny"
@@ -53,57 +57,83 @@ def trained(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = start_run(folder / "run", load_study(folder / "study.toml"), tiny_store.path)
     trials = run.agenda().left
     train(run, trials[:-1])
-    unfinished = make_leaderboard(run)
+    unfinished = evaluate_winners(run, print)
     assert not unfinished.complete
-    assert [row.group.space for row in unfinished.rows] == ["t", "t"], "fst lacks a seed"
-    assert not any(row.predictions for row in unfinished.rows)
-    assert not (run.path / "test").exists()
+    assert [winner.candidates.space for winner in unfinished.winners] == ["t", "t"], "fst lacks a seed"
+    assert not any(winner.predictions for winner in unfinished.winners)
+    assert run.storage.list("test/") == run.storage.list("openings/") == []
     train(run, trials[-1:])
     return run
 
 
-def test_the_test_partition_is_opened_once_for_each_winner(trained: Run) -> None:
-    board = make_leaderboard(trained)
-    openings = trained.path / "test" / "openings.jsonl"
-    first = openings.read_text()
-    opened = {(line["key"], line["condition"]) for line in map(json.loads, first.splitlines())}
-    assert opened == {(r.trial.key, row.condition) for row in board.rows for r in row.results}
-    assert len(first.splitlines()) == len(opened) == 2 * 2 * 2
-    assert make_leaderboard(trained) == board
-    assert openings.read_text() == first
+@pytest.fixture(scope="module")
+def evaluated(trained: Run) -> Run:
+    said: list[str] = []
+    assert not select_winners(trained).tested
+    assert evaluate_winners(trained, said.append).tested
+    assert said == [f"opening the test speakers of {trained.path} for 4 winners that were not tested before"]
+    return trained
 
 
-def test_predictions_cover_the_test_speakers_and_no_one_else(trained: Run) -> None:
-    for row in make_leaderboard(trained).rows:
-        for file in row.predictions:
-            table = pq.read_table(file).to_pandas()
-            assert set(table["speaker"]) == set(trained.partition.test)
-            assert table["noise"].isna().all() == (row.condition == "clean")
-            copies = 3 if row.condition == "noisy" else 1
+def test_reading_opens_no_test_speaker(trained: Run, tmp_path: Path) -> None:
+    shutil.copytree(trained.path, tmp_path / "run", ignore=shutil.ignore_patterns("test", "openings"))
+    untested = open_run(tmp_path / "run")
+    assert select_winners(untested).complete
+    facts = read_report(untested)
+    assert (
+        facts.unfinished == f"Not tested: `sersearch report {untested.path}` opens the test speakers for the winners."
+    )
+    assert all(row.test is None for row in facts.rows)
+    for words in (["status", untested.path], ["compare", untested.path, trained.path]):
+        assert CliRunner().invoke(app, [str(word) for word in words]).exit_code == 0
+    assert untested.storage.list("test/") == untested.storage.list("openings/") == []
+
+
+def test_the_test_speakers_are_opened_once_for_each_winner(evaluated: Run) -> None:
+    board = select_winners(evaluated)
+    openings = {name: evaluated.storage.get(f"openings/{name}") for name in evaluated.storage.list("openings/")}
+    opened = {(line["key"], line["condition"]) for line in map(json.loads, filter(None, openings.values()))}
+    assert opened == {(r.trial.key, winner.condition) for winner in board.winners for r in winner.results}
+    assert len(openings) == len(opened) == 2 * 2 * 2
+    assert all(opened_at(evaluated, key, condition) for key, condition in opened)
+    said: list[str] = []
+    assert evaluate_winners(evaluated, said.append) == board
+    assert said == []
+    assert {name: evaluated.storage.get(f"openings/{name}") for name in evaluated.storage.list("openings/")} == openings
+
+
+def test_predictions_cover_the_test_speakers_and_no_one_else(evaluated: Run) -> None:
+    for winner in select_winners(evaluated).winners:
+        for predictions in read_predictions(evaluated, winner):
+            table = predictions.to_pandas()
+            assert set(table["speaker"]) == set(evaluated.partition.test)
+            assert table["noise"].isna().all() == (winner.condition == "clean")
+            copies = 3 if winner.condition == "noisy" else 1
             assert len(table) == 2 * 3 * 2 * copies
 
 
-def test_test_ua_is_the_mean_over_seeds(trained: Run) -> None:
-    for entry in make_report(trained).entries:
-        tables = [pq.read_table(file).to_pandas() for file in entry.row.predictions]
+def test_test_ua_is_the_mean_over_seeds(evaluated: Run) -> None:
+    for row in read_report(evaluated).rows:
+        tables = [predictions.to_pandas() for predictions in read_predictions(evaluated, row.winner)]
         by_seed = [100 * balanced_accuracy_score(table["emotion"], table["predicted"]) for table in tables]
-        assert entry.test
-        assert entry.test.overall.ua == pytest.approx(sum(by_seed) / 2)
-        assert entry.test.seeds.best == pytest.approx(max(by_seed))
-        assert len(entry.opened) == 2
+        assert row.test
+        assert row.test.overall.ua == pytest.approx(sum(by_seed) / 2)
+        assert row.test.seeds.best == pytest.approx(max(by_seed))
+        assert len(row.opened) == 2
 
 
 def test_ties_go_to_fewer_parameters_then_to_the_key(trained: Run) -> None:
-    results = select_winners(trained).groups[0].candidates
-    (result, *_), *_ = results.values()
+    (first, *_) = select_winners(trained).candidates
+    ((result, *_),), *_ = first.results.values()
 
-    def as_good(w1: int, parameters: int) -> tuple[Configuration, tuple[Result, ...]]:
-        configuration = Configuration(model="T-CLDNN", w1=w1, w2=2)
-        trial = Trial(configuration, 0, "")
-        return configuration, (replace(result, trial=trial, parameters=parameters),)
+    def as_good(w1: int, parameters: int) -> tuple[NetworkConfiguration, tuple[Result, ...]]:
+        configuration = NetworkConfiguration(model="T-CLDNN", w1=w1, w2=2)
+        trial = make_trial(configuration, 0, "")
+        return configuration, (result.model_copy(update={"trial": trial, "parameters": parameters}),)
 
-    def best(*entries: tuple[Configuration, tuple[Result, ...]]) -> System:
-        return Group("t", "T-CLDNN", "log-mels", dict(entries)).best("noisy")
+    def best(*entries: tuple[NetworkConfiguration, tuple[Result, ...]]) -> Configuration:
+        results: dict[Configuration, tuple[tuple[Result, ...]]] = {c: (of_seeds,) for c, of_seeds in entries}
+        return Candidates("t", "T-CLDNN", "log-mels", "partition", first.folds, results).best("noisy")
 
     small, large, twin = as_good(3, 10), as_good(4, 20), as_good(5, 10)
     assert best(large, small) == small[0]
@@ -113,9 +143,9 @@ def test_ties_go_to_fewer_parameters_then_to_the_key(trained: Run) -> None:
 def test_a_pruned_trial_is_no_candidate(tiny_store: Store, tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(STUDY.replace("seeds = 2", "seeds = 1"))
     run = generate_run(tmp_path / "run", tmp_path / "study.toml", tiny_store)
-    before = select_winners(run).rows[0]
-    file = run.ledger.folder(before.key) / "result.json"
+    before = select_winners(run).winners[0]
+    file = run.path / "trials" / before.key / "result.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"stopped": "pruned"}))
-    after = select_winners(run).rows[0]
-    assert (len(before.group.candidates), len(after.group.candidates)) == (2, 1)
+    after = select_winners(run).winners[0]
+    assert (len(before.candidates.results), len(after.candidates.results)) == (2, 1)
     assert after.key != before.key

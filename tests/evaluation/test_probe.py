@@ -28,37 +28,32 @@ from threadpoolctl import threadpool_limits
 from typer.testing import CliRunner
 
 from sersearch.cli import app
-from sersearch.evaluation.leaderboard import select_winners
-from sersearch.evaluation.probe import Findings, probe, probes, read_findings, separability
-from sersearch.evaluation.probe.findings import Probed, Winner
-from sersearch.evaluation.probe.inquiry import Asked, Look, examine
+from sersearch.evaluation.leaderboard import Winner, select_winners
+from sersearch.evaluation.probe import probes, separability
+from sersearch.evaluation.probe.findings import Findings, ProbedModule, ProbedWinner, read_findings
+from sersearch.evaluation.probe.inquiry import Asked, ProbeWinner, examine, probe
 from sersearch.evaluation.probe.probes import Chosen, choose_svm, deal, predict, prediction_p, read_off, shuffle
-from sersearch.evaluation.probe.representations import (
-    MODULES,
-    Module,
-    Representations,
-    mean_window,
-    represent,
-    representations_file,
-    write_representations,
-)
+from sersearch.evaluation.probe.representations import Representations, write_representations
 from sersearch.evaluation.probe.separability import inertia, project
+from sersearch.models import reference
 from sersearch.models.cldnn import CLDNN
 from sersearch.report.figures import figures
-from sersearch.report.folder import make_report
+from sersearch.report.folder import make_report, read_report
 from sersearch.report.modules import label_places, sheets_of
 from sersearch.report.page import page
+from sersearch.report.paper import CONTRIBUTIONS, TABLE_5
 from sersearch.report.text import table
 from sersearch.run.run import Run, start_run
+from sersearch.run.storage import Folder
 from sersearch.speech.corpora import read_corpus
 from sersearch.statistics import unweighted_accuracy
 from sersearch.store import Store, build_store
-from sersearch.study.configuration import Configuration
-from sersearch.study.paper import CONTRIBUTIONS, TABLE_5
+from sersearch.study.configuration import NetworkConfiguration
+from sersearch.study.configuration.base import MODULES, Module
 from sersearch.study.study import load_study
 from sersearch.training.dataset import open_dataset
-from sersearch.training.network import run_trial
-from tests.models import literal
+from sersearch.training.representations import mean_window, represent
+from sersearch.training.system import run_trial
 from tests.report.test_report_page import browser, resize  # noqa: F401
 from tests.test_cli import refused, works
 
@@ -71,16 +66,16 @@ def _one_thread() -> Iterator[None]:
 
 TINY = {"maps": 4, "cells": 5, "dense": (6,)}
 CONFIGURATIONS = [
-    Configuration(model="LDNN", **TINY),
-    Configuration(model="S-CLDNN", h1=4, h2=3, **TINY),
-    Configuration(model="T-CLDNN", features="mfccs", w1=3, w2=2, deltas=1, **TINY),
-    Configuration(model="ST-CLDNN", h1=9, w1=8, h2=4, w2=3, **TINY),
-    Configuration(model="FST-CLDNN", w1=5, w2=2, **TINY),
+    NetworkConfiguration(model="LDNN", **TINY),
+    NetworkConfiguration(model="S-CLDNN", h1=4, h2=3, **TINY),
+    NetworkConfiguration(model="T-CLDNN", features="mfccs", w1=3, w2=2, deltas=1, **TINY),
+    NetworkConfiguration(model="ST-CLDNN", h1=9, w1=8, h2=4, w2=3, **TINY),
+    NetworkConfiguration(model="FST-CLDNN", w1=5, w2=2, **TINY),
 ]
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=lambda c: c.model)
-def test_representations_are_means_over_real_frames(configuration: Configuration) -> None:
+def test_representations_are_means_over_real_frames(configuration: NetworkConfiguration) -> None:
     model = CLDNN(configuration, 3, torch.Generator().manual_seed(2)).double()
     lengths = torch.tensor([7, 1, 19])
     x_BTF = torch.full((3, 19, configuration.rows * configuration.channels), 1e3, dtype=torch.float64)
@@ -90,17 +85,17 @@ def test_representations_are_means_over_real_frames(configuration: Configuration
         found = represent(model, x_BTF, lengths)
         for row, length in enumerate(lengths.tolist()):
             x_TF = x_BTF[row, :length]
-            spliced = literal.splice(x_TF, configuration.left, configuration.right)
+            spliced = reference.splice(x_TF, configuration.left, configuration.right)
             expected: dict[Module, torch.Tensor] = {"raw": spliced.flatten(1).mean(0)}
             image = spliced.unflatten(1, (configuration.channels, configuration.rows))
-            vectors = literal.convolve(model, image).flatten(1)
+            vectors = reference.convolve(configuration, dict(model.named_parameters()), image).flatten(1)
             if configuration.kernels:
                 expected["cnn"] = vectors.mean(0)
             kernel, recurrent, bias = model.blstm.kernel, model.blstm.recurrent, model.blstm.bias
-            ahead = literal.lstm(vectors, kernel[0], recurrent[0], bias[0])
-            back = literal.lstm(vectors.flip(0), kernel[1], recurrent[1], bias[1])
+            ahead = reference.lstm(vectors, kernel[0], recurrent[0], bias[0])
+            back = reference.lstm(vectors.flip(0), kernel[1], recurrent[1], bias[1])
             expected["blstm"] = torch.cat((ahead, back), dim=1).mean(0)
-            expected["mlp"] = literal.logits(model, x_TF).softmax(0)
+            expected["mlp"] = reference.logits(configuration, dict(model.named_parameters()), x_TF).softmax(0)
             assert list(found) == list(expected)
             for name, vector in expected.items():
                 torch.testing.assert_close(found[name][row], vector, rtol=1e-10, atol=1e-10)
@@ -306,7 +301,8 @@ def labels(genders: tuple[str, str] = ("female", "male")) -> Representations:
                 clean = (part, f"{speaker}-{emotion}-{take}", f"s{speaker}", genders[speaker % 2], emotion)
                 rows += [(*clean, math.nan)] + [(*clean, (-7.0, 12.0)[take % 2])] * (part == "test")
     part_U, utterance_U, speaker_U, gender_U, emotion_U, snr_db_U = (np.array(each) for each in zip(*rows, strict=True))
-    return Representations(Path(), MODULES, part_U, utterance_U, speaker_U, gender_U, emotion_U, snr_db_U)
+    storage = Folder(Path())
+    return Representations(storage, "none", MODULES, part_U, utterance_U, speaker_U, gender_U, emotion_U, snr_db_U)
 
 
 @pytest.fixture(scope="module")
@@ -392,7 +388,7 @@ def test_a_corpus_of_one_gender_leaves_the_row_out_and_says_so(genders: tuple[st
     assert not any("gender" in column for column in sheet.columns)
 
 
-def of_drawn_modules(probed: Probed, asked: Asked) -> Findings:
+def of_drawn_modules(probed: ProbedModule, asked: Asked) -> Findings:
     modules = tuple(probed.model_copy(update={"name": name}) for name in MODULES)
     return Findings(
         condition="clean",
@@ -400,7 +396,7 @@ def of_drawn_modules(probed: Probed, asked: Asked) -> Findings:
         utterance=asked.utterance,
         labels={name: tuple(each.tolist()) for name, each in asked.names.items()},
         left_out=asked.left_out,
-        winners=(Winner(key="k", space="t", model="T-CLDNN", features="log-mels", speaks=True, modules=modules),),
+        winners=(ProbedWinner(key="k", space="t", model="T-CLDNN", features="log-mels", speaks=True, modules=modules),),
     )
 
 
@@ -408,10 +404,10 @@ def test_contributions_are_the_papers_on_its_own_table(known: Representations, a
     probed = examine(planted(known), "mlp", asked)
     one = of_drawn_modules(probed, asked)
 
-    def winner(model: str, features: str, speaks: bool) -> Winner:
+    def winner(model: str, features: str, speaks: bool) -> ProbedWinner:
         modules = tuple(
             module.model_copy(update={"known": {"emotion": module.known["emotion"].model_copy(update={"ua": ua})}})
-            for module, ua in zip(one.winners[0].modules, TABLE_5[model, features], strict=True)  # type: ignore[index]
+            for module, ua in zip(one.winners[0].modules, TABLE_5[model, features], strict=True)
         )
         kind = {"model": model, "features": features, "speaks": speaks, "modules": modules}
         return one.winners[0].model_copy(update=kind)
@@ -476,24 +472,30 @@ def train(folder: Path, store: Store, study: str = STUDY) -> Run:
 @pytest.fixture(scope="module")
 def trained(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = train(tmp_path_factory.mktemp("probed"), tiny_store)
-    make_report(run)
+    make_report(run, lambda words: None)
     probe(run, "clean", lambda words: None, 1)
     return run
 
 
+def winners_of(run: Run, condition: str) -> list[Winner]:
+    return [winner for winner in select_winners(run).winners if winner.condition == condition]
+
+
+def representations(run: Run, winner: Winner) -> Path:
+    return run.path / "probe" / f"{winner.key}-{winner.condition}.parquet"
+
+
 def test_the_table_has_each_utterance_and_what_the_model_answers(trained: Run) -> None:
-    for row in select_winners(trained).rows:
-        if row.condition == "noisy":
-            continue
-        made = pq.read_table(representations_file(trained, row.key, row.condition)).to_pandas()
+    for winner in winners_of(trained, "clean"):
+        made = pq.read_table(representations(trained, winner)).to_pandas()
         lengths = {part: len(made[made["part"] == part]) for part in ("train", "validation", "test")}
         # Four, one and one speakers x three emotions x two utterances; two noisy copies of those of the test.
         assert lengths == {"train": 24, "validation": 6, "test": 18}
         assert made[made["part"] != "test"]["noise"].isna().all()
         assert set(made[made["part"] == "test"]["speaker"]) == set(trained.partition.test)
-        assert ("cnn" in made) == bool(row.configuration.kernels)
+        assert ("cnn" in made) == bool(winner.configuration.kernels)
         assert len(made["blstm"][0]) == 8
-        tested = pq.read_table(trained.path / "test" / f"{row.key}-clean.parquet").to_pandas()
+        tested = pq.read_table(trained.path / "test" / f"{winner.key}-clean.parquet").to_pandas()
         answers = made[made["snr_db"].isna() & (made["part"] == "test")].set_index("utterance")["mlp"]
         for utterance, predicted in zip(tested["utterance"], tested["predicted"], strict=True):
             assert sum(answers[utterance]) == pytest.approx(1, abs=1e-5)
@@ -501,9 +503,8 @@ def test_the_table_has_each_utterance_and_what_the_model_answers(trained: Run) -
 
 
 def test_rows_are_read_as_they_are_asked_for(trained: Run) -> None:
-    row = next(row for row in select_winners(trained).rows if row.condition == "clean")
-    file = representations_file(trained, row.key, row.condition)
-    found = Representations.read(file)
+    file = representations(trained, winners_of(trained, "clean")[0])
+    found = Representations.read(trained.storage, f"probe/{file.name}")
     assert pq.ParquetFile(file).num_row_groups == 3
     for module in found.modules:
         whole = np.array(pq.read_table(file, columns=[module])[module].to_pylist(), np.float32)
@@ -514,28 +515,28 @@ def test_rows_are_read_as_they_are_asked_for(trained: Run) -> None:
 
 
 def test_a_second_call_opens_nothing_and_gives_the_same_bits(trained: Run) -> None:
-    openings = trained.path / "test" / "openings.jsonl"
-    opened = [json.loads(line) for line in openings.read_text().splitlines()]
+    openings = {path: path.read_bytes() for path in (trained.path / "openings").iterdir()}
+    opened = [json.loads(content) for content in openings.values()]
     assert [each["utterances"] for each in opened if each["by"] == "probe"] == [18, 18]
     before = {file: file.read_bytes() for file in (trained.path / "probe").iterdir()}
     assert len(before) == 3
-    report = make_report(trained)
-    assert all(len(entry.opened) == 1 for entry in report.entries)
+    assert all(len(row.opened) == 1 for row in read_report(trained).rows)
     told: list[str] = []
     probe(trained, "clean", told.append, 1)
     assert len(told) == 3
     assert {file: file.read_bytes() for file in (trained.path / "probe").iterdir()} == before
-    assert [json.loads(line) for line in openings.read_text().splitlines()] == opened
-    row = next(row for row in select_winners(trained).rows if row.condition == "clean")
-    file = representations_file(trained, row.key, row.condition)
+    assert {path: path.read_bytes() for path in (trained.path / "openings").iterdir()} == openings
+    winner = winners_of(trained, "clean")[0]
+    file = representations(trained, winner)
     file.unlink()
-    write_representations(trained, row.results[0], row.condition, open_dataset(trained.store, trained.partition))
+    write_representations(trained, winner)
     assert file.read_bytes() == before[file]
 
 
 def test_figures_are_a_page_a_model_and_one_of_noise(trained: Run) -> None:
-    facts = make_report(trained)
-    alone = replace(facts, entries=(), robustness=(), board=replace(facts.board, groups=()))
+    facts = read_report(trained)
+    assert facts.probed
+    alone = replace(facts, rows=(), robustness=(), board=replace(facts.board, candidates=()))
     drawn = dict(figures(alone))
     assert {name.removesuffix(".svg") for name in drawn if name.endswith(".svg")} == {
         f"modules-{findings.condition}-{rest}"
@@ -552,13 +553,15 @@ def test_figures_are_a_page_a_model_and_one_of_noise(trained: Run) -> None:
 def test_another_process_would_find_the_same(trained: Run) -> None:
     told: list[str] = []
     found = probe(trained, "noisy", told.append, 1)
-    assert told == ["2 winners under the noisy condition", "1/2 LDNN (mfccs), ldnn", "2/2 FST-CLDNN (log-mels), fst"]
+    first, *others = told
+    assert first.startswith("2 winners under the noisy condition")
+    assert others == ["1/2 LDNN (mfccs), ldnn", "2/2 FST-CLDNN (log-mels), fst"]
     board = select_winners(trained)
-    (row, *_) = (row for row in board.rows if row.condition == "noisy")
-    sent = pickle.loads(pickle.dumps((Look(trained, "noisy"), row.results[0])))
-    assert sent[0](sent[1]) == (row.key, found.winners[0].modules)
-    assert [each.condition for each in read_findings(trained, board.rows)] == ["noisy", "clean"]
-    assert read_findings(trained, board.rows)[0] == found
+    winner = winners_of(trained, "noisy")[0]
+    sent = pickle.loads(pickle.dumps((ProbeWinner(trained), winner)))
+    assert sent[0](sent[1]) == (winner.key, found.winners[0].modules)
+    assert [each.condition for each in read_findings(trained, board.winners)] == ["noisy", "clean"]
+    assert read_findings(trained, board.winners)[0] == found
 
 
 def test_the_page_names_an_utterance_and_marks_it_in_every_panel(
@@ -566,7 +569,7 @@ def test_the_page_names_an_utterance_and_marks_it_in_every_panel(
     tmp_path: Path,
     browser: webdriver.Chrome,  # noqa: F811
 ) -> None:
-    (tmp_path / "report.html").write_text(page(make_report(trained)))
+    (tmp_path / "report.html").write_text(page(read_report(trained)))
     for width in (1280, 390):
         resize(browser, width)
         browser.get((tmp_path / "report.html").as_uri())
@@ -575,7 +578,7 @@ def test_the_page_names_an_utterance_and_marks_it_in_every_panel(
         browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", first)
         ActionChains(browser).move_to_element(first).perform()
         of = int(browser.find_element(By.CSS_SELECTOR, ".marked").get_attribute("data-of") or "")
-        findings = read_findings(trained, select_winners(trained).rows)[-1]
+        findings = read_findings(trained, select_winners(trained).winners)[-1]
         spoken = findings.utterance[of], findings.labels["speaker"][of]
         assert browser.find_element(By.ID, "modules-name").text.startswith(f"{spoken[0]}: emotion ")
         assert f"speaker {spoken[1]}" in browser.find_element(By.ID, "modules-name").text
@@ -589,7 +592,7 @@ def test_the_page_names_an_utterance_and_marks_it_in_every_panel(
 def test_wrong_input_is_said_in_a_line(trained: Run, tiny_store: Store, tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(STUDY)
     unfinished = start_run(tmp_path / "run", load_study(tmp_path / "study.toml"), tiny_store.path)
-    assert "0 of 2 trials are done, and the test partition stays sealed" in refused("probe", unfinished.path)
+    assert "0 of 2 trials are done, and the test speakers stay sealed" in refused("probe", unfinished.path)
     assert not (unfinished.path / "test").exists()
     damaged = Path(shutil.copytree(trained.path, tmp_path / "damaged"))
     (damaged / "probe" / "probe-clean.json").write_text("{}")
@@ -597,8 +600,8 @@ def test_wrong_input_is_said_in_a_line(trained: Run, tiny_store: Store, tmp_path
 
 
 def test_findings_of_former_winners_are_not_shown(trained: Run) -> None:
-    rows = [row for row in select_winners(trained).rows if row.group.space != "fst"]
-    assert all(winner.space == "ldnn" for findings in read_findings(trained, rows) for winner in findings.winners)
+    others = [winner for winner in select_winners(trained).winners if winner.candidates.space != "fst"]
+    assert all(winner.space == "ldnn" for findings in read_findings(trained, others) for winner in findings.winners)
     assert read_findings(trained, []) == ()
 
 
@@ -611,7 +614,7 @@ def test_real_speech_tells_speakers_apart_and_the_answer_much_less(ravdess: Path
     done = CliRunner().invoke(app, ["probe", str(run.path), "--format", "json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == json.loads((run.path / "probe" / "probe-clean.json").read_text())
-    (findings,) = read_findings(run, select_winners(run).rows)
+    (findings,) = read_findings(run, select_winners(run).winners)
     (found,) = findings.winners
     raw, mlp = found.module("raw"), found.module("mlp")
     assert raw
@@ -626,7 +629,9 @@ def test_real_speech_tells_speakers_apart_and_the_answer_much_less(ravdess: Path
     assert "tab:modules-clean" in (report / "leaderboard.tex").read_text()
     for form in ("pdf", "png", "svg"):
         assert (report / "figures" / f"modules-clean-fst-FST-CLDNN-log-mels.{form}").stat().st_size > 0
-    assert "no network that won under the noisy condition" in refused("probe", run.path, "--condition", "noisy")
+    assert "no model with modules to probe won under the noisy condition" in refused(
+        "probe", run.path, "--condition", "noisy"
+    )
 
 
 def test_help_shows_an_example() -> None:

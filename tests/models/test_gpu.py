@@ -9,13 +9,15 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from sersearch.models.kernels import gpu
 from sersearch.run.run import Run, start_run
 from sersearch.search import tune, worker
 from sersearch.store import Store
-from sersearch.study.study import Trial, parse_study
+from sersearch.study.study import parse_study
+from sersearch.study.trial import Trial
+from sersearch.training import network
 from sersearch.training.dataset import Dataset, Resident, Utterances
-from sersearch.training.network import Training
+from sersearch.training.network import NetworkSystem
+from sersearch.training.system import Device
 from tests.models.test_models import SMALL
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
@@ -34,17 +36,17 @@ def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Has a worker train a GPU's way on the CPU; gives the devices that it named."""
     named: list[str] = []
 
-    def training(trial: Trial, data: Dataset, device: str) -> Training:
+    def training(trial: Trial, data: Dataset, device: Device) -> NetworkSystem:
         named.append(device)
-        return Training(trial, data)
+        return NetworkSystem(trial, data)
 
-    monkeypatch.setattr(gpu, "holds", lambda tensor: True)
-    monkeypatch.setattr(worker, "Training", training)
+    monkeypatch.setitem(network.FORMS, "cpu", "cudnn")
+    monkeypatch.setattr(worker, "make_system", training)
     return named
 
 
 def record(run: Run, trial: Trial) -> dict[str, object]:
-    return {"run": str(run.path), "trial": trial.record()}
+    return {"key": trial.key, "run": str(run.path), "trial": trial.sealed.model_dump(mode="json")}
 
 
 def test_frames_move_once_for_all_trials_of_a_worker(
@@ -58,6 +60,7 @@ def test_frames_move_once_for_all_trials_of_a_worker(
         return moving(utterances, device)
 
     monkeypatch.setattr(Utterances, "_moved", counted)
+    worker._OPENED.clear()
     trials = run.agenda().left
     works = worker.Worker.__new__(worker.Worker)
     for trial in trials:
@@ -75,6 +78,7 @@ def test_too_little_memory_for_the_frames_is_the_trials_failure(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.30 GiB.")
 
     monkeypatch.setattr(Utterances, "_moved", moving)
+    worker._OPENED.clear()
     trial = run.agenda().left[0]
     works = worker.Worker.__new__(worker.Worker)
     searcher = tune.AgendaSearcher(run.agenda(), run, {}, Mock())

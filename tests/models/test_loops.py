@@ -18,8 +18,8 @@ def zeros(*shape):
 
 y = zeros(3, 2, 2, 4)
 gates, weights = np.ones((3, 2, 2, 16), np.float32), np.ones((2, 4, 16), np.float32)
-loops.run(gates, weights, zeros(2, 16), np.array([3, 2]), zeros(3, 2, 2, 4), y)
-compiled = loops.run.stats
+loops.lstm_forward(gates, weights, zeros(2, 16), np.array([3, 2]), zeros(3, 2, 2, 4), y)
+compiled = loops.lstm_forward.stats
 print(sum(compiled.cache_hits.values()), sum(compiled.cache_misses.values()), y.sum())
 """
 
@@ -34,7 +34,7 @@ def run(folder: Path) -> tuple[int, int, float]:
 
 
 def kept(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("loops.run-*") if path.is_file())
+    return sorted(path for path in folder.rglob("loops.lstm_forward-*") if path.is_file())
 
 
 @pytest.mark.slow("it compiles a loop anew for each damaged file, in processes of their own")

@@ -9,47 +9,51 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sersearch.models import reference
 from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels import convolution, filtering, gpu, loops, recurrence
 from sersearch.models.kernels.blstm import BLSTM
 from sersearch.models.kernels.filtering import correlate
-from sersearch.study.configuration import Configuration, Precision, parameters, shapes
-from tests.models import literal
+from sersearch.models.kernels.gpu import Form
+from sersearch.study.configuration import NetworkConfiguration
+from sersearch.study.configuration.network import Precision
 
 LENGTHS = (3, 21, 1)
 SMALL = {"maps": 5, "cells": 6, "dense": (7, 4)}
 
 
-def table_2() -> list[Configuration]:
+def table_2() -> list[NetworkConfiguration]:
     h = [(h1, h2) for h1 in range(4, 10) for h2 in (3, 4)]
     w = [(w1, w2) for w1 in range(3, 9) for w2 in (2, 3)]
-    made: list[Configuration] = [Configuration(model="LDNN", features=f, **SMALL) for f in ("log-mels", "mfccs")]
+    made: list[NetworkConfiguration] = [
+        NetworkConfiguration(model="LDNN", features=f, **SMALL) for f in ("log-mels", "mfccs")
+    ]
     for f in ("log-mels", "mfccs"):
-        made += [Configuration(model="T-CLDNN", features=f, w1=a, w2=b, **SMALL) for a, b in w]
-        made += [Configuration(model="FST-CLDNN", features=f, w1=a, w2=b, **SMALL) for a, b in w]
-    made += [Configuration(model="S-CLDNN", h1=a, h2=b, **SMALL) for a, b in h]
-    made += [Configuration(model="S-CLDNN", h1=a, h2=3, **SMALL) for a in range(10, 31)]
-    made += [Configuration(model="ST-CLDNN", h1=a, h2=b, w1=c, w2=d, **SMALL) for a, b in h for c, d in w]
+        made += [NetworkConfiguration(model="T-CLDNN", features=f, w1=a, w2=b, **SMALL) for a, b in w]
+        made += [NetworkConfiguration(model="FST-CLDNN", features=f, w1=a, w2=b, **SMALL) for a, b in w]
+    made += [NetworkConfiguration(model="S-CLDNN", h1=a, h2=b, **SMALL) for a, b in h]
+    made += [NetworkConfiguration(model="S-CLDNN", h1=a, h2=3, **SMALL) for a in range(10, 31)]
+    made += [NetworkConfiguration(model="ST-CLDNN", h1=a, h2=b, w1=c, w2=d, **SMALL) for a, b in h for c, d in w]
     return made
 
 
-def beyond_the_paper() -> list[Configuration]:
+def beyond_the_paper() -> list[NetworkConfiguration]:
     return [
-        Configuration(model="ST-CLDNN", h1=4, h2=3, w1=3, w2=2, deltas=2, **SMALL),
-        Configuration(model="LDNN", deltas=1, left=0, right=0, **SMALL),
-        Configuration(model="T-CLDNN", w1=2, w2=1, left=20, right=9, bands=7, cepstra=3, **SMALL),
-        Configuration(model="FST-CLDNN", w1=9, w2=3, bands=23, cepstra=20, features="mfccs", **SMALL),
-        Configuration(model="S-CLDNN", h1=1, h2=2, left=2, right=0, bands=12, cepstra=3, **SMALL),
-        Configuration(model="FST-CLDNN", w1=3, w2=2, **SMALL | {"dense": ()}),
+        NetworkConfiguration(model="ST-CLDNN", h1=4, h2=3, w1=3, w2=2, deltas=2, **SMALL),
+        NetworkConfiguration(model="LDNN", deltas=1, left=0, right=0, **SMALL),
+        NetworkConfiguration(model="T-CLDNN", w1=2, w2=1, left=20, right=9, bands=7, cepstra=3, **SMALL),
+        NetworkConfiguration(model="FST-CLDNN", w1=9, w2=3, bands=23, cepstra=20, features="mfccs", **SMALL),
+        NetworkConfiguration(model="S-CLDNN", h1=1, h2=2, left=2, right=0, bands=12, cepstra=3, **SMALL),
+        NetworkConfiguration(model="FST-CLDNN", w1=3, w2=2, **SMALL | {"dense": ()}),
     ]
 
 
-def named(configuration: Configuration) -> str:
+def named(configuration: NetworkConfiguration) -> str:
     c = configuration
     return f"{c.model}-{c.features}-{c.h1}x{c.w1}-{c.h2}x{c.w2}"
 
 
-def batch(configuration: Configuration, garbage: float = 9.0) -> tuple[Tensor, Tensor]:
+def batch(configuration: NetworkConfiguration, garbage: float = 9.0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(5)
     size = configuration.rows * configuration.channels
     x = torch.randn(len(LENGTHS), max(LENGTHS), size, generator=generator, dtype=torch.float64)
@@ -58,8 +62,8 @@ def batch(configuration: Configuration, garbage: float = 9.0) -> tuple[Tensor, T
     return x, torch.tensor(LENGTHS)
 
 
-def build(configuration: Configuration) -> CLDNN:
-    model = CLDNN(configuration, 6, torch.Generator().manual_seed(1)).double()
+def build(configuration: NetworkConfiguration, form: Form = "loops") -> CLDNN:
+    model = CLDNN(configuration, 6, torch.Generator().manual_seed(1), form).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(
@@ -68,32 +72,42 @@ def build(configuration: Configuration) -> CLDNN:
     return model
 
 
-def ends_of_table_2() -> list[Configuration]:
+def ends_of_table_2() -> list[NetworkConfiguration]:
     ends = ("4x1-3x1", "30x1-3x1", "1x3-1x2", "1x8-1x3", "4x3-3x2", "9x8-4x3", "40x3-1x2", "13x8-1x3")
     return [c for c in table_2() if c.model == "LDNN" or named(c).endswith(ends)]
 
 
-@pytest.fixture
-def gpus_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What models do on a GPU, done on a CPU."""
-    monkeypatch.setattr(gpu, "holds", lambda tensor: True)
+def literal_blstm(x_TBF: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor, lengths: list[int]) -> Tensor:
+    """Both directions over each utterance alone: [T, B, F] to [T, B, 2 * H], zero behind an utterance's end."""
+    weights = {"blstm.kernel": kernel, "blstm.recurrent": recurrent, "blstm.bias": bias}
+    outputs = []
+    for b, length in enumerate(lengths):
+        hidden = reference.bidirectional_lstm(weights, x_TBF[:length, b])
+        outputs.append(torch.nn.functional.pad(hidden, (0, 0, 0, len(x_TBF) - length)))
+    return torch.stack(outputs, dim=1)
 
 
-@pytest.mark.usefixtures("gpus_way")
 @pytest.mark.parametrize("configuration", ends_of_table_2() + beyond_the_paper(), ids=named)
-def test_a_gpus_way_gives_the_same_numbers_and_gradients(configuration: Configuration) -> None:
-    test_same_numbers_and_gradients_as_the_literal_model(configuration)
+def test_a_gpus_form_gives_the_same_numbers_and_gradients(configuration: NetworkConfiguration) -> None:
+    check_against_the_reference(configuration, "cudnn")
 
 
 @pytest.mark.parametrize("configuration", table_2() + beyond_the_paper(), ids=named)
-def test_same_numbers_and_gradients_as_the_literal_model(configuration: Configuration) -> None:
-    model = build(configuration)
+def test_same_numbers_and_gradients_as_the_reference(configuration: NetworkConfiguration) -> None:
+    check_against_the_reference(configuration, "loops")
+
+
+def check_against_the_reference(configuration: NetworkConfiguration, form: Form) -> None:
+    model = build(configuration, form)
     x, lengths = batch(configuration)
     weight = torch.randn(len(LENGTHS), 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
     fast = model(x, lengths)
     fast_gradients = torch.autograd.grad((fast * weight).sum(), list(model.parameters()))
-    slow = torch.stack([literal.logits(model, x[row, :length]) for row, length in enumerate(LENGTHS)])
+    weights = dict(model.named_parameters())
+    slow = torch.stack(
+        [reference.logits(configuration, weights, x[row, :length]) for row, length in enumerate(LENGTHS)]
+    )
     slow_gradients = torch.autograd.grad((slow * weight).sum(), list(model.parameters()))
 
     torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-10)
@@ -104,16 +118,16 @@ def test_same_numbers_and_gradients_as_the_literal_model(configuration: Configur
 @pytest.mark.parametrize(
     "configuration", [c for c in table_2() if named(c).endswith(("3x1", "1x3", "None"))], ids=named
 )
-def test_parameters_are_those_of_the_arithmetic(configuration: Configuration) -> None:
+def test_parameters_are_those_of_the_arithmetic(configuration: NetworkConfiguration) -> None:
     model = CLDNN(configuration, 6)
-    counted = parameters(configuration, 6)
+    counted = configuration.parameters(6)
     assert sum(p.numel() for p in model.convolutions.parameters()) == counted.cnn
     assert sum(p.numel() for p in model.blstm.parameters()) == counted.blstm
     assert sum(p.numel() for p in model.dense.parameters()) == counted.mlp
 
 
 def test_padding_reaches_nothing() -> None:
-    configuration = Configuration(model="ST-CLDNN", h1=5, h2=3, w1=4, w2=2, **SMALL)
+    configuration = NetworkConfiguration(model="ST-CLDNN", h1=5, h2=3, w1=4, w2=2, **SMALL)
     model = build(configuration)
     x, lengths = batch(configuration, garbage=1.0)
     other, _ = batch(configuration, garbage=-1e6)
@@ -143,13 +157,13 @@ def test_blstm_equals_torch_packed(lengths: list[int], seed: int) -> None:
 
 
 def test_initialisation_is_keras() -> None:
-    model = CLDNN(Configuration(model="ST-CLDNN", h1=4, h2=3, w1=3, w2=2), 6, torch.Generator().manual_seed(0))
+    model = CLDNN(NetworkConfiguration(model="ST-CLDNN", h1=4, h2=3, w1=3, w2=2), 6, torch.Generator().manual_seed(0))
     fans = [(4 * 3, 32 * 4 * 3), (32 * 3 * 2, 32 * 3 * 2)]
     for kernel, (fan_in, fan_out) in zip(model.convolutions.kernels, fans, strict=True):
         limit = math.sqrt(6 / (fan_in + fan_out))
         assert 0.95 * limit < kernel.abs().max() <= limit
         assert abs(kernel.mean()) < 0.1 * limit
-    vector = shapes(model.configuration).vector
+    vector = model.configuration.shapes.vector
     limit = math.sqrt(6 / (vector + 512))
     for direction in (0, 1):
         assert 0.99 * limit < model.blstm.kernel[direction].abs().max() <= limit
@@ -163,7 +177,7 @@ def test_initialisation_is_keras() -> None:
 
 
 def test_same_generator_same_weights_and_no_global_randomness() -> None:
-    configuration = Configuration(model="T-CLDNN", w1=3, w2=2, **SMALL)
+    configuration = NetworkConfiguration(model="T-CLDNN", w1=3, w2=2, **SMALL)
     before = torch.get_rng_state()
     first = CLDNN(configuration, 6, torch.Generator().manual_seed(7))
     second = CLDNN(configuration, 6, torch.Generator().manual_seed(7))
@@ -173,7 +187,7 @@ def test_same_generator_same_weights_and_no_global_randomness() -> None:
 
 
 def test_dropout_keeps_the_mean_and_the_rate() -> None:
-    configuration = Configuration(model="LDNN", **SMALL, dropout=0.2)
+    configuration = NetworkConfiguration(model="LDNN", **SMALL, dropout=0.2)
     model = build(configuration)
     ones = torch.ones(400, 500, dtype=torch.float64)
     dropped = model._drop(ones, torch.Generator().manual_seed(0))
@@ -244,7 +258,7 @@ def test_recurrence_and_gradients_are_the_papers_equations(lengths: list[int], s
     gates, recurrent, bias = inputs
     stepped = recurrence.recur(gates.clone(), recurrent, bias, counts)
     kernel = torch.eye(24, dtype=torch.float64).reshape(2, 12, 24)
-    expected = literal.blstm(gates, kernel, recurrent, bias, lengths)
+    expected = literal_blstm(gates, kernel, recurrent, bias, lengths)
     torch.testing.assert_close(stepped, expected, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(
         torch.autograd.grad(stepped, inputs, weight), torch.autograd.grad(expected, inputs, weight), strict=True
@@ -265,7 +279,7 @@ def test_recurrence_and_gradients_are_the_papers_equations(lengths: list[int], s
 def test_utterances_convolved_together_or_apart_are_the_same(
     monkeypatch: pytest.MonkeyPatch, kernels: dict[str, object], together: int
 ) -> None:
-    configuration = Configuration.model_validate(kernels | SMALL)
+    configuration = NetworkConfiguration.model_validate(kernels | SMALL)
     model = build(configuration)
     x, lengths = batch(configuration)
 
@@ -294,7 +308,7 @@ def test_both_directions_in_one_call_are_the_papers_equations(lengths: list[int]
     real = (torch.arange(max(lengths)).unsqueeze(1) < counts).unsqueeze(2)
     weight = torch.randn(*real.shape[:2], 6, generator=generator, dtype=torch.float64) * real
     together = recurrence.recur_together(inputs[0] * scale, *inputs[1:], counts)
-    apart = literal.blstm(inputs[0] * scale, *inputs[1:], lengths)
+    apart = literal_blstm(inputs[0] * scale, *inputs[1:], lengths)
     torch.testing.assert_close(together, apart, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(
         torch.autograd.grad(together, inputs, weight), torch.autograd.grad(apart, inputs, weight), strict=True
@@ -346,7 +360,7 @@ def test_a_gate_that_is_not_a_number_is_not_hidden() -> None:
 @pytest.mark.parametrize("frame", [0, 10, 39])
 @pytest.mark.parametrize("model", [{"model": "S-CLDNN", "h1": 4, "h2": 3}, {"model": "T-CLDNN", "w1": 3, "w2": 2}])
 def test_a_frame_that_is_not_a_number_is_not_pooled_away(model: dict[str, object], frame: int) -> None:
-    configuration = Configuration.model_validate(model | SMALL)
+    configuration = NetworkConfiguration.model_validate(model | SMALL)
     x = torch.randn(1, 40, 40, generator=torch.Generator().manual_seed(0))
     x[0, frame] = torch.nan
     maps = CLDNN(configuration, 6, torch.Generator().manual_seed(0)).maps(x, torch.tensor([40]))
@@ -377,23 +391,23 @@ BF16 = [
 
 
 @pytest.mark.parametrize("settings", BF16, ids=lambda settings: settings["model"])
-def test_bf16_on_a_gpu_is_float32_to_its_accuracy(settings: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
-    configuration = Configuration.model_validate(settings | {"maps": 8, "cells": 16, "dense": (16,)})
+def test_bf16_on_a_gpu_is_float32_to_its_accuracy(settings: dict[str, object]) -> None:
+    configuration = NetworkConfiguration.model_validate(settings | {"maps": 8, "cells": 16, "dense": (16,)})
     x = torch.randn(3, 200, 40, generator=torch.Generator().manual_seed(2))
     lengths, emotion = torch.tensor([200, 199, 7]), torch.tensor([0, 4, 2])
 
-    def found(precision: Precision) -> list[Tensor]:
-        model = CLDNN(configuration.model_copy(update={"precision": precision}), 6, torch.Generator().manual_seed(1))
+    def found(precision: Precision, form: Form) -> list[Tensor]:
+        precise = configuration.model_copy(update={"precision": precision})
+        model = CLDNN(precise, 6, torch.Generator().manual_seed(1), form)
         logits = model(x, lengths)
         gradients = torch.autograd.grad(cross_entropy(logits, emotion), list(model.parameters()))
         assert {t.dtype for t in (logits, *gradients, *model.parameters())} == {torch.float32}
         return [logits.detach(), *gradients]
 
-    exact = found("float32")
-    assert all(map(torch.equal, found("bf16"), exact)), "a CPU computes in float32"
-    monkeypatch.setattr(gpu, "holds", lambda tensor: True)
-    single, half = found("float32"), found("bf16")
-    assert all(map(torch.equal, found("tf32"), single))
+    exact = found("float32", "loops")
+    assert all(map(torch.equal, found("bf16", "loops"), exact)), "a CPU computes in float32"
+    single, half = found("float32", "cudnn"), found("bf16", "cudnn")
+    assert all(map(torch.equal, found("tf32", "cudnn"), single))
     for a, b, c in zip(exact, single, half, strict=True):
         assert (a - b).norm() <= 1e-4 * a.norm()
         # Rounding changes which value of a window is the largest: plain PyTorch under autocast is off by up to 0.28.
@@ -403,7 +417,7 @@ def test_bf16_on_a_gpu_is_float32_to_its_accuracy(settings: dict[str, object], m
 @pytest.mark.parametrize(("precision", "flag"), [("float32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
 def test_a_trials_precision_ends_with_it(precision: Precision, flag: str) -> None:
     backends = torch.backends
-    parts = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)  # type: ignore[attr-defined]
+    parts = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
     before = [part.fp32_precision for part in parts]
     with gpu.products(precision):
         assert [part.fp32_precision for part in parts] == [flag] * 3
@@ -414,7 +428,7 @@ def test_a_trials_precision_ends_with_it(precision: Precision, flag: str) -> Non
 
 
 def test_float32_gradients_are_as_exact_as_float32() -> None:
-    configuration = Configuration(model="S-CLDNN", h1=4, h2=3)
+    configuration = NetworkConfiguration(model="S-CLDNN", h1=4, h2=3)
     model = CLDNN(configuration, 6, torch.Generator().manual_seed(1))
     x = torch.randn(3, 120, 40, generator=torch.Generator().manual_seed(2))
     lengths, emotion = torch.tensor([120, 119, 80]), torch.tensor([0, 4, 2])

@@ -23,17 +23,22 @@ from sersearch.planning.forecast import (
     makespan,
     relative_cost,
     seconds_left,
-    work,
 )
 from sersearch.planning.plan import PAPERS_DATA, make_plan
 from sersearch.planning.tasks import Task, tasks
 from sersearch.study.agenda import Agenda, Outcome
-from sersearch.study.configuration import Configuration, multiply_adds
-from sersearch.study.study import Material
+from sersearch.study.configuration import Configuration, NetworkConfiguration
 from tests.planning.test_plan import ST, S, T, shipped, study
+from tests.trials import IDENTITY
 
-FST = Configuration(model="FST-CLDNN", w1=3, w2=2)
+FST = NetworkConfiguration(model="FST-CLDNN", w1=3, w2=2)
 FIXED = FST.model_copy(update={"epochs": 2})
+
+
+def work(configuration: Configuration) -> np.ndarray:
+    return np.array(configuration.work())
+
+
 EXACT = Rates(np.array([0, 0, 1e-9, 0]), np.array([0, 0, 1e-10, 0]), 0.0, 10)
 
 
@@ -84,9 +89,9 @@ costs = st.just(0.0) | st.floats(1e-20, 1e-8)
 
 
 @cache
-def networks(study: str) -> list[Configuration]:
+def networks(study: str) -> list[NetworkConfiguration]:
     """A study's networks; reading a study takes longer than a fit, and many examples read the same one."""
-    return [c for task in shipped(study).tasks if isinstance(c := task.configuration, Configuration)]
+    return [c for task in shipped(study).tasks if isinstance(c := task.configuration, NetworkConfiguration)]
 
 
 @given(st.lists(costs, min_size=4, max_size=4))
@@ -118,9 +123,9 @@ def test_a_fit_of_noisy_measurements_is_never_negative_and_knows_its_spread() ->
 
 
 def test_an_epoch_is_every_training_and_every_validation_frame() -> None:
-    frame = multiply_adds(FST, 1).blstm
+    frame = FST.multiply_adds(1).blstm
     expected = frame * (1e-9 * PAPERS_DATA.train_frames + 1e-10 * PAPERS_DATA.validation_frames)
-    assert EXACT.epoch_s(FST, PAPERS_DATA) == pytest.approx(expected)
+    assert EXACT.step_s(FST, PAPERS_DATA) == pytest.approx(expected)
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**32), st.lists(st.integers(1, 200), max_size=6))
@@ -140,12 +145,11 @@ def test_epochs_that_were_seen_are_drawn_again() -> None:
 
 
 def test_a_forecast_of_known_costs_is_the_schedule_itself() -> None:
-    plan = make_plan(Agenda(study(S, T, ST, training={"epochs": 2}), Material(""), {}), PAPERS_DATA)
+    plan = make_plan(Agenda(study(S, T, ST, training={"epochs": 2}), IDENTITY, {}), PAPERS_DATA)
     exact = dataclasses.replace(EXACT, measured=10**9)
     found = make_forecast(plan, exact, 3, np.random.default_rng(0))
     jobs = [
-        Job(2 * exact.epoch_s(task.configuration, PAPERS_DATA) + TRIAL_S, task.spaces, task.after)
-        for task in plan.tasks
+        Job(2 * exact.step_s(task.configuration, PAPERS_DATA) + TRIAL_S, task.spaces, task.after) for task in plan.tasks
     ]
     assert found.wall.middle == pytest.approx(makespan(jobs, 3, START_S + WORKER_S), rel=0.1)
     assert found.device.middle == pytest.approx(sum(job.seconds for job in jobs), rel=0.1)
@@ -163,18 +167,18 @@ def test_more_slots_never_forecast_more_time() -> None:
 
 def test_a_study_that_is_done_takes_no_time() -> None:
     made = study(T)
-    keys = Agenda(made, Material(""), {}).trials
-    plan = make_plan(Agenda(made, Material(""), dict.fromkeys(keys, Outcome("complete", 50.0))), PAPERS_DATA, keys)
+    keys = Agenda(made, IDENTITY, {}).trials
+    plan = make_plan(Agenda(made, IDENTITY, dict.fromkeys(keys, Outcome("complete", 50.0))), PAPERS_DATA, keys)
     assert plan.tasks == ()
     assert make_forecast(plan, EXACT, 2, np.random.default_rng(0)).wall == (0, 0, 0)
 
 
-def spent(configuration: Configuration, epochs: int, pace: float) -> Spent:
+def spent(configuration: NetworkConfiguration, epochs: int, pace: float) -> Spent:
     return Spent(configuration, epochs, epochs * relative_cost(configuration) * pace)
 
 
 def test_time_left_of_trials_whose_costs_are_proportional() -> None:
-    dear = Configuration(model="S-CLDNN", h1=4, h2=3)
+    dear = NetworkConfiguration(model="S-CLDNN", h1=4, h2=3)
     waiting = [Task(dear, (), key="a"), Task(FST, (), key="b")]
     left = seconds_left([spent(FST, 6, 1e-6)], {}, waiting)
     assert left == pytest.approx(6e-6 * (relative_cost(dear) + relative_cost(FST)))
@@ -193,12 +197,12 @@ def test_time_left_is_unknown_until_something_tells() -> None:
 
 
 def test_time_left_shrinks_trial_by_trial_to_nothing() -> None:
-    agenda = Agenda(study(S, T, ST, training={"epochs": 3}), Material("d"), {})
+    agenda = Agenda(study(S, T, ST, training={"epochs": 3}), IDENTITY, {})
     done: list[Spent] = []
     left: list[float] = []
     while trial := agenda.take():
         agenda.finish(trial.key, Outcome("complete", float(len(done))))
-        assert isinstance(trial.configuration, Configuration)
+        assert isinstance(trial.configuration, NetworkConfiguration)
         done.append(spent(trial.configuration, 3, 1e-6))
         left.append(seconds_left(done, {}, tasks(agenda)) or 0.0)
     assert agenda.complete
@@ -218,8 +222,8 @@ def test_calibration_measures_the_ends_of_each_model() -> None:
 @pytest.mark.slow("two processes import torch and train")
 def test_calibration_trains_for_real_in_two_processes() -> None:
     tiny = [
-        Configuration(model="FST-CLDNN", w1=3, w2=2, maps=2, cells=4, dense=(4,), minibatch=2),
-        Configuration(model="LDNN", features="mfccs", cells=4, dense=(4,), minibatch=1),
+        NetworkConfiguration(model="FST-CLDNN", w1=3, w2=2, maps=2, cells=4, dense=(4,), minibatch=2),
+        NetworkConfiguration(model="LDNN", features="mfccs", cells=4, dense=(4,), minibatch=1),
     ]
     measured = calibrate(tiny, PAPERS_DATA, np.array([20, 30, 40]), 2, "cpu")
     assert {m.configuration for m in measured} == set(tiny)

@@ -16,13 +16,13 @@ from sersearch.cli import app
 from sersearch.errors import InputError
 from sersearch.models.cldnn import CLDNN
 from sersearch.planning.calibration import bind
-from sersearch.planning.plan import PAPERS_DATA, Plan, make_plan, minibatch_bytes, plan_facts
+from sersearch.planning.plan import PAPERS_DATA, Plan, make_plan, plan_facts
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run, start_run
 from sersearch.store import Store
 from sersearch.study.agenda import Agenda
-from sersearch.study.configuration import Configuration, parameters
-from sersearch.study.study import Material, Study, load_study, parse_study
+from sersearch.study.configuration import NetworkConfiguration
+from sersearch.study.study import Study, load_study, parse_study
 from sersearch.terminal.plan import print_plan
 from sersearch.training.dataset import open_dataset
 
@@ -46,11 +46,11 @@ def study(*spaces: dict[str, Any], **tables: Any) -> Study:
 
 
 def planned(*spaces: dict[str, Any], **tables: Any) -> Plan:
-    return make_plan(Agenda(study(*spaces, **tables), Material(""), {}), PAPERS_DATA)
+    return make_plan(Agenda(study(*spaces, **tables), PAPERS_DATA.identity, {}), PAPERS_DATA)
 
 
 def shipped(name: str) -> Plan:
-    return make_plan(Agenda(load_study(SHIPPED / f"{name}.toml"), Material(""), {}), PAPERS_DATA)
+    return make_plan(Agenda(load_study(SHIPPED / f"{name}.toml"), PAPERS_DATA.identity, {}), PAPERS_DATA)
 
 
 def counts(plan: Plan) -> dict[str, int]:
@@ -136,9 +136,9 @@ def test_the_json_has_what_was_promised() -> None:
 def test_parameters_are_those_of_the_built_modules() -> None:
     for found in shipped("paper").trials[::7]:
         configuration = found.trial.configuration
-        assert isinstance(configuration, Configuration)
+        assert isinstance(configuration, NetworkConfiguration)
         built = CLDNN(configuration, PAPERS_DATA.emotions)
-        assert found.parameters == parameters(configuration, PAPERS_DATA.emotions)
+        assert found.parameters == configuration.parameters(PAPERS_DATA.emotions)
         assert found.parameters
         assert found.parameters.total == sum(p.numel() for p in built.parameters())
 
@@ -170,9 +170,20 @@ def finish(run: Run, keys: list[str]) -> None:
     """Commit results of some trials, the first the best."""
     trials = run.agenda().trials
     for rank, key in enumerate(keys):
-        epochs = (Epoch(1, 1.0, 1.0, 90.0 - rank, 90.0, 2.0),)
-        attempt = run.ledger.begin(trials[key])
-        attempt.commit(Result(trials[key], epochs, 0, "epochs", 1, {}, "", {}), b"")
+        trial = trials[key].sealed
+        counts = {"s4": [[1000 - rank, rank, 0], [0, 1, 0], [0, 0, 1]]}
+        epoch = Epoch(epoch=1, train_loss=1.0, validation_loss=1.0, ua_noisy=90.0, ua_clean=90.0, seconds=2.0)
+        result = Result(
+            trial=trial,
+            epochs=(epoch,),
+            best=0,
+            stopped="epochs",
+            seconds=2.0,
+            parameters=1,
+            confusion={"noisy": counts, "clean": counts},
+            environment={},
+        )
+        run.ledger.begin(trial).commit(result, b"")
 
 
 def test_what_a_ledger_holds_is_marked_and_settles_st(tmp_path: Path, tiny_store: Store) -> None:
@@ -202,7 +213,7 @@ def test_what_a_ledger_holds_is_marked_and_settles_st(tmp_path: Path, tiny_store
 def plan_of(made: Study, run: Path) -> Plan:
     bound = bind(made, run=run)
     assert bound
-    return make_plan(bound.agenda, bound.data, bound.results)
+    return make_plan(bound.agenda, bound.size, bound.results)
 
 
 def test_keys_and_counts_are_the_stores(tmp_path: Path, tiny_store: Store) -> None:
@@ -258,8 +269,8 @@ def test_tasks_come_in_the_agendas_order_and_st_waits() -> None:
 )
 def test_memory_of_a_minibatch_against_measured_peaks(model: str, kernels: dict[str, int], measured_mb: float) -> None:
     # One training step of 10 utterances of 400 frames on a CPU, weights and optimiser already there.
-    configuration = Configuration.model_validate({"model": model, **kernels})
-    whole, weights = (minibatch_bytes(configuration, 6, frames) for frames in (400, 0))
+    configuration = NetworkConfiguration.model_validate({"model": model, **kernels})
+    whole, weights = (configuration.minibatch_bytes(6, frames) for frames in (400, 0))
     assert (whole - weights) / 1e6 == pytest.approx(measured_mb, rel=0.35)
 
 

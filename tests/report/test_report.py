@@ -16,20 +16,22 @@ from statsmodels.stats.multitest import multipletests
 from typer.testing import CliRunner
 
 from sersearch.cli import app
+from sersearch.evaluation.test_partition import read_predictions
 from sersearch.report import latex, text
 from sersearch.report.comparison import format_p, rank
 from sersearch.report.evidence import noise_kind
 from sersearch.report.facts import Facts
 from sersearch.report.figures import FORMATS
-from sersearch.report.folder import make_report, write_report
+from sersearch.report.folder import read_report, write_report
 from sersearch.report.landscape import landscape
+from sersearch.report.paper import TABLE_4
 from sersearch.report.sheets import evidence, leaderboards
 from sersearch.report.versus import compare, merge, merged, merged_facts, side_by_side
 from sersearch.run.run import Run, open_run
 from sersearch.statistics import noise_loss, paired_difference
 from sersearch.store import Store
-from sersearch.study.configuration import Configuration
-from sersearch.study.paper import TABLE_4, departures, is_papers_space
+from sersearch.study.configuration import NetworkConfiguration
+from sersearch.study.paper import is_papers_space
 from tests.generated import generate_run
 
 STUDY = """
@@ -59,26 +61,26 @@ def run(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def facts(run: Run) -> Facts:
-    return make_report(run)
+    return read_report(run)
 
 
 @pytest.fixture(scope="module")
 def unfinished(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Facts:
     folder = tmp_path_factory.mktemp("unfinished")
     (folder / "study.toml").write_text(STUDY.format(seeds=1))
-    return make_report(generate_run(folder / "run", folder / "study.toml", tiny_store, trials=14))
+    return read_report(generate_run(folder / "run", folder / "study.toml", tiny_store, trials=14))
 
 
 @pytest.fixture(scope="module")
-def written(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(facts: Facts) -> Path:
     """A whole report on disk; it takes seconds, because each figure is drawn as PDF, PNG and SVG."""
-    folder = tmp_path_factory.mktemp("written")
-    write_report(folder, facts)
-    return folder
+    write_report(facts)
+    return facts.run.path / "report"
 
 
 def predictions(facts: Facts, number: int) -> pd.DataFrame:
-    return pd.concat(pd.read_parquet(file) for file in facts.entries[number].row.predictions)
+    tables = read_predictions(facts.run, facts.rows[number].winner)
+    return pd.concat(table.to_pandas() for table in tables)
 
 
 def ua(table: pd.DataFrame) -> float:
@@ -88,8 +90,8 @@ def ua(table: pd.DataFrame) -> float:
 
 def test_evidence_against_scikit_learn(facts: Facts) -> None:
     emotions = list(facts.run.store.emotions)
-    for number, entry in enumerate(facts.entries):
-        table, test = predictions(facts, number), entry.test
+    for number, row in enumerate(facts.rows):
+        table, test = predictions(facts, number), row.test
         assert test
         assert test.overall.ua == pytest.approx(ua(table))
         assert test.overall.utterances * 2 == len(table)
@@ -128,28 +130,29 @@ def test_kinds_of_noise(noise: str, kind: str) -> None:
 
 
 def test_selection_against_pandas(facts: Facts) -> None:
-    trials = pd.DataFrame(text.trial_lines(facts))
-    for entry in facts.entries:
-        row = entry.row
+    trials = pd.DataFrame(text.trial_records(facts))
+    for row in facts.rows:
+        winner, candidates = row.winner, row.winner.candidates
         own = trials[
-            (trials["space"] == row.group.space)
-            & (trials["model"] == row.group.model)
-            & (trials["features"] == row.group.features)
+            (trials["space"] == candidates.space)
+            & (trials["model"] == candidates.model)
+            & (trials["features"] == candidates.features)
         ]
         settings = ["h1", "w1", "h2", "w2", "learning_rate"]
-        means = own.groupby(settings, dropna=False)[f"validation_ua_{row.condition}"].mean()
-        assert row.validation_ua == pytest.approx(means.max())
-        assert len(row.group.candidates) == len(means)
-        assert entry.selection.validation_ua == pytest.approx(row.validation_ua)
-        assert entry.selection.corrected_ua is not None
-        assert entry.selection.corrected_ua <= entry.selection.validation_ua
+        means = own.groupby(settings, dropna=False)[f"validation_ua_{winner.condition}"].mean()
+        assert winner.validation_ua == pytest.approx(means.max())
+        assert len(candidates.results) == len(means)
+        assert row.selection
+        assert row.selection.validation_ua == pytest.approx(winner.validation_ua)
+        assert row.corrected_ua is not None
+        assert row.corrected_ua <= row.selection.validation_ua
 
 
 def test_neighbours_are_compared_on_the_same_utterances(facts: Facts) -> None:
     for condition, ranking in facts.rankings.items():
-        uas = [facts.entries[number].test.overall.ua for number in ranking.order]
+        uas = [facts.rows[number].test.overall.ua for number in ranking.order]
         assert uas == sorted(uas, reverse=True)
-        rows = [number for number, entry in enumerate(facts.entries) if entry.row.condition == condition]
+        rows = [number for number, row in enumerate(facts.rows) if row.winner.condition == condition]
         assert len(ranking.neighbours) == len(rows) - 1
         assert len(ranking.pairs) == len(rows) * (len(rows) - 1) // 2
         for pair in ranking.neighbours:
@@ -182,8 +185,8 @@ def test_what_noise_costs_is_one_models_loss(facts: Facts) -> None:
     for loss in log_mels.losses:
         (number,) = [
             n
-            for n, e in enumerate(facts.entries)
-            if (e.row.group.space, e.row.group.model, e.row.group.features, e.row.condition)
+            for n, w in enumerate(row.winner for row in facts.rows)
+            if (w.candidates.space, w.candidates.model, w.candidates.features, w.condition)
             == (loss.space, loss.model, "log-mels", "noisy")
         ]
         table = predictions(facts, number)
@@ -210,7 +213,7 @@ def test_the_sweep_of_h1(facts: Facts) -> None:
     (sweep,) = facts.sweeps
     assert sweep.is_papers
     assert sweep.h1 == tuple(range(4, 31))
-    trials = pd.DataFrame(text.trial_lines(facts))
+    trials = pd.DataFrame(text.trial_records(facts))
     own = trials[trials["space"] == "sweep"]
     for condition, curve in sweep.curves.items():
         means = own.groupby("h1")[f"validation_ua_{condition}"].mean()
@@ -220,7 +223,7 @@ def test_the_sweep_of_h1(facts: Facts) -> None:
 
 
 def test_landscapes(facts: Facts) -> None:
-    found = {(g.space, g.features): landscape(g, "noisy") for g in facts.board.groups}
+    found = {(g.space, g.features): landscape(g, "noisy") for g in facts.board.candidates}
     assert found["ldnn", "log-mels"] is None
     t, st = found["t", "mfccs"], found["st", "log-mels"]
     assert t
@@ -229,7 +232,7 @@ def test_landscapes(facts: Facts) -> None:
     assert all(name.startswith("h") for name in st.rows)
     for each in (t, st):
         values = [cell for row in each.ua for cell in row if cell is not None]
-        assert len(values) == len(each.group.candidates)
+        assert len(values) == len(each.candidates.results)
         assert each.ua[each.best[0]][each.best[1]] == max(values)
     sweep = found["sweep", "log-mels"]
     assert sweep
@@ -237,14 +240,16 @@ def test_landscapes(facts: Facts) -> None:
 
 
 def test_the_papers_figures_stand_beside_its_own_spaces_alone(facts: Facts) -> None:
-    beside = {(e.row.group.space, e.row.group.features): e.row.paper_ua for e in facts.ranked("clean")}
+    beside = {
+        (row.winner.candidates.space, row.winner.candidates.features): row.paper_ua for row in facts.ranked("clean")
+    }
     assert beside["s_", "log-mels"] == TABLE_4["S-CLDNN", "log-mels"]["clean"]
     assert beside["t", "mfccs"] == TABLE_4["T-CLDNN", "mfccs"]["clean"]
     assert beside["fst", "log-mels"] is None, "w2 = 2 alone is not Table 2's"
     assert beside["sweep", "log-mels"] is None
-    s = next(group for group in facts.board.groups if group.space == "s_")
-    wider = [*s.candidates, *(c.model_copy(update={"learning_rate": 0.1}) for c in s.candidates)]
-    assert is_papers_space(s.model, s.features, s.candidates)
+    s = next(candidates for candidates in facts.board.candidates if candidates.space == "s_")
+    wider = [*s.results, *(c.model_copy(update={"learning_rate": 0.1}) for c in s.results)]
+    assert is_papers_space(s.model, s.features, s.results)
     assert not is_papers_space(s.model, s.features, wider), "it was the best of twice as many"
 
 
@@ -254,7 +259,7 @@ def test_a_row_says_how_its_training_departs_from_the_papers(tiny_store: Store, 
     for name, settings in (("as-it-is", ""), ("other", training)):
         (tmp_path / f"{name}.toml").write_text(f"spaces = [{space}]\n[training]\n{settings}")
     kept, other = (
-        make_report(generate_run(tmp_path / name, tmp_path / f"{name}.toml", tiny_store))
+        read_report(generate_run(tmp_path / name, tmp_path / f"{name}.toml", tiny_store))
         for name in ("as-it-is", "other")
     )
     figure = TABLE_4["FST-CLDNN", "log-mels"]["clean"]
@@ -262,39 +267,38 @@ def test_a_row_says_how_its_training_departs_from_the_papers(tiny_store: Store, 
         (kept, "", f"{figure:.2f}"),
         (other, "maps = 8, dense = [16, 4], epochs = 20", f"{figure:.2f}*"),
     ):
-        (entry,) = facts.ranked("clean")
-        assert facts.values(entry)["paper_ua"] == figure
-        assert facts.values(entry)["unlike_paper"] == words
+        (row,) = facts.ranked("clean")
+        assert facts.values(row)["paper_ua"] == figure
+        assert facts.values(row)["unlike_paper"] == words
         sheet = leaderboards(facts)[1]
         assert sheet.rows[0][sheet.columns.index("paper (%)")] == cell
         assert (f"* Not trained as in the paper: {words}." in sheet.notes) == bool(words)
         assert any("learnt from 61 copies of each utterance, here from 3" in note for note in sheet.notes)
-    papers = Configuration(model="S-CLDNN", h1=5, h2=3)
-    assert departures(papers) == {}
-    for name in Configuration.model_fields.keys() - {"model", "features", "h1", "w1", "h2", "w2"}:
+    papers = NetworkConfiguration(model="S-CLDNN", h1=5, h2=3)
+    assert papers.departures == {}
+    for name in NetworkConfiguration.model_fields.keys() - {"model", "features", "h1", "w1", "h2", "w2"}:
         before = getattr(papers, name)
-        value = {"normalisation": "none", "dense": (8,), "precision": "tf32"}.get(
+        value = {"normalisation": "none", "dense": (8,), "precision": "tf32", "protocol": "loso"}.get(
             name, before + 1 if isinstance(before, int) else 0.5
         )
         changed = papers.model_copy(update={name: value})
-        assert list(departures(changed)) == [name]
+        assert list(changed.departures) == [name]
 
 
 def test_what_failed_or_was_pruned_is_told_and_makes_no_candidate(tiny_store: Store, tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text('spaces = [{ name = "fst", model = "FST-CLDNN", w1 = "3:8", w2 = "2:3" }]')
     run = generate_run(tmp_path / "run", tmp_path / "study.toml", tiny_store)
-    failed, pruned, *left = sorted(run.agenda().trials.keys() - {e.row.key for e in make_report(run).entries})
-    file = run.ledger.folder(failed) / "result.json"
-    file.unlink()
-    (file.parent / "attempt-001").mkdir()
-    (file.parent / "attempt-001" / "failure.json").write_text('{"error": "FloatingPointError: nan", "traceback": ""}')
-    file = run.ledger.folder(pruned) / "result.json"
+    won = {row.winner.key for row in read_report(run).rows}
+    failed, pruned, *left = sorted(run.agenda().trials.keys() - won)
+    run.storage.delete(f"trials/{failed}/result.json")
+    run.ledger.fail(run.agenda().trials[failed], "FloatingPointError: nan")
+    file = run.path / "trials" / pruned / "result.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"stopped": "pruned"}))
-    facts = make_report(run)
+    facts = read_report(run)
     assert (facts.unfinished, facts.board.failed, facts.board.pruned, facts.board.done) == (None, 1, 1, 11)
-    assert {len(entry.row.group.candidates) for entry in facts.entries} == {10}
+    assert {len(row.winner.candidates.results) for row in facts.rows} == {10}
     assert "Trials that make no candidate: 1 failed and 1 stopped by the pruner." in text.markdown(facts)
-    trials = {line["key"]: line["stopped"] for line in text.trial_lines(facts)}
+    trials = {line["key"]: line["stopped"] for line in text.trial_records(facts)}
     assert trials.keys() == run.agenda().trials.keys() - {failed}
     assert [key for key, stopped in trials.items() if stopped == "pruned"] == [pruned]
     assert len(left) >= 8
@@ -338,27 +342,27 @@ def test_formats_read_back(written: Path) -> None:
 
 
 def test_the_same_results_give_the_same_leaderboard(run: Run, facts: Facts, tmp_path: Path) -> None:
-    moved = Run(tmp_path / "moved", run.study, run.store_path, run.fingerprint, run.partition)
-    shutil.copytree(run.path, moved.path)
-    again = make_report(moved)
+    shutil.copytree(run.path, tmp_path / "moved")
+    again = read_report(open_run(tmp_path / "moved"))
     assert text.comma_separated(again) == text.comma_separated(facts)
     assert text.markdown(again) == text.markdown(facts)
 
 
-def test_an_unfinished_run_says_so_everywhere(unfinished: Facts, tmp_path: Path) -> None:
+def test_an_unfinished_run_says_so_everywhere(unfinished: Facts) -> None:
     assert unfinished.unfinished
     assert unfinished.unfinished.startswith("Unfinished: 14 of")
-    write_report(tmp_path, unfinished)
+    write_report(unfinished)
+    folder = unfinished.run.path / "report"
     for name in ("leaderboard.md", "leaderboard.tex", "report.html"):
-        assert "Unfinished: 14 of" in (tmp_path / name).read_text()
-    captions = [line for line in (tmp_path / "leaderboard.tex").read_text().splitlines() if "caption" in line]
+        assert "Unfinished: 14 of" in (folder / name).read_text()
+    captions = [line for line in (folder / "leaderboard.tex").read_text().splitlines() if "caption" in line]
     assert captions
     assert all("(unfinished)" in caption for caption in captions)
-    drawn = list((tmp_path / "figures").glob("*.svg"))
+    drawn = list((folder / "figures").glob("*.svg"))
     assert drawn
     for figure in drawn:
         assert "Unfinished: 14 of" in figure.read_text()
-    rows = pd.read_csv(tmp_path / "leaderboard.csv")
+    rows = pd.read_csv(folder / "leaderboard.csv")
     assert len(rows) > 0
     assert rows["test_ua"].isna().all()
     assert not (unfinished.run.path / "test").exists()
@@ -416,7 +420,7 @@ def test_a_run_compared_with_itself_and_with_another(run: Run, facts: Facts, tin
     assert all(row.comparison and row.comparison.difference == 0 and row.adjusted_p == 1 for row in same)
     assert len(side_by_side(facts, facts, same).notes) == 1
     (tmp_path / "study.toml").write_text(STUDY.format(seeds=1) + "seed = 5\n[training]\nepochs = 3\n")
-    other = make_report(generate_run(tmp_path / "run", tmp_path / "study.toml", tiny_store, seed=1))
+    other = read_report(generate_run(tmp_path / "run", tmp_path / "study.toml", tiny_store, seed=1))
     rows = compare(facts, other, np.random.default_rng(0))
     assert all(row.a and row.b and row.comparison is None for row in rows)
     unpaired, differ = side_by_side(facts, other, rows).notes
@@ -436,14 +440,14 @@ def several(facts: Facts, tiny_store: Store, tmp_path_factory: pytest.TempPathFa
     """A run, its copy, its trials with other figures, the copy less the first winner, and a run of other speakers."""
     folder = tmp_path_factory.mktemp("several")
     shutil.copytree(facts.run.path, folder / "copy")
-    shutil.copytree(facts.run.path, folder / "under-way", ignore=shutil.ignore_patterns("test"))
-    (folder / "under-way" / "trials" / facts.entries[0].row.key / "result.json").unlink()
-    rate = f"learning_rate = [{facts.entries[0].row.configuration.learning_rate}]"
+    shutil.copytree(facts.run.path, folder / "under-way", ignore=shutil.ignore_patterns("test", "openings"))
+    (folder / "under-way" / "trials" / facts.rows[0].winner.key / "result.json").unlink()
+    rate = f"learning_rate = [{facts.rows[0].winner.configuration.learning_rate}]"
     (folder / "same.toml").write_text(STUDY.format(seeds=2).replace("learning_rate = [0.001, 0.01]", rate))
     (folder / "other.toml").write_text(STUDY.format(seeds=2) + "seed = 5\n")
     generate_run(folder / "again", folder / "same.toml", tiny_store, seed=1)
     generate_run(folder / "other", folder / "other.toml", tiny_store)
-    return [facts, *(make_report(open_run(folder / name)) for name in ("copy", "again", "under-way", "other"))]
+    return [facts, *(read_report(open_run(folder / name)) for name in ("copy", "again", "under-way", "other"))]
 
 
 def test_runs_merge_into_a_leaderboard_for_each_test(several: list[Facts]) -> None:
@@ -452,15 +456,15 @@ def test_runs_merge_into_a_leaderboard_for_each_test(several: list[Facts]) -> No
     assert conditions == [("noisy", 4), ("noisy", 1), ("clean", 4), ("clean", 1)]
     for board, found in zip(boards, merged_facts(boards), strict=True):
         expected = {
-            tuple(file.read_bytes() for file in entry.row.predictions): ua(predictions(each, number))
+            tuple(each.run.storage.get(name) for name in row.winner.predictions): ua(predictions(each, number))
             for each in board.runs
-            for number, entry in enumerate(each.entries)
-            if entry.row.condition == board.condition and entry.test
+            for number, row in enumerate(each.rows)
+            if row.winner.condition == board.condition and row.test
         }
         ranked = [row for row in found["rows"] if row["place"]]
         assert [row["test_ua"] for row in ranked] == pytest.approx(sorted(expected.values(), reverse=True), abs=1e-4)
         assert [row["place"] for row in ranked] == list(range(1, len(expected) + 1))
-        counts = [line.counts() for line in board.lines if line.entry.test]
+        counts = [merged_row.counts() for merged_row in board.rows if merged_row.row.test]
         pairs = list(combinations(range(len(counts)), 2))
         for family, chosen in {"pairs": pairs, "neighbours": list(pairwise(range(len(counts))))}.items():
             p = [paired_difference(counts[a], counts[b], np.random.default_rng(0)).p_value for a, b in chosen]
@@ -481,14 +485,15 @@ def test_a_trial_that_wins_in_several_runs_is_one_row(several: list[Facts]) -> N
     assert rows[-1]["test_ua"] is rows[-1]["tie"] is None
     for row in rows[:-1]:
         facts = several[2] if again in row["runs"] else several[0]
-        won = [entry for entry in facts.entries if (entry.row.key, entry.row.condition) == (row["key"], "noisy")]
-        assert set(row["spaces"]) == {entry.row.group.space for entry in won}
+        winners = [each.winner for each in facts.rows]
+        won = [winner for winner in winners if (winner.key, winner.condition) == (row["key"], "noisy")]
+        assert set(row["spaces"]) == {winner.candidates.space for winner in won}
     both = {row["key"] for row in rows if first in row["runs"]} & {row["key"] for row in rows if again in row["runs"]}
     _, others, twice, unfinished = merged(boards)[0].notes
     assert "a table for each test" in others
-    assert several[0].entries[0].row.key in both
+    assert several[0].rows[0].winner.key in both
     assert all(key in twice for key in both)
-    assert unfinished.startswith(f"{under_way} is Unfinished: ")
+    assert unfinished.startswith(f"{under_way}: Unfinished: ")
     assert {tuple(row["runs"]) for row in merged_facts(boards)[1]["rows"]} == {(other,)}
 
 

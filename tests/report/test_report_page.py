@@ -15,7 +15,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 
-from sersearch.report.folder import make_report
+from sersearch.report.folder import read_report
 from sersearch.report.page import page
 from sersearch.store import Store
 from tests.generated import generate_run
@@ -65,7 +65,7 @@ def file(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     (folder / "study.toml").write_text(STUDY)
     run = generate_run(folder / "it's a run", folder / "study.toml", tiny_store)
-    (folder / "report.html").write_text(page(make_report(run)))
+    (folder / "report.html").write_text(page(read_report(run)))
     return folder / "report.html"
 
 
@@ -225,7 +225,7 @@ def contrast(a: str, b: str) -> float:
 def test_an_unfinished_run_says_so_at_the_top(browser: webdriver.Chrome, tiny_store: Store, tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(STUDY)
     for trials in (0, 3):
-        facts = make_report(
+        facts = read_report(
             generate_run(tmp_path / f"run-{trials}", tmp_path / "study.toml", tiny_store, trials=trials)
         )
         (tmp_path / "report.html").write_text(page(facts))

@@ -12,8 +12,8 @@ from sersearch.run.run import Run, start_run
 from sersearch.store import Store
 from sersearch.study.study import load_study
 from sersearch.training.dataset import open_dataset
-from sersearch.training.network import run_trial
 from sersearch.training.rerun import rerun
+from sersearch.training.system import run_trial
 
 STUDY = """
 name = "tiny"
@@ -45,12 +45,12 @@ def test_the_same_to_the_last_bit(run: Run) -> None:
     assert sorted(path for path in run.path.rglob("*")) == before, "it leaves the run as it is"
     done = CliRunner().invoke(app, ["rerun", str(run.path), key])
     assert done.exit_code == 0
-    assert f"{key}: the same, to the last bit, in all 3 epochs" in done.output
+    assert f"{key}: the same to the last bit in 3 epochs" in done.output
 
 
 def test_a_figure_that_is_not_the_same(run: Run) -> None:
     (key,) = run.ledger.results()
-    file = run.ledger.folder(key) / "result.json"
+    file = run.path / "trials" / key / "result.json"
     record = json.loads(file.read_text())
     record["epochs"][1]["validation_loss"] += 1e-12
     record["environment"]["torch"] = "1.0"
@@ -67,14 +67,14 @@ def test_a_figure_that_is_not_the_same(run: Run) -> None:
 
 def test_what_cannot_be_trained_again(run: Run) -> None:
     done, left = next(iter(run.ledger.results())), run.agenda().left[0]
-    with pytest.raises(InputError, match="no such trial"):
+    with pytest.raises(InputError, match="has no trial with this key"):
         rerun(run, "ffff")
     run.ledger.begin(left)
-    with pytest.raises(InputError, match="2 trials begin so"):
+    with pytest.raises(InputError, match="the prefix matches 2 trials in"):
         rerun(run, "")
     with pytest.raises(InputError, match="has no result"):
         rerun(run, left.key)
-    file = run.ledger.folder(done) / "result.json"
+    file = run.path / "trials" / done / "result.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"stopped": "pruned"}))
     with pytest.raises(InputError, match="was stopped after 3 epochs"):
         rerun(run, done)

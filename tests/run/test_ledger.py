@@ -10,22 +10,32 @@ from sersearch import durable
 from sersearch.errors import InputError
 from sersearch.run.ledger import Epoch, Ledger, Result
 from sersearch.run.run import open_run, start_run
+from sersearch.run.storage import Folder
 from sersearch.store import Store
-from sersearch.study.configuration import Configuration
-from sersearch.study.study import Trial, parse_study
+from sersearch.study.configuration import NetworkConfiguration
+from sersearch.study.study import parse_study
+from tests.trials import make_trial
 
-TRIAL = Trial(Configuration(model="LDNN"), 0, "d")
+TRIAL = make_trial(NetworkConfiguration(model="LDNN"), 0, "d")
 
 
-def result(loss: float, weights: str = "attempt-001/best.safetensors") -> Result:
-    epochs = (Epoch(1, 2.0, loss, 30.0, 40.0, 1.5),)
-    confusion = {"noisy": {"s1": [[1, 0], [0, 1]]}, "clean": {"s1": [[1, 0], [0, 1]]}}
-    return Result(TRIAL, epochs, 0, "early", 10, confusion, weights, {"torch": "x"})
+def result(loss: float) -> Result:
+    epoch = Epoch(epoch=1, train_loss=2.0, validation_loss=loss, ua_noisy=30.0, ua_clean=40.0, seconds=1.5)
+    return Result(
+        trial=TRIAL.sealed,
+        epochs=(epoch,),
+        best=0,
+        stopped="early",
+        seconds=1.5,
+        parameters=10,
+        confusion={"noisy": {"s1": [[1, 0], [0, 1]]}, "clean": {"s1": [[1, 0], [1, 0]]}},
+        environment={"torch": "x"},
+    )
 
 
 def _commit(run: Path, number: int) -> bool:
-    attempt = Ledger(run).begin(TRIAL)
-    return attempt.commit(result(float(number), f"{attempt.folder.name}/best.safetensors"), bytes([number]))
+    attempt = Ledger(Folder(run)).begin(TRIAL)
+    return attempt.commit(result(float(number)), bytes([number]))
 
 
 @pytest.mark.slow("four processes import the package")
@@ -33,16 +43,17 @@ def test_of_many_processes_one_commit_wins(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         won = pool.starmap(_commit, [(tmp_path, number) for number in range(8)])
     assert won.count(True) == 1
-    ledger = Ledger(tmp_path)
+    ledger = Ledger(Folder(tmp_path))
     found = ledger.result(TRIAL.key)
     assert found
     assert found.epochs[0].validation_loss == won.index(True)
-    assert ledger.weights(found).read_bytes() == bytes([won.index(True)])
-    assert len(list(ledger.folder(TRIAL.key).glob("attempt-*"))) == 8
+    assert ledger.weights(found) == bytes([won.index(True)])
+    assert ledger.attempts(TRIAL.key) == 8
+    assert len(list(tmp_path.glob("trials/*/*/best.safetensors"))) == 1
 
 
 def test_a_zombie_can_neither_overwrite_a_checkpoint_nor_a_result(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = Ledger(Folder(tmp_path))
     zombie = ledger.begin(TRIAL)
     zombie.save(b"epoch 1", ())
     heir = ledger.begin(TRIAL)
@@ -51,23 +62,33 @@ def test_a_zombie_can_neither_overwrite_a_checkpoint_nor_a_result(tmp_path: Path
     zombie.save(b"epoch 2 of the zombie", ())
     assert heir.checkpoint() == b"epoch 2 of the heir"
     assert ledger.begin(TRIAL).checkpoint() == b"epoch 2 of the heir"
-    assert heir.commit(result(1.0, "attempt-002/best.safetensors"), b"heir")
+    assert heir.commit(result(1.0), b"heir")
     assert not zombie.commit(result(2.0), b"zombie")
     found = ledger.result(TRIAL.key)
     assert found
     assert found.epochs[0].validation_loss == 1.0
-    assert ledger.weights(found).read_bytes() == b"heir"
+    assert ledger.weights(found) == b"heir"
 
 
 def test_a_result_survives_its_record(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = Ledger(Folder(tmp_path))
     ledger.begin(TRIAL).commit(result(0.25), b"w")
-    assert ledger.results() == {TRIAL.key: result(0.25)}
-    assert json.loads((ledger.folder(TRIAL.key) / "trial.json").read_text())["key"] == TRIAL.key
+    (found,) = ledger.results().values()
+    assert found.weights == "attempt-001/best.safetensors"
+    assert found.model_copy(update={"weights": "", "finished": ""}) == result(0.25)
+    assert (found.ua("noisy"), found.ua("clean")) == (100.0, 50.0)
+
+
+def test_the_record_of_a_trial_holds_no_test_speaker(tmp_path: Path) -> None:
+    attempt = Ledger(Folder(tmp_path)).begin(TRIAL)
+    assert TRIAL.fold.test == ("s5",)
+    assert attempt.trial.fold.test == ()
+    recorded = json.loads((tmp_path / "trials" / TRIAL.key / "trial.json").read_text())
+    assert recorded["fold"]["test"] == []
 
 
 def test_looking_at_a_run_writes_nothing(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "none")
+    ledger = Ledger(Folder(tmp_path / "none"))
     assert ledger.results() == {}
     assert ledger.result("x") is None
     assert not (tmp_path / "none").exists()
@@ -78,22 +99,21 @@ def test_a_damaged_result_is_named(content: bytes) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger(Path(folder))
-        ledger.folder("k").mkdir(parents=True)
-        (ledger.folder("k") / "result.json").write_bytes(content)
+        ledger = Ledger(Folder(Path(folder)))
+        Folder(Path(folder)).put("trials/k/result.json", content)
         with pytest.raises(InputError, match=r"result\.json is damaged"):
             ledger.result("k")
 
 
 def test_a_failure_is_recorded_with_its_traceback(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = Ledger(Folder(tmp_path))
     attempt = ledger.begin(TRIAL)
     try:
         raise FloatingPointError("loss is nan")
     except FloatingPointError as error:
         attempt.fail(error)
     assert ledger.failure(TRIAL.key) == "FloatingPointError: loss is nan"
-    assert "test_a_failure_is_recorded" in (attempt.folder / "failure.json").read_text()
+    assert "test_a_failure_is_recorded" in (tmp_path / "trials" / TRIAL.key / attempt.name / "failure.json").read_text()
     ledger.begin(TRIAL)
     assert ledger.failure(TRIAL.key) is None
 

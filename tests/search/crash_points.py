@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from sersearch.run.ledger import Ledger
+from sersearch.run.storage import Folder
 from sersearch.store import open_store
-from sersearch.study.configuration import Configuration
-from sersearch.study.fold import Partition
-from sersearch.study.study import Trial
+from sersearch.study.configuration import NetworkConfiguration
+from sersearch.study.fold import Fold
 from sersearch.training.dataset import open_dataset
-from sersearch.training.network import run_trial
+from sersearch.training.system import run_trial
+from tests.trials import make_trial
 
-TRIAL = Trial(Configuration(model="FST-CLDNN", w1=3, w2=2, epochs=2, maps=3, cells=4, dense=(4,)), 0, "d")
-PARTITION = Partition(train=("s0",), validation=("s1",), test=("s5",))
+PARTITION = Fold(train=("s0",), validation=("s1",), test=("s5",))
+CONFIGURATION = NetworkConfiguration(model="FST-CLDNN", w1=3, w2=2, epochs=2, maps=3, cells=4, dense=(4,))
+TRIAL = make_trial(CONFIGURATION, fold=PARTITION)
 CALLS = ("fsync", "replace", "link", "mkdir")
 
 
@@ -84,7 +86,7 @@ def main(store: Path, out: Path, loss: str) -> None:
         child = os.fork()
         if child == 0:
             crash_at(point, disk)
-            run_trial(TRIAL, data, attempt=Ledger(run).begin(TRIAL))
+            run_trial(TRIAL, data, attempt=Ledger(Folder(run)).begin(TRIAL))
             os._exit(0)
         died = os.WIFSIGNALED(os.waitpid(child, 0)[1])
         if loss == "power":

@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from sersearch.run.ledger import Epoch, Ledger
+from sersearch.run.storage import Folder
 from sersearch.store import Store
 from sersearch.training.dataset import Dataset, open_dataset
-from sersearch.training.network import run_trial
+from sersearch.training.system import run_trial
 from tests.disks import small_disk_at
 from tests.search import crash_points
 from tests.search.test_search import attempts, command, leaderboard, results, sersearch
@@ -41,7 +42,7 @@ def data(tiny_store: Store) -> Dataset:
 @pytest.mark.parametrize("loss", ["process", "power"])
 def test_a_crash_between_any_two_system_calls(tiny_store: Store, data: Dataset, tmp_path: Path, loss: str) -> None:
     trial = crash_points.TRIAL
-    whole = Ledger(tmp_path / "whole")
+    whole = Ledger(Folder(tmp_path / "whole"))
     run_trial(trial, data, attempt=whole.begin(trial))
     expected = whole.result(trial.key)
     assert expected
@@ -55,7 +56,7 @@ def test_a_crash_between_any_two_system_calls(tiny_store: Store, data: Dataset, 
     points = int(done.stdout)
     assert points > 20
     for point in range(points):
-        ledger = Ledger(out / str(point))
+        ledger = Ledger(Folder(out / str(point)))
         kept = ledger.result(trial.key)
         if kept is None:
             seen: list[int] = []
@@ -71,7 +72,7 @@ def test_a_crash_between_any_two_system_calls(tiny_store: Store, data: Dataset, 
         assert found
         assert found.confusion == expected.confusion
         assert [e.validation_loss for e in found.epochs] == [e.validation_loss for e in expected.epochs]
-        assert ledger.weights(found).read_bytes() == whole.weights(expected).read_bytes()
+        assert ledger.weights(found) == whole.weights(expected)
 
 
 @pytest.fixture(scope="module")
@@ -220,9 +221,9 @@ def test_a_read_only_run_folder(small_disk: Path, tiny_store: Store) -> None:
 
 def test_a_clock_that_jumps(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trial = crash_points.TRIAL
-    before = run_trial(trial, data, attempt=Ledger(tmp_path / "a").begin(trial))
+    before = run_trial(trial, data, attempt=Ledger(Folder(tmp_path / "a")).begin(trial))
     jumps = iter(range(10**9, -(10**9), -(10**6)))
     monkeypatch.setattr(time, "time", lambda: float(next(jumps)))
-    after = run_trial(trial, data, attempt=Ledger(tmp_path / "b").begin(trial))
+    after = run_trial(trial, data, attempt=Ledger(Folder(tmp_path / "b")).begin(trial))
     assert after.confusion == before.confusion
     assert [e.train_loss for e in after.epochs] == [e.train_loss for e in before.epochs]

@@ -4,16 +4,32 @@ from pathlib import Path
 import pytest
 
 from sersearch.run.ledger import Epoch, Ledger, Result
+from sersearch.run.storage import Folder
 from sersearch.search.pruning import Pruner
 from sersearch.store import Store
-from sersearch.study.configuration import Configuration
-from sersearch.study.study import Search, Trial
+from sersearch.study.configuration import NetworkConfiguration
+from sersearch.study.study import Search
 from tests.search.test_search import sersearch
+from tests.trials import make_trial
 
 
 def result(seed: int, uas: list[float], stopped: str = "epochs") -> Result:
-    epochs = tuple(Epoch(n, 1.0, 1.0, ua, 0.0, 0.1) for n, ua in enumerate(uas, start=1))
-    return Result(Trial(Configuration(model="LDNN"), seed, "d"), epochs, 0, stopped, 1, {}, "", {})
+    epochs = tuple(
+        Epoch(epoch=number, train_loss=1.0, validation_loss=1.0, ua_noisy=ua, ua_clean=0.0, seconds=0.1)
+        for number, ua in enumerate(uas, start=1)
+    )
+    counts = {"noisy": {"s3": [[1, 0], [0, 1]]}}
+    trial = make_trial(NetworkConfiguration(model="LDNN"), seed)
+    return Result(
+        trial=trial,
+        epochs=epochs,
+        best=0,
+        stopped=stopped,
+        seconds=1.0,
+        parameters=1,
+        confusion=counts,
+        environment={},
+    )
 
 
 @pytest.mark.parametrize("kind", ["asha", "median"])
@@ -47,12 +63,12 @@ def test_a_search_with_asha_says_what_it_pruned(tiny_store: Store, tmp_path: Pat
     run = tmp_path / "run"
     done = sersearch("search", tmp_path / "asha.toml", "--store", tiny_store.path, "--run", run)
     assert done.returncode == 0, done.stderr
-    results = Ledger(run).results().values()
+    results = Ledger(Folder(run)).results().values()
     assert len(results) == 6
     pruned = [r for r in results if r.stopped == "pruned"]
     assert pruned
     assert all(len(r.epochs) < 6 for r in pruned)
-    assert all(Ledger(run).weights(r).exists() for r in pruned)
+    assert all(Ledger(Folder(run)).weights(r) for r in pruned)
     assert any(len(r.epochs) == 6 for r in results)
     assert sersearch("report", run).returncode == 0
     assert json.loads(sersearch("status", run, "--verify", "--format", "json").stdout)["faults"] == 0

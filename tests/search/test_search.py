@@ -15,6 +15,7 @@ from sersearch.report.folder import make_report
 from sersearch.report.text import comma_separated
 from sersearch.run.ledger import Ledger
 from sersearch.run.run import open_run
+from sersearch.run.storage import Folder
 from sersearch.store import Store
 
 pytestmark = pytest.mark.slow("each search starts the real Ray, which takes seconds, and some are killed and resumed")
@@ -56,7 +57,7 @@ def sersearch(*words: object) -> subprocess.CompletedProcess[str]:
 
 def leaderboard(run: Path) -> bytes:
     """What `sersearch report` writes to leaderboard.csv, without its pictures."""
-    return comma_separated(make_report(open_run(run))).encode()
+    return comma_separated(make_report(open_run(run), print)).encode()
 
 
 def results(run: Path) -> dict[str, int]:
@@ -65,7 +66,8 @@ def results(run: Path) -> dict[str, int]:
 
 
 def attempts(run: Path) -> dict[str, int]:
-    return {key: len(list(Ledger(run).folder(key).glob("attempt-*"))) for key in Ledger(run).keys()}  # noqa: SIM118
+    ledger = Ledger(Folder(run))
+    return {key: ledger.attempts(key) for key in ledger.keys()}  # noqa: SIM118
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +94,11 @@ def test_a_grid_is_trained_exactly_once(finished: Path) -> None:
 
 def test_the_leaderboard_opens_the_test_once_for_each_winner(finished: Path) -> None:
     first = leaderboard(finished)
-    openings = (finished / "test" / "openings.jsonl").read_text().splitlines()
+    openings = {path: path.read_bytes() for path in (finished / "openings").iterdir()}
     assert len(openings) == len(first.splitlines()) - 1 == 2 * 5
     assert sersearch("report", finished).returncode == 0
     assert (finished / "report" / "leaderboard.csv").read_bytes() == first
-    assert (finished / "test" / "openings.jsonl").read_text().splitlines() == openings
+    assert {path: path.read_bytes() for path in (finished / "openings").iterdir()} == openings
     rows = json.loads((finished / "report" / "leaderboard.json").read_text())["rows"]
     assert {row["space"] for row in rows} == {"s", "t", "st", "fst"}
     assert all(0 <= row["test_ua"] <= 100 for row in rows)

@@ -1,6 +1,5 @@
 """Samplers on tabulated trials: no Ray, no torch, no files but the record."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,15 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from sersearch.errors import InputError
+from sersearch.run.storage import Folder
 from sersearch.run.suggestions import Suggestions
 from sersearch.search.dimensions import parameters
 from sersearch.search.suggest import Suggester
 from sersearch.study.agenda import FAILED, Agenda, Outcome
-from sersearch.study.configuration import System, shapes
-from sersearch.study.study import Material, Study, Trial, build, parse_study
+from sersearch.study.configuration import Configuration
+from sersearch.study.study import Study, build, parse_study
+from sersearch.study.trial import Trial
+from tests.trials import IDENTITY, make_trial
 
 SAMPLERS = ("random", "tpe", "gp", "cma-es", "qmc", "nsga-ii")
 
@@ -63,11 +65,11 @@ class Driver:
     def __init__(self, study: Study, outcomes: Mapping[str, Outcome]) -> None:
         self.study = study
         self.suggesters = {s.name: Suggester(s, study, self.record) for s in study.spaces if study.samples(s)}
-        self.recorded: list[System] = []
-        self.agenda = Agenda(study, Material("d"), outcomes)
+        self.recorded: list[Configuration] = []
+        self.agenda = Agenda(study, IDENTITY, outcomes)
         self.agenda.draw_from(self.suggesters)
 
-    def record(self, number: int, configuration: System) -> None:
+    def record(self, number: int, configuration: Configuration) -> None:
         self.recorded.append(configuration)
 
     def take(self) -> Trial | None:
@@ -137,7 +139,7 @@ def test_a_finite_space_ends_with_every_feasible_leaf_once(sampler: str, batch: 
     study = make_study(CONDITIONAL, sampler=sampler, batch=batch)
     driver = uninterrupted(study)
     drawn = [trial.configuration for trial in driver.agenda.spaces["c"]]
-    feasible = {made for made in study.spaces[0].enumerate({}) if shapes(made).feasible}
+    feasible = {made for made in study.spaces[0].enumerate({}) if made.shapes.feasible}
     assert len(drawn) == len(set(drawn)) == 9
     assert set(drawn) == feasible
     assert driver.agenda.upper_bound() == 9
@@ -158,7 +160,7 @@ def test_every_trial_is_told_the_truth(sampler: str, space: dict[str, Any]) -> N
         for name, value in trial.params.items():
             chosen[name] = [int(width) for width in value.split("-")] if name == "dense" else value
         made = build(study.spaces[0], chosen)
-        outcome = tabulated(Trial(made, 0, "d"), study) if made else FAILED
+        outcome = tabulated(make_trial(made, 0, "d"), study) if made else FAILED
         if outcome.state == "failed":
             assert trial.state is TrialState.FAIL
         elif outcome.state == "pruned":
@@ -300,64 +302,72 @@ def test_what_a_study_gets_wrong(tables: dict[str, Any], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def written(file: Path, study: Study, drawn: Sequence[System]) -> Suggestions:
-    record = Suggestions(file, study)
+def written(run: Path, study: Study, drawn: Sequence[Configuration]) -> Suggestions:
+    record = Suggestions(Folder(run), study)
     for number, configuration in enumerate(drawn):
         record.add("e", number, configuration)
     return record
 
 
 @pytest.fixture
-def drawn() -> list[System]:
+def drawn() -> list[Configuration]:
     return uninterrupted(make_study(ENDLESS)).recorded
 
 
-def test_a_reader_knows_the_trials_from_the_record_alone(tmp_path: Path, drawn: list[System]) -> None:
+def test_a_reader_knows_the_trials_from_the_record_alone(tmp_path: Path, drawn: list[Configuration]) -> None:
     study = make_study(ENDLESS)
-    written(tmp_path / "s.jsonl", study, drawn)
-    record = Suggestions(tmp_path / "s.jsonl", study).drawn
+    written(tmp_path, study, drawn)
+    record = Suggestions(Folder(tmp_path), study).drawn
     driver = uninterrupted(study)
     outcomes = {key: tabulated(trial, study) for key, trial in driver.agenda.trials.items()}
-    assert Agenda(study, Material("d"), outcomes, record).complete
-    assert Agenda(study, Material("d"), outcomes, record).spaces == driver.agenda.spaces
-    missing = Agenda(study, Material("d"), outcomes, {"e": record["e"][:13]})
+    assert Agenda(study, IDENTITY, outcomes, record).complete
+    assert Agenda(study, IDENTITY, outcomes, record).spaces == driver.agenda.spaces
+    missing = Agenda(study, IDENTITY, outcomes, {"e": record["e"][:13]})
     assert (missing.complete, missing.left, missing.upper_bound()) == (False, [], 14)
-    fewer = Agenda(make_study(ENDLESS, trials=5), Material("d"), outcomes, record)
+    fewer = Agenda(make_study(ENDLESS, trials=5), IDENTITY, outcomes, record)
     assert (fewer.complete, len(fewer.trials)) == (True, 5)
 
 
 @settings(max_examples=30)
 @given(st.data())
-def test_a_torn_record_goes_on(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_an_interrupted_record_is_continued(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     study, drawn = make_study(ENDLESS), uninterrupted(make_study(ENDLESS, trials=4)).recorded
-    file = tmp_path_factory.mktemp("record") / "s.jsonl"
-    written(file, study, drawn)
-    content = file.read_bytes()
-    cut = data.draw(st.integers(0, len(content)), label="bytes that lasted")
-    file.write_bytes(content[:cut])
-    whole = content[:cut].count(b"\n")
-    assert Suggestions(file, study).drawn["e"] == drawn[:whole]
-    assert file.read_bytes() == content[:cut], "a reader wrote"
-    written(file, study, drawn)
-    assert file.read_bytes() == content
+    run = tmp_path_factory.mktemp("record")
+    whole = data.draw(st.integers(0, len(drawn)), label="suggestions that were written")
+    written(run, study, drawn[:whole])
+    before = objects(run)
+    assert Suggestions(Folder(run), study).drawn["e"] == drawn[:whole]
+    assert objects(run) == before, "a reader wrote"
+    written(run, study, drawn)
+    assert Suggestions(Folder(run), study).drawn["e"] == drawn
+    assert before.items() <= objects(run).items(), "what was on record was written again"
 
 
-def test_what_is_drawn_now_counts(tmp_path: Path, drawn: list[System]) -> None:
-    study, file = make_study(ENDLESS), tmp_path / "s.jsonl"
-    written(file, study, drawn[:5])
-    record = written(file, study, [*drawn[:2], drawn[7]])
+def objects(run: Path) -> dict[str, int]:
+    """When each suggestion was written."""
+    return {str(path): path.stat().st_mtime_ns for path in run.rglob("*.json")}
+
+
+def test_what_is_drawn_now_counts(tmp_path: Path, drawn: list[Configuration]) -> None:
+    study, storage = make_study(ENDLESS), Folder(tmp_path)
+    written(tmp_path, study, drawn[:5])
+    record = written(tmp_path, study, [*drawn[:2], drawn[7]])
     assert record.drawn["e"] == [*drawn[:2], drawn[7]]
-    assert Suggestions(file, study).drawn == record.drawn
-    assert Suggestions(file, make_study(ENDLESS, seed=1)).drawn == {"e": []}
-    assert Suggestions(file, make_study({**ENDLESS, "w1": [3, 5]})).drawn == {"e": []}
-    assert Suggestions(file, make_study(ENDLESS, trials=99)).drawn == record.drawn
+    assert Suggestions(storage, study).drawn == record.drawn
+    assert Suggestions(storage, make_study(ENDLESS, seed=1)).drawn == {"e": []}
+    assert Suggestions(storage, make_study({**ENDLESS, "w1": [3, 5]})).drawn == {"e": []}
+    assert Suggestions(storage, make_study(ENDLESS, trials=99)).drawn == record.drawn
 
 
-def test_a_damaged_record_is_named(tmp_path: Path, drawn: list[System]) -> None:
-    study, file = make_study(ENDLESS), tmp_path / "s.jsonl"
-    written(file, study, drawn[:3])
-    lines = file.read_text().splitlines()
-    file.write_text("\n".join([lines[0], lines[1][:40], lines[2], ""]))
-    with pytest.raises(InputError, match=r"s.jsonl is damaged .* delete it, and a resumed search writes it again"):
-        Suggestions(file, study)
-    assert json.loads(lines[0])["space"] == "e"
+def test_a_damaged_record_is_named(tmp_path: Path, drawn: list[Configuration]) -> None:
+    study = make_study(ENDLESS)
+    written(tmp_path, study, drawn[:3])
+    first, second, _ = sorted(tmp_path.rglob("*.json"))
+    content = second.read_text()
+    second.write_text(content[:40])
+    with pytest.raises(InputError, match=r"000001.json is damaged .* delete .*, and a resumed search writes it again"):
+        Suggestions(Folder(tmp_path), study)
+    second.write_text(content)
+    first.unlink()
+    with pytest.raises(InputError, match=r"000000.json is damaged \(it is missing\)"):
+        Suggestions(Folder(tmp_path), study)

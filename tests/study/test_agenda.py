@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sersearch.study.agenda import FAILED, Agenda, Outcome
-from sersearch.study.study import Material, Study, parse_study
+from sersearch.study.study import Study, parse_study
+from tests.trials import IDENTITY
 
 S = {"name": "s", "model": "S-CLDNN", "h1": "4:9", "h2": "3:4"}
 T = {"name": "t", "model": "T-CLDNN", "w1": "3:8", "w2": "2:3"}
@@ -45,14 +46,14 @@ def drain(agenda: Agenda) -> list[str]:
 @given(st.data())
 def test_any_order_of_completion_any_crash_any_workers_gives_each_trial_once(data: st.DataObject) -> None:
     the_study = study(S, T, ST, seeds=data.draw(st.integers(1, 2)))
-    plain = Agenda(the_study, Material("d"), {})
+    plain = Agenda(the_study, IDENTITY, {})
     expected = set(drain(plain))
     assert plain.complete
 
     done: dict[str, Outcome] = {}
     trained: list[str] = []
     for _ in range(data.draw(st.integers(1, 4))):
-        agenda = Agenda(the_study, Material("d"), done)
+        agenda = Agenda(the_study, IDENTITY, done)
         workers = data.draw(st.integers(1, 5))
         crash_after = data.draw(st.integers(0, 60))
         running: list[str] = []
@@ -66,14 +67,14 @@ def test_any_order_of_completion_any_crash_any_workers_gives_each_trial_once(dat
             done[key] = outcome(key)
             agenda.finish(key, done[key])
             crash_after -= 1
-    last = Agenda(the_study, Material("d"), done)
+    last = Agenda(the_study, IDENTITY, done)
     trained += drain(last)
     assert last.complete
     assert sorted(trained) == sorted(expected)
 
 
 def test_st_takes_the_top_k_of_s_and_t() -> None:
-    agenda = Agenda(study(S, T, ST), Material("d"), {})
+    agenda = Agenda(study(S, T, ST), IDENTITY, {})
     assert agenda.unsettled == ["st"]
     assert agenda.upper_bound() == 12 + 12 + 9
     spectral, temporal = agenda.spaces["s"], agenda.spaces["t"]
@@ -93,7 +94,7 @@ def test_st_takes_the_top_k_of_s_and_t() -> None:
 
 def test_st_starts_while_the_rest_goes_on() -> None:
     fst = {"name": "fst", "model": "FST-CLDNN", "w1": "3:8", "w2": "2:3"}
-    agenda = Agenda(study(S, T, ST, fst), Material("d"), {})
+    agenda = Agenda(study(S, T, ST, fst), IDENTITY, {})
     for trial in agenda.spaces["s"] + agenda.spaces["t"]:
         agenda.finish(trial.key, outcome(trial.key))
     assert len(agenda.spaces["st"]) == 9
@@ -101,7 +102,7 @@ def test_st_starts_while_the_rest_goes_on() -> None:
 
 
 def test_a_failed_trial_is_an_outcome_and_no_candidate() -> None:
-    agenda = Agenda(study(S, T, ST), Material("d"), {})
+    agenda = Agenda(study(S, T, ST), IDENTITY, {})
     failing = agenda.spaces["s"][0]
     for trial in agenda.spaces["s"] + agenda.spaces["t"]:
         agenda.finish(trial.key, FAILED if trial == failing else outcome(trial.key))
@@ -111,9 +112,9 @@ def test_a_failed_trial_is_an_outcome_and_no_candidate() -> None:
 
 
 def test_a_space_listed_before_those_that_it_builds_on_goes_on_after_a_crash() -> None:
-    before = Agenda(study(ST, S, T), Material("d"), {})
+    before = Agenda(study(ST, S, T), IDENTITY, {})
     done = {trial.key: outcome(trial.key) for trial in before.spaces["s"] + before.spaces["t"]}
-    agenda = Agenda(study(ST, S, T), Material("d"), done)
+    agenda = Agenda(study(ST, S, T), IDENTITY, done)
     assert len(drain(agenda)) == 9
     assert agenda.complete
 
@@ -128,7 +129,7 @@ def test_a_space_listed_before_those_that_it_builds_on_goes_on_after_a_crash() -
     ],
 )
 def test_the_outcome_of_a_configuration_is_that_of_its_seeds(states: list[Any], expected: Outcome | None) -> None:
-    agenda = Agenda(study(S, seeds=2), Material("d"), {})
+    agenda = Agenda(study(S, seeds=2), IDENTITY, {})
     trials = agenda.spaces["s"][:2]
     for trial, state, ua, epochs in zip(trials, states, (40.0, 60.0), (6, 3), strict=False):
         agenda.finish(trial.key, FAILED if state == "failed" else Outcome(state, ua, epochs, 9))
@@ -137,19 +138,19 @@ def test_the_outcome_of_a_configuration_is_that_of_its_seeds(states: list[Any], 
 
 def test_a_configuration_of_two_spaces_is_trained_once() -> None:
     sweep = {"name": "sweep", "model": "S-CLDNN", "h1": "4:30", "h2": 3}
-    agenda = Agenda(study(S, sweep), Material("d"), {})
+    agenda = Agenda(study(S, sweep), IDENTITY, {})
     assert len(agenda.spaces["s"]) + len(agenda.spaces["sweep"]) == 12 + 27
     assert len(drain(agenda)) == 12 + 27 - 6
 
 
 def test_infeasible_configurations_are_left_out() -> None:
-    agenda = Agenda(study({"name": "s", "model": "S-CLDNN", "h1": "29:33", "h2": 3}), Material("d"), {})
+    agenda = Agenda(study({"name": "s", "model": "S-CLDNN", "h1": "29:33", "h2": 3}), IDENTITY, {})
     assert [t.configuration.h1 for t in agenda.trials.values()] == [29, 30]
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_extending_trains_only_what_is_new(seeds: int) -> None:
-    first = Agenda(study({**T, "w1": "3:5"}, seeds=1), Material("d"), {})
+    first = Agenda(study({**T, "w1": "3:5"}, seeds=1), IDENTITY, {})
     done = {key: outcome(key) for key in drain(first)}
-    wider = Agenda(study(T, seeds=seeds), Material("d"), done)
+    wider = Agenda(study(T, seeds=seeds), IDENTITY, done)
     assert len(drain(wider)) == 12 * seeds - len(done)

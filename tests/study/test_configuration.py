@@ -2,15 +2,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from sersearch.models import reference
 from sersearch.models.cldnn import CLDNN
-from sersearch.study.configuration import Configuration, multiply_adds, parameters, shapes
-from tests.models import literal
+from sersearch.study.configuration import NetworkConfiguration
 from tests.models.test_models import beyond_the_paper, named, table_2
 
 WIDE = [c.model_copy(update={"maps": 32, "cells": 128, "dense": (128, 32, 32)}) for c in table_2()]
 
 
-def closed_form(c: Configuration, emotions: int) -> int:
+def closed_form(c: NetworkConfiguration, emotions: int) -> int:
     """Parameters as one would count them by hand, from the sizes of the layers alone."""
     rows, columns = c.rows, c.columns
     spectral, temporal = "S" in c.model.replace("FST", ""), "T-" in c.model
@@ -28,17 +28,17 @@ def closed_form(c: Configuration, emotions: int) -> int:
 
 
 @pytest.mark.parametrize("configuration", WIDE, ids=named)
-def test_parameters_against_counting_by_hand(configuration: Configuration) -> None:
-    assert parameters(configuration, 6).total == closed_form(configuration, 6)
+def test_parameters_against_counting_by_hand(configuration: NetworkConfiguration) -> None:
+    assert configuration.parameters(6).total == closed_form(configuration, 6)
 
 
 @pytest.mark.parametrize("configuration", table_2() + beyond_the_paper(), ids=named)
-def test_shapes_are_those_of_the_literal_convolution(configuration: Configuration) -> None:
+def test_shapes_are_those_of_the_literal_convolution(configuration: NetworkConfiguration) -> None:
     model = CLDNN(configuration, 4)
     c = configuration
     image = torch.zeros(1, c.channels, c.rows, c.columns)
-    expected = literal.convolve(model, image).shape
-    found = shapes(configuration)
+    expected = reference.convolve(configuration, dict(model.named_parameters()), image).shape
+    found = configuration.shapes
     assert found.vector == expected[1:].numel()
     if found.layers:
         assert found.layers[-1].pooled == tuple(expected[2:])
@@ -47,21 +47,24 @@ def test_shapes_are_those_of_the_literal_convolution(configuration: Configuratio
 def test_what_shrinks_in_table_2() -> None:
     for model in ("T-CLDNN", "FST-CLDNN"):
         shrunk = {
-            (w1, w2) for w1 in range(3, 9) for w2 in (2, 3) if shapes(Configuration(model=model, w1=w1, w2=w2)).shrunk
+            (w1, w2)
+            for w1 in range(3, 9)
+            for w2 in (2, 3)
+            if NetworkConfiguration(model=model, w1=w1, w2=w2).shapes.shrunk
         }
         assert shrunk == {(7, 3), (8, 3)}
 
 
 def test_the_sweep_ends_at_30() -> None:
-    assert all(shapes(Configuration(model="S-CLDNN", h1=h1, h2=3)).feasible for h1 in range(1, 31))
-    found = shapes(Configuration(model="S-CLDNN", h1=31, h2=3))
+    assert all(NetworkConfiguration(model="S-CLDNN", h1=h1, h2=3).shapes.feasible for h1 in range(1, 31))
+    found = NetworkConfiguration(model="S-CLDNN", h1=31, h2=3).shapes
     assert not found.feasible
     assert found.reason == "layer 2: h2 = 3 leaves 2 rows, pooling needs 3"
 
 
 def test_multiply_adds_of_an_fst() -> None:
     # 40 x 3 in 32 maps; 32 x 1 x 2 in 32 maps; vector 64 into 2 x 4 x 128 gates, and 128 states.
-    counted = multiply_adds(Configuration(model="FST-CLDNN", w1=3, w2=2), 6)
+    counted = NetworkConfiguration(model="FST-CLDNN", w1=3, w2=2).multiply_adds(6)
     assert (counted.cnn, counted.blstm) == (40 * 3 * 32 + 32 * 2 * 32, 1024 * (64 + 128))
 
 
@@ -78,10 +81,10 @@ def test_multiply_adds_of_an_fst() -> None:
 )
 def test_configurations_that_make_no_sense(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        Configuration.model_validate(values)
+        NetworkConfiguration.model_validate(values)
 
 
 def test_two_ways_of_writing_a_model_are_one_configuration() -> None:
-    short = Configuration(model="FST-CLDNN", features="mfccs", w1=3, w2=2)
-    assert short == Configuration(model="FST-CLDNN", features="mfccs", h1=13, w1=3, h2=1, w2=2)
-    assert Configuration.model_validate(short.canonical()) == short
+    short = NetworkConfiguration(model="FST-CLDNN", features="mfccs", w1=3, w2=2)
+    assert short == NetworkConfiguration(model="FST-CLDNN", features="mfccs", h1=13, w1=3, h2=1, w2=2)
+    assert NetworkConfiguration.model_validate(short.record()) == short

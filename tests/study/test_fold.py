@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sersearch.errors import InputError
-from sersearch.study.fold import PARTS, Partition, Shares, largest_remainder, make_partition
+from sersearch.study.fold import PARTS, Fold, Shares, largest_remainder, make_partition
 
 
 @pytest.mark.parametrize(("speakers", "counts"), [(42, (30, 4, 8)), (24, (17, 2, 5)), (10, (7, 1, 2)), (3, (1, 1, 1))])
@@ -45,4 +45,4 @@ def test_fewer_than_three_speakers() -> None:
 
 def test_a_speaker_in_two_parts_is_refused() -> None:
     with pytest.raises(ValidationError, match="speaker b is in two parts"):
-        Partition(train=("a", "b"), validation=("b",), test=("c",))
+        Fold(train=("a", "b"), validation=("b",), test=("c",))

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sersearch.errors import InputError
-from sersearch.study.configuration import Configuration
 from sersearch.study.space import Range, Space
-from sersearch.study.study import Study, Trial, load_study, parse_study
+from sersearch.study.study import Study, load_study, parse_study
 
 SHIPPED = Path(__file__).parents[2] / "search_spaces"
 FST = {"name": "fst", "model": "FST-CLDNN", "w1": "3:8", "w2": "2:3"}
@@ -70,31 +69,6 @@ def test_a_parameter_that_a_model_lacks_is_no_dimension() -> None:
     configurations = list(made.spaces[0].enumerate({}))
     assert len(configurations) == len(set(configurations)) == 2 + 2 + 1
     assert {c.h1 for c in configurations if c.model == "T-CLDNN"} == {1}
-
-
-def test_the_key_knows_all_that_matters_and_nothing_else() -> None:
-    base = Configuration(model="FST-CLDNN", w1=3, w2=2)
-    other = base.model_copy(update={"learning_rate": 0.01})
-    keys = {Trial(base, 0, "d").key, Trial(other, 0, "d").key, Trial(base, 1, "d").key, Trial(base, 0, "e").key}
-    assert len(keys) == 4
-    again = Trial.from_record(Trial(base, 0, "d").record())
-    assert again == Trial(base, 0, "d")
-
-
-def test_precision_is_a_training_setting_and_part_of_the_key() -> None:
-    study = parse_study({"name": "x", "spaces": [FST], "training": {"precision": "bf16"}}, "x.toml")
-    made = next(iter(study.spaces[0].enumerate(study.settings)))
-    assert made.precision == "bf16"
-    keys = {Trial(made.model_copy(update={"precision": p}), 0, "d").key for p in ("float32", "tf32", "bf16")}
-    assert len(keys) == 3
-    assert Trial.from_record(Trial(made, 0, "d").record()) == Trial(made, 0, "d")
-    assert Trial(made, 0, "d").record()["configuration"]["precision"] == "bf16"
-    with pytest.raises(InputError, match="precision: 'fp8' was given"):
-        parse_study({"name": "x", "spaces": [FST], "training": {"precision": "fp8"}}, "x.toml")
-
-
-def test_the_key_stays_from_version_to_version() -> None:
-    assert Trial(Configuration(model="LDNN"), 0, "data").key == "7ed632ea0ca23695"
 
 
 @pytest.mark.parametrize(

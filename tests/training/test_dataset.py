@@ -11,11 +11,11 @@ from sersearch.errors import InputError
 from sersearch.speech.corpora import examine, read_corpus
 from sersearch.speech.features import deltas, frame_count, mfcc, moments_of
 from sersearch.store import Store, open_store
-from sersearch.study.configuration import Configuration
-from sersearch.study.fold import Partition, Shares, make_partition
+from sersearch.study.configuration import NetworkConfiguration
+from sersearch.study.fold import Fold, Shares, make_partition
 from sersearch.training.dataset import ResidentView, Utterances, View, by_length, open_dataset, shuffled
 
-PARTITION = Partition(train=("s0", "s1", "s2"), validation=("s3",), test=("s4", "s5"))
+PARTITION = Fold(train=("s0", "s1", "s2"), validation=("s3",), test=("s4", "s5"))
 
 
 def test_copies_are_the_stores_rows(tiny_store: Store) -> None:
@@ -42,7 +42,7 @@ def test_the_test_partition_is_never_touched(tiny_store: Store, tmp_path: Path) 
 @pytest.mark.parametrize("features", ["log-mels", "mfccs"])
 def test_training_frames_are_standardised(tiny_store: Store, features: str) -> None:
     data = open_dataset(tiny_store, PARTITION)
-    configuration = Configuration.model_validate({"model": "LDNN", "features": features})
+    configuration = NetworkConfiguration.model_validate({"model": "LDNN", "features": features})
     view = View(data.train, configuration, data.moments)
     frames = np.concatenate([view.frames(index) for index in range(len(data.train))])
     assert frames.shape[1] == configuration.rows
@@ -52,7 +52,7 @@ def test_training_frames_are_standardised(tiny_store: Store, features: str) -> N
 
 def test_features_are_those_of_the_literal_way(tiny_store: Store) -> None:
     data = open_dataset(tiny_store, PARTITION)
-    configuration = Configuration(model="LDNN", features="mfccs", cepstra=7, deltas=2, normalisation="none")
+    configuration = NetworkConfiguration(model="LDNN", features="mfccs", cepstra=7, deltas=2, normalisation="none")
     found = View(data.validation, configuration, data.moments).frames(4)
     np.testing.assert_allclose(found, deltas(mfcc(data.validation.copy(4), 7), 2), rtol=1e-4, atol=1e-3)
     per_utterance = configuration.model_copy(update={"normalisation": "utterance", "deltas": 0})
@@ -63,7 +63,7 @@ def test_features_are_those_of_the_literal_way(tiny_store: Store) -> None:
 
 def test_a_minibatch_is_padded_at_the_end(tiny_store: Store) -> None:
     data = open_dataset(tiny_store, PARTITION)
-    view = View(data.train, Configuration(model="LDNN"), data.moments)
+    view = View(data.train, NetworkConfiguration(model="LDNN"), data.moments)
     batch = view.minibatch([5, 0, 9])
     assert batch.x_BTF.shape == (3, int(batch.lengths_B.max()), 40)
     for row, index in enumerate((5, 0, 9)):
@@ -101,7 +101,7 @@ def test_minibatches_made_on_the_device_are_those_of_the_host(
 ) -> None:
     utterances = utterances_of(lengths, speakers, dtype, seed)
     chosen = {"features": features, "normalisation": normalisation, "deltas": order, "bands": 12, "cepstra": 5}
-    configuration = Configuration.model_validate({"model": "LDNN"} | chosen)
+    configuration = NetworkConfiguration.model_validate({"model": "LDNN"} | chosen)
     # Of more frames than these few, whose covariance may be singular.
     moments = moments_of(utterances_of([200], 1, "float32", seed).frames[0])
     host = View(utterances, configuration, moments)
@@ -122,7 +122,9 @@ def test_frames_move_once_as_stored_and_serve_all_features(tiny_store: Store) ->
     assert moved.frames_NM.shape == (sum(map(len, data.train.frames)), 40)
     assert moved.frames_NM.dtype == torch.float32
     for each in ({"features": "mfccs"}, {"features": "log-mels", "deltas": 1}):
-        view = ResidentView(data.train, Configuration.model_validate({"model": "LDNN"} | each), data.moments, "cpu")
+        view = ResidentView(
+            data.train, NetworkConfiguration.model_validate({"model": "LDNN"} | each), data.moments, "cpu"
+        )
         assert view._resident is moved
     assert utterances_of([3, 4], 1, "float16", 0).on("cpu").frames_NM.dtype == torch.float16
 
@@ -130,12 +132,12 @@ def test_frames_move_once_as_stored_and_serve_all_features(tiny_store: Store) ->
 def test_bands_that_the_store_lacks(tiny_store: Store) -> None:
     data = open_dataset(tiny_store, PARTITION)
     with pytest.raises(InputError, match=r"bands = 23 .* the store holds 40"):
-        View(data.train, Configuration(model="LDNN", bands=23), data.moments)
+        View(data.train, NetworkConfiguration(model="LDNN", bands=23), data.moments)
 
 
 def test_partitions_that_do_not_fit_the_store(tiny_store: Store) -> None:
-    with pytest.raises(InputError, match="speaker zz of the partition is not in the store"):
-        open_dataset(tiny_store, Partition(train=("zz",), validation=("s3",), test=("s4",)))
+    with pytest.raises(InputError, match="speaker zz of the fold is not in the store"):
+        open_dataset(tiny_store, Fold(train=("zz",), validation=("s3",), test=("s4",)))
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=700), st.integers(1, 12), st.integers(0, 9))

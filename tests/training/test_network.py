@@ -1,6 +1,5 @@
 import itertools
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,52 +7,57 @@ import safetensors.torch
 import torch
 
 from sersearch.models.cldnn import CLDNN
-from sersearch.models.kernels import gpu
 from sersearch.run.ledger import Epoch, Ledger, Result
+from sersearch.run.storage import Folder
 from sersearch.store import Store
-from sersearch.study.configuration import Configuration, parameters
-from sersearch.study.fold import Partition
-from sersearch.study.study import Trial
+from sersearch.study.configuration import NetworkConfiguration
+from sersearch.study.fold import Fold
+from sersearch.training import network
 from sersearch.training.dataset import Dataset, ResidentView, View, open_dataset
-from sersearch.training.network import Training, predict, run_epochs, run_trial
+from sersearch.training.network import NetworkSystem
+from sersearch.training.system import run_steps, run_trial
 from tests.models.test_models import BF16, SMALL
+from tests.trials import make_trial
 
-CONFIGURATION = Configuration(model="FST-CLDNN", w1=3, w2=2, epochs=4, **SMALL)
+CONFIGURATION = NetworkConfiguration(model="FST-CLDNN", w1=3, w2=2, epochs=4, **SMALL)
 
 
 @pytest.fixture(scope="module")
 def data(tiny_store: Store) -> Dataset:
-    return open_dataset(tiny_store, Partition(train=("s0", "s1", "s2"), validation=("s3", "s4"), test=("s5",)))
+    return open_dataset(tiny_store, Fold(train=("s0", "s1", "s2"), validation=("s3", "s4"), test=("s5",)))
 
 
 def figures(result: Result) -> list[Epoch]:
-    return [replace(epoch, seconds=0.0) for epoch in result.epochs]
+    return [epoch.model_copy(update={"seconds": 0.0}) for epoch in result.epochs]
 
 
 def test_the_same_key_gives_the_same_bits(data: Dataset, tmp_path: Path) -> None:
-    trial = Trial(CONFIGURATION, 0, "d")
+    trial = make_trial(CONFIGURATION, 0, "d")
     weights: list[tuple[list[Epoch], bytes]] = []
     for name in ("a", "b"):
         torch.manual_seed(len(weights))
-        attempt = Ledger(tmp_path / name).begin(trial)
+        attempt = Ledger(Folder(tmp_path / name)).begin(trial)
         result = run_trial(trial, data, attempt=attempt)
-        weights.append((figures(result), (attempt.folder / "best.safetensors").read_bytes()))
+        kept = attempt.storage.get(f"trials/{trial.key}/attempt-001/best.safetensors")
+        assert kept
+        weights.append((figures(result), kept))
     assert weights[0] == weights[1]
-    other = run_trial(Trial(CONFIGURATION, 1, "d"), data)
+    other = run_trial(make_trial(CONFIGURATION, 1, "d"), data)
     assert figures(other) != weights[0][0]
 
 
 @pytest.mark.parametrize("stops", [(1,), (2, 3), (1, 2, 3), (4,)])
 def test_interrupted_or_not_the_same_bits(data: Dataset, tmp_path: Path, stops: tuple[int, ...]) -> None:
-    trial = Trial(CONFIGURATION, 0, "d")
-    plain_attempt = Ledger(tmp_path / "plain").begin(trial)
+    trial = make_trial(CONFIGURATION, 0, "d")
+    plain_attempt = Ledger(Folder(tmp_path / "plain")).begin(trial)
     plain = run_trial(trial, data, attempt=plain_attempt)
 
-    ledger = Ledger(tmp_path / "broken")
+    ledger = Ledger(Folder(tmp_path / "broken"))
     trained = 0
     for stop in stops:
-        training = Training(trial, data)
-        for epoch in itertools.islice(run_epochs(training, ledger.begin(trial)), stop - trained):
+        training = NetworkSystem(trial, data)
+        for epoch in itertools.islice(run_steps(training, ledger.begin(trial)), stop - trained):
+            assert epoch
             trained = epoch.epoch
     last = ledger.begin(trial)
     seen: list[int] = []
@@ -61,18 +65,21 @@ def test_interrupted_or_not_the_same_bits(data: Dataset, tmp_path: Path, stops: 
     assert seen == list(range(stops[-1] + 1, 5))
     assert figures(resumed) == figures(plain)
     assert resumed.confusion == plain.confusion
-    assert ledger.weights(resumed).read_bytes() == (plain_attempt.folder / "best.safetensors").read_bytes()
+    committed, undisturbed = (Ledger(Folder(tmp_path / name)).result(trial.key) for name in ("broken", "plain"))
+    assert committed
+    assert undisturbed
+    assert ledger.weights(committed) == Ledger(Folder(tmp_path / "plain")).weights(undisturbed)
 
 
 @pytest.fixture
 def gpus_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """What training does on a GPU, done on a CPU."""
-    monkeypatch.setattr(gpu, "holds", lambda tensor: True)
+    monkeypatch.setitem(network.FORMS, "cpu", "cudnn")
 
 
 @pytest.mark.usefixtures("gpus_way")
 def test_interrupted_or_not_the_same_bits_a_gpus_way(data: Dataset, tmp_path: Path) -> None:
-    assert isinstance(Training(Trial(CONFIGURATION, 0, "d"), data).view(data.validation), ResidentView)
+    assert isinstance(NetworkSystem(make_trial(CONFIGURATION, 0, "d"), data).view(data.validation), ResidentView)
     test_interrupted_or_not_the_same_bits(data, tmp_path, (1, 2))
 
 
@@ -82,14 +89,14 @@ def test_a_gpus_way_trains_alike_in_every_precision(
 ) -> None:
     def losses(precision: str) -> list[float | None]:
         given = settings | SMALL | {"epochs": 3, "precision": precision}
-        trial = Trial(Configuration.model_validate(given), 0, "d")
+        trial = make_trial(NetworkConfiguration.model_validate(given), 0, "d")
         # The same weights, order and dropout whatever the precision.
-        object.__setattr__(trial, "key", "k")
+        trial.__dict__["key"] = "k"
         return [loss for e in run_trial(trial, data).epochs for loss in (e.train_loss, e.validation_loss)]
 
     exact = losses("float32")
     assert losses("bf16") == losses("tf32") == exact, "a CPU computes in float32"
-    monkeypatch.setattr(gpu, "holds", lambda tensor: True)
+    monkeypatch.setitem(network.FORMS, "cpu", "cudnn")
     assert losses("float32") == losses("tf32") == pytest.approx(exact, rel=1e-4)
     half = losses("bf16")
     assert half != pytest.approx(exact, rel=1e-7)
@@ -97,56 +104,67 @@ def test_a_gpus_way_trains_alike_in_every_precision(
 
 
 def test_the_result_is_that_of_the_kept_weights(data: Dataset, tmp_path: Path) -> None:
-    trial = Trial(CONFIGURATION, 0, "d")
-    ledger = Ledger(tmp_path)
+    trial = make_trial(CONFIGURATION, 0, "d")
+    ledger = Ledger(Folder(tmp_path))
     result = run_trial(trial, data, attempt=ledger.begin(trial))
     model = CLDNN(CONFIGURATION, len(data.emotions))
-    model.load_state_dict(safetensors.torch.load(ledger.weights(result).read_bytes()))
-    logits = predict(model, View(data.validation, CONFIGURATION, data.moments))
+    committed = ledger.result(trial.key)
+    assert committed
+    weights = ledger.weights(committed)
+    assert weights
+    model.load_state_dict(safetensors.torch.load(weights))
+    view = View(data.validation, CONFIGURATION, data.moments)
+    batch = view.minibatch(range(len(data.validation)))
+    with torch.inference_mode():
+        logits = model(batch.x_BTF, batch.lengths_B)
     emotion = torch.from_numpy(data.validation.emotion)
     loss = torch.nn.functional.cross_entropy(logits, emotion).item()
-    best = result.epochs[result.best]
+    best = result.best_epoch
+    assert best
     assert loss == pytest.approx(best.validation_loss, rel=1e-5)
-    assert best.validation_loss == min(epoch.validation_loss or math.inf for epoch in result.epochs)
+    assert best.validation_loss == min(epoch.validation_loss for epoch in result.epochs)
     recalls = [(logits.argmax(1)[emotion == e] == e).double().mean().item() for e in range(len(data.emotions))]
     assert result.ua("noisy") == pytest.approx(100 * sum(recalls) / len(recalls))
     counts = torch.tensor(list(result.confusion["clean"].values()))
     assert int(counts.sum()) == int((~data.validation.noisy).sum())
-    assert result.parameters == parameters(CONFIGURATION, len(data.emotions)).total
-    assert ledger.result(trial.key) == result
+    assert result.parameters == CONFIGURATION.parameters(len(data.emotions)).total
+    assert committed.model_copy(update={"weights": "", "finished": ""}) == result.model_copy(
+        update={"trial": result.trial.sealed}
+    )
 
 
 def test_early_stopping_waits_for_its_patience(data: Dataset) -> None:
     configuration = CONFIGURATION.model_copy(update={"epochs": 60, "learning_rate": 0.05, "patience": 2})
-    result = run_trial(Trial(configuration, 0, "d"), data)
+    result = run_trial(make_trial(configuration, 0, "d"), data)
     assert result.stopped == "early"
+    assert result.best is not None
     assert len(result.epochs) == result.best + 1 + 2
 
 
 def test_it_learns(data: Dataset) -> None:
     wider = {"epochs": 25, "learning_rate": 0.005, "patience": 8, "maps": 16, "cells": 32, "dense": (32,)}
-    result = run_trial(Trial(CONFIGURATION.model_copy(update=wider), 0, "d"), data)
+    result = run_trial(make_trial(CONFIGURATION.model_copy(update=wider), 0, "d"), data)
     assert result.ua("clean") > 70
 
 
 def test_a_loss_that_is_no_number_is_an_error(data: Dataset) -> None:
     configuration = CONFIGURATION.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(FloatingPointError, match="epoch 1: training loss"):
-        run_trial(Trial(configuration, 0, "d"), data)
+        run_trial(make_trial(configuration, 0, "d"), data)
 
 
 def test_each_epoch_is_reported_after_its_checkpoint(data: Dataset, tmp_path: Path) -> None:
-    trial = Trial(CONFIGURATION, 0, "d")
-    attempt = Ledger(tmp_path).begin(trial)
+    trial = make_trial(CONFIGURATION, 0, "d")
+    attempt = Ledger(Folder(tmp_path)).begin(trial)
     kept: list[int] = []
 
     def report(epoch: Epoch) -> None:
-        training = Training(trial, data)
+        training = NetworkSystem(trial, data)
         checkpoint = attempt.checkpoint()
         assert checkpoint
         training.restore(checkpoint)
         kept.append(len(training.epochs))
-        assert all(math.isfinite(value) for value in vars(epoch).values())
+        assert all(math.isfinite(value) for value in epoch.model_dump().values())
 
     run_trial(trial, data, report, attempt)
     assert kept == [1, 2, 3, 4]

@@ -1,6 +1,7 @@
 """The SVM baseline against scikit-learn's own kernels and literal loops, for leaks, and through a real search."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -11,7 +12,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,17 +22,23 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from sersearch.errors import InputError
+from sersearch.evaluation.test_partition import read_predictions
 from sersearch.models.svm import KERNELS, Kernel, classify, kernel_matrix, standardise, standardise_by
-from sersearch.report.folder import make_report
+from sersearch.report.folder import read_report
 from sersearch.report.sheets import evidence, leaderboards
 from sersearch.run.ledger import Result
 from sersearch.run.run import open_run, start_run
 from sersearch.store import Store, open_store
 from sersearch.store.functionals import Functionals, import_table, open_functionals
 from sersearch.study.configuration import SVMConfiguration
-from sersearch.study.study import Material, Trial, load_study, parse_study
+from sersearch.study.fold import Fold
+from sersearch.study.study import load_study, parse_study
+from sersearch.study.trial import Folds, StoreIdentity, make_trials
+from sersearch.training import svm
 from sersearch.training.rerun import rerun
-from sersearch.training.svm import Vectors, make_vectors, open_vectors, predict_svm, run_svm
+from sersearch.training.svm import Vectors, multiply, open_vectors, standardise_speakers
+from sersearch.training.system import run_trial
+from tests.trials import make_trial
 
 EMOTIONS = ("anger", "happiness", "sadness")
 
@@ -49,16 +55,46 @@ def functionals(
     return Functionals("own", names, x_UD, ids, speaker, np.full(count, "female"), emotion, "0" * 16), emotion
 
 
+def make_vectors(vector_set: Functionals) -> Vectors:
+    content = hashlib.sha256(vector_set.x_UD.tobytes()).hexdigest()
+    return multiply(standardise_speakers(vector_set), EMOTIONS, content)
+
+
 def vectors(x_UD: np.ndarray, speakers: int, emotion_U: np.ndarray | None = None, seed: int = 0) -> Vectors:
-    return make_vectors(functionals(x_UD, speakers, emotion_U, seed)[0], EMOTIONS)
+    return make_vectors(functionals(x_UD, speakers, emotion_U, seed)[0])
+
+
+def of_speakers(found: Vectors, speakers: list[str]) -> Vectors:
+    """Those of some of the speakers."""
+    at = found.rows(speakers)
+    ids = tuple(found.utterance[index] for index in at)
+    products = found.products_UU[np.ix_(at, at)]
+    return Vectors(products, found.dimensions, found.speaker_U[at], found.emotion_U[at], ids, found.emotions)
+
+
+def fit_fold(configuration: SVMConfiguration, found: Vectors, fold: Fold) -> Result:
+    return run_trial(make_trial(configuration, fold=fold), of_speakers(found, list(fold.learnt)))
 
 
 def fitted(found: Vectors, protocol: str, **settings: object) -> Result:
     """Of the partition the last two speakers validate."""
-    configuration = SVMConfiguration.model_validate({"features": "own", "protocol": protocol, **settings})
-    speakers = np.unique(found.speaker_U).tolist()
-    trial = Trial(configuration, 0, "d", "nobody here" if protocol == "loso" else "")
-    return run_svm(trial, found, speakers[:-2], speakers[-2:])
+    configuration = SVMConfiguration.model_validate(
+        {"model": "SVM", "features": "own", "protocol": protocol, **settings}
+    )
+    speakers = tuple(np.unique(found.speaker_U).tolist())
+    if protocol == "loso":
+        return fit_fold(configuration, found, Fold(train=speakers, validation=(), test=("nobody here",)))
+    return fit_fold(configuration, found, Fold(train=speakers[:-2], validation=speakers[-2:]))
+
+
+def predicted_classes(
+    configuration: SVMConfiguration, found: Vectors, train: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Classes of the utterances that were not learnt from: true, and predicted by a fit to some speakers."""
+    known = found.rows(train)
+    others = np.setdiff1d(np.arange(len(found.utterance)), known)
+    predicted = classify(found.kernel(configuration), found.emotion_U, known, others, configuration.C)
+    return found.emotion_U[others], predicted
 
 
 def informative(speakers: int = 6, utterances: int = 15, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -105,13 +141,16 @@ def test_the_partition_learns_from_its_training_part() -> None:
     found = vectors(x, 6, emotion)
     result = fitted(found, "partition", kernel="rbf", C=3)
     assert list(result.confusion["clean"]) == ["s04", "s05"]
-    tested, predicted = predict_svm(
-        SVMConfiguration(features="own", kernel="rbf", C=3), found, ["s00", "s01", "s02", "s03"]
-    )
-    assert result.ua("clean") == pytest.approx(100 * balanced_accuracy_score(tested.emotion_U, predicted))
+    configuration = SVMConfiguration(model="SVM", features="own", kernel="rbf", C=3)
+    tested, predicted = predicted_classes(configuration, found, ["s00", "s01", "s02", "s03"])
+    assert result.ua("clean") == pytest.approx(100 * balanced_accuracy_score(tested, predicted))
     assert result.ua("clean") > 60, "the planted emotions are learnt"
-    assert result.parameters % 1 == 0
-    assert 0 < result.parameters < 61 * 8 + 200
+    labels = found.emotion_U[found.rows(["s00", "s01", "s02", "s03"])]
+    machine = SVC(C=3, kernel="precomputed", class_weight="balanced")
+    known = found.rows(["s00", "s01", "s02", "s03"])
+    machine.fit(found.kernel(configuration)[np.ix_(known, known)], labels)
+    support = len(machine.support_)
+    assert result.parameters == support * 8 + 2 * support + 3, "vectors, two weights per vector, three thresholds"
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))
@@ -144,7 +183,7 @@ def test_a_product_depends_on_its_two_speakers_alone() -> None:
         "own", made.names, x[10:30], made.utterance[10:30], made.speaker[10:30], made.gender[10:30],
         made.emotion[10:30], made.digest,
     )  # fmt: skip
-    assert (make_vectors(made, EMOTIONS).products_UU[10:30, 10:30] == make_vectors(some, EMOTIONS).products_UU).all()
+    assert (make_vectors(made).products_UU[10:30, 10:30] == make_vectors(some).products_UU).all()
 
 
 @pytest.mark.parametrize("protocol", ["partition", "loso"])
@@ -198,16 +237,21 @@ def test_an_utterance_too_short_for_its_functionals_is_answered(protocol: str) -
 def test_choosing_the_best_of_many_leaks_nothing() -> None:
     """Shuffled labels, the nested choice as in a search: tested at chance, and above it if chosen on what is tested."""
     x, emotion = informative()
-    grid = [SVMConfiguration(features="own", kernel=k, C=c, protocol="loso") for k in KERNELS for c in (0.3, 30)]
+    grid = [
+        SVMConfiguration(model="SVM", features="own", kernel=k, C=c, protocol="loso")
+        for k in KERNELS
+        for c in (0.3, 30)
+    ]
     names = [f"s{number:02}" for number in range(6)]
     nested, cheated = [], []
     for seed in range(6):
         found = vectors(x, 6, np.random.default_rng(seed).permutation(emotion))
         for left_out in names:
             others = [name for name in names if name != left_out]
-            inner = [run_svm(Trial(each, 0, "d", left_out), found.of(others), (), ()).ua("clean") for each in grid]
-            tests = [predict_svm(each, found, others) for each in grid]
-            ua = [100 * float(np.mean(tested.emotion_U == predicted)) for tested, predicted in tests]
+            fold = Fold(train=tuple(others), validation=(), test=(left_out,))
+            inner = [fit_fold(each, found, fold).ua("clean") for each in grid]
+            tests = [predicted_classes(each, found, others) for each in grid]
+            ua = [100 * float(np.mean(tested == predicted)) for tested, predicted in tests]
             nested.append(ua[int(np.argmax(inner))])
             cheated.append(max(ua))
     bound = 4 * 47 / np.sqrt(6 * 90)
@@ -234,18 +278,21 @@ def test_a_kernels_unused_numbers_make_no_configuration() -> None:
     (space,) = study.spaces
     found = list(space.enumerate({"epochs": 3}))
     assert len(found) == 2 * (2 + 4)
-    material = Material("d", ("s0", "s1", "s2"), {"IS09": "a"})
-    trials = [trial for made in found for trial in material.trials(made, 5)]
+    identity = StoreIdentity(fingerprint="d", speakers=("s0", "s1", "s2"), vectors={"IS09": "a"})
+    folds = Folds(identity.speakers, study.partition)
+    trials = [trial for made in found for trial in make_trials(made, 5, identity, folds)]
     assert len({trial.key for trial in trials}) == len(trials) == 6 * (1 + 3)
-    other = Material("d", material.speakers, {"IS09": "b"})
-    assert not {t.key for t in trials} & {t.key for made in found for t in other.trials(made, 5)}
-    assert [Trial.from_record(trial.record()) for trial in trials] == trials
+    other = StoreIdentity(fingerprint="d", speakers=identity.speakers, vectors={"IS09": "b"})
+    assert not {t.key for t in trials} & {t.key for made in found for t in make_trials(made, 5, other, folds)}
 
 
 @pytest.mark.parametrize(
     ("space", "words"),
     [
-        ({"model": ["SVM", "LDNN"], "features": "IS09"}, "give it a space of its own"),
+        (
+            {"model": ["SVM", "LDNN"], "features": "IS09"},
+            "SVM and LDNN have different parameters: give LDNN a space of its own",
+        ),
         ({"model": "SVM"}, "features is missing"),
         ({"model": "SVM", "features": "IS09", "w1": 3}, "w1 is no parameter of SVM"),
         ({"model": "LDNN", "gamma": 3.0}, "gamma is no parameter of LDNN"),
@@ -334,25 +381,24 @@ def test_a_search_that_is_killed_gives_the_same_tables(store: Store, finished: P
 
 
 def test_table_3_has_its_evidence(store: Store, finished: Path) -> None:
-    facts = make_report(open_run(finished))
-    cells = {(h.baseline.features, h.baseline.protocol): h for h in facts.baselines}
+    facts = read_report(open_run(finished))
+    cells = {(row.winner.features, row.winner.candidates.protocol): row for row in facts.baselines}
     assert set(cells) == {(name, protocol) for name in ("own", "noise") for protocol in ("partition", "loso")}
-    for (features, protocol), heard in cells.items():
-        assert heard.baseline.candidates == 6
-        assert heard.test
-        winners = [result.trial for result in heard.baseline.winners]
-        assert {w.configuration.features for w in winners} == {features}
-        assert [w.held_out for w in winners] == (
-            [info.speaker for info in store.speakers] if protocol == "loso" else [""]
+    for (features, protocol), row in cells.items():
+        assert len(row.winner.candidates.results) == 6
+        assert row.test
+        assert {choice.configuration.features for choice in row.winner.choices} == {features}
+        assert [choice.fold.name for choice in row.winner.choices] == (
+            [f"without {info.speaker}" for info in store.speakers] if protocol == "loso" else [""]
         )
-        assert heard.test.overall.utterances == (36 if protocol == "loso" else 6)
+        assert row.test.overall.utterances == (36 if protocol == "loso" else 6)
     own, noise = (cells[name, "loso"].test for name in ("own", "noise"))
     assert own
     assert noise
     assert own.overall.ua > noise.overall.ua + 15
     (sheet,) = [sheet for sheet in evidence(facts) if sheet.name == "baselines"]
     assert len(sheet.rows) == 2
-    openings = [json.loads(line) for line in (finished / "test" / "openings.jsonl").read_text().splitlines()]
+    openings = [json.loads(path.read_text()) for path in (finished / "openings").iterdir()]
     assert len(openings) == len({(o["key"], o["condition"]) for o in openings}) == 2 * (1 + 6) + 2
 
 
@@ -362,10 +408,16 @@ def test_table_3_is_scikit_learns_nested_loop(store: Store, finished: Path) -> N
     x = np.concatenate([StandardScaler().fit_transform(read.x_UD[read.speaker == s]) for s in np.unique(read.speaker)])
     grid = {(k, C): SVC(kernel=k, C=C / 3 if k == "linear" else C, gamma=1 / 3, class_weight="balanced")
             for k in ("linear", "rbf") for C in (0.1, 1, 10)}  # fmt: skip
-    (loso,) = [each.baseline for each in make_report(open_run(finished)).baselines
-               if (each.baseline.features, each.baseline.protocol) == ("own", "loso")]  # fmt: skip
-    for winner, file in zip(loso.winners, loso.predictions, strict=True):
-        rest = read.speaker != winner.trial.held_out
+    run = open_run(finished)
+    (loso,) = [
+        row.winner
+        for row in read_report(run).baselines
+        if (row.winner.features, row.winner.candidates.protocol) == ("own", "loso")
+    ]
+    for choice, table in zip(loso.choices, read_predictions(run, loso), strict=True):
+        (winner,) = choice.results
+        (left_out,) = choice.fold.test
+        rest = read.speaker != left_out
         labels, groups = read.emotion[rest], read.speaker[rest]
         ua = {}
         for name, machine in grid.items():
@@ -377,32 +429,32 @@ def test_table_3_is_scikit_learns_nested_loop(store: Store, finished: Path) -> N
         assert ua[configuration.kernel, configuration.C] == pytest.approx(max(ua.values()))
         machine = grid[configuration.kernel, configuration.C].fit(x[rest], labels)
         expected = dict(zip(np.array(read.utterance)[~rest], machine.predict(x[~rest]), strict=True))
-        tested = pq.read_table(file).to_pylist()
+        tested = table.to_pylist()
         assert len(tested) == 6
         assert {row["utterance"]: store.emotions.index(row["predicted"]) for row in tested} == expected
 
 
 def test_the_best_svm_enters_the_leaderboard(finished: Path) -> None:
-    facts = make_report(open_run(finished))
-    (svm,) = [entry for entry in facts.entries if entry.row.group.model == "SVM"]
-    assert svm.row.condition == "clean"
-    assert len(svm.row.group.candidates) == 12
-    best = max(h.baseline.validation_ua for h in facts.baselines if h.baseline.protocol == "partition")
-    assert svm.row.validation_ua == best
+    facts = read_report(open_run(finished))
+    (winner,) = [row.winner for row in facts.rows if row.winner.candidates.model == "SVM"]
+    assert winner.condition == "clean"
+    assert len(winner.candidates.results) == 12
+    best = max(row.winner.validation_ua for row in facts.baselines if row.winner.candidates.protocol == "partition")
+    assert winner.validation_ua == best
     (clean,) = [sheet for sheet in leaderboards(facts) if sheet.name == "leaderboard-clean"]
-    assert any(f"SVM ({svm.row.features})" in row for row in clean.rows)
+    assert any(f"SVM ({winner.features})" in row for row in clean.rows)
     assert len(facts.rankings["clean"].order) == 2
 
 
 def test_a_row_is_trained_again_to_the_same_bits(finished: Path) -> None:
     run = open_run(finished)
-    for heard in make_report(run).baselines:
-        assert rerun(run, heard.baseline.winners[0].trial.key).same
+    for row in read_report(run).baselines:
+        assert rerun(run, row.winner.key).same
 
 
 def test_a_set_that_is_missing_or_changed_is_named(tiny_store: Store, store: Store, tmp_path: Path) -> None:
     study = load_study(store.path.parent / "study.toml")
-    with pytest.raises(InputError, match=r"features = own was given, but .* holds no functionals"):
+    with pytest.raises(InputError, match=r"features = own was given, but .* holds no vectors"):
         start_run(tmp_path / "run", study, tiny_store.path)
     shutil.copytree(store.path, tmp_path / "store")
     start_run(tmp_path / "run", study, tmp_path / "store")
@@ -411,7 +463,11 @@ def test_a_set_that_is_missing_or_changed_is_named(tiny_store: Store, store: Sto
         lines = file.read().splitlines()
     (tmp_path / "own.csv").write_text("\n".join([lines[0], *(line + "1" for line in lines[1:])]))
     import_table(open_store(tmp_path / "store"), "own", tmp_path / "own.csv")
-    with pytest.raises(InputError, match=r"functionals own was .* name a new run folder"):
+    with pytest.raises(InputError, match=r"vectors own was .* name a new run folder"):
         start_run(tmp_path / "run", study, tmp_path / "store")
+    run = open_run(tmp_path / "run")
+    trial = next(trial for trial in run.agenda().left if trial.configuration.features == "own")
+    # Speakers that were read before are kept by their content.
+    svm._SPEAKERS.clear()
     with pytest.raises(InputError, match="are not those that the run"):
-        open_vectors(open_run(tmp_path / "run"), "own", ["s0"])
+        open_vectors(run.store, trial, ["s0"])

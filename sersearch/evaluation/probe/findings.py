@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sersearch.errors import InputError
-from sersearch.evaluation.leaderboard import Row
-from sersearch.evaluation.probe.representations import MODULES, Module
+from sersearch.evaluation.leaderboard import Winner
 from sersearch.models.svm import Kernel
 from sersearch.run.run import Run
 from sersearch.statistics import Interval
-from sersearch.study.configuration import Model
-from sersearch.study.study import CONDITIONS, Condition
+from sersearch.study.conditions import CONDITIONS, Condition
+from sersearch.study.configuration.base import MODULES, Module
 
 Attribute = Literal["emotion", "speaker", "gender"]
 ATTRIBUTES: tuple[Attribute, ...] = get_args(Attribute)
@@ -82,7 +80,7 @@ class Separability(_Record):
     points: tuple[tuple[float, ...], ...]
 
 
-class Probed(_Record):
+class ProbedModule(_Record):
     """A module of a winner.
 
     Attributes:
@@ -106,18 +104,18 @@ class Probed(_Record):
     parted: dict[Attribute, Separability]
 
 
-class Winner(_Record):
+class ProbedWinner(_Record):
     """A winner, module by module in the order of the model."""
 
     key: str
     space: str
-    model: Model
+    model: str
     features: str
     speaks: bool
     """Whether it alone speaks for its model and features, of which there may be several spaces."""
-    modules: tuple[Probed, ...]
+    modules: tuple[ProbedModule, ...]
 
-    def module(self, name: Module) -> Probed | None:
+    def module(self, name: Module) -> ProbedModule | None:
         """One of its modules; None for the CNN of an LDNN."""
         return next((module for module in self.modules if module.name == name), None)
 
@@ -139,7 +137,7 @@ class Findings(_Record):
     utterance: tuple[str, ...]
     labels: dict[Attribute, tuple[str, ...]]
     left_out: dict[Attribute, str]
-    winners: tuple[Winner, ...]
+    winners: tuple[ProbedWinner, ...]
 
     def contributions(self) -> dict[Module, tuple[float, float | None]]:
         """What each module adds to Table 5's UA, in points: mean and standard deviation over the CLDNNs."""
@@ -158,35 +156,36 @@ class Findings(_Record):
         return found
 
 
-def read_findings(run: Run, rows: Iterable[Row]) -> tuple[Findings, ...]:
+def read_findings(run: Run, winners: Iterable[Winner]) -> tuple[Findings, ...]:
     """What was found of winners that still are winners, by condition; nothing where `probe` was never called.
 
     Args:
         run: an opened run.
-        rows: its winners now.
+        winners: the run's winners now.
 
     Raises:
         InputError: a file is damaged or of another version.
     """
-    winners = {(row.key, row.group.space, row.condition) for row in rows}
+    present = {(winner.key, winner.candidates.space, winner.condition) for winner in winners}
     kept = []
     for condition in CONDITIONS:
-        file = findings_file(run, condition)
-        if not file.exists():
+        name = findings_name(condition)
+        content = run.storage.get(name)
+        if content is None:
             continue
         try:
-            findings = Findings.model_validate_json(file.read_bytes())
+            findings = Findings.model_validate_json(content)
         except ValidationError as error:
             raise InputError(
-                f"{file}: is damaged or of another version ({error.errors()[0]['msg']}); make it again with "
-                f"`sersearch probe {run.path} --condition {condition}`, or delete it"
+                f"{run.storage.locate(name)}: is damaged or of another version ({error.errors()[0]['msg']}); make it "
+                f"again with `sersearch probe {run.path} --condition {condition}`, or delete it"
             ) from None
-        still = tuple(winner for winner in findings.winners if (winner.key, winner.space, condition) in winners)
+        still = tuple(winner for winner in findings.winners if (winner.key, winner.space, condition) in present)
         if still:
             kept.append(findings.model_copy(update={"winners": still}))
     return tuple(kept)
 
 
-def findings_file(run: Run, condition: Condition) -> Path:
-    """Where they are kept."""
-    return run.path / "probe" / f"probe-{condition}.json"
+def findings_name(condition: Condition) -> str:
+    """The object that keeps the findings of the winners under a condition."""
+    return f"probe/probe-{condition}.json"

@@ -8,25 +8,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from sersearch import durable
 from sersearch.errors import InputError
-from sersearch.evaluation.leaderboard import Leaderboard, Row, select_winners
+from sersearch.evaluation.leaderboard import Leaderboard, Winner, select_winners
 from sersearch.evaluation.probe.findings import (
     Accuracy,
     Attribute,
     Findings,
     Noise,
-    Probed,
+    ProbedModule,
+    ProbedWinner,
     Separability,
-    Winner,
-    findings_file,
+    findings_name,
 )
 from sersearch.evaluation.probe.probes import (
     FOLDS,
@@ -39,118 +37,110 @@ from sersearch.evaluation.probe.probes import (
     read_off,
     shuffle,
 )
-from sersearch.evaluation.probe.representations import Module, Representations, write_representations
+from sersearch.evaluation.probe.representations import Representations, write_representations
 from sersearch.evaluation.probe.separability import inertia, project
-from sersearch.run.ledger import Result
 from sersearch.run.run import Run
 from sersearch.speech.augment import snr_bands
 from sersearch.statistics import Counts, mean_recall, noise_loss, speaker_confusions, speaker_interval
-from sersearch.study.configuration import Configuration, Model
-from sersearch.study.study import Condition
-from sersearch.training.dataset import Dataset, open_dataset
+from sersearch.study.conditions import Condition
+from sersearch.study.configuration.base import Module
 from sersearch.workers import in_parallel
 
 SEED = 0
 
 
 def probe(run: Run, condition: Condition, tell: Callable[[str], object], workers: int | None = None) -> Findings:
-    """Look into the winners under a condition, and keep what is found; the same run gives the same bits.
+    """Probe the winners under a condition, and keep what is found; the same run gives the same bits.
 
     Representations that are there are used again. A winner of several seeds is represented by its first seed's model.
 
     Args:
         run: a complete run.
         condition: whose winners.
-        tell: called with what was done last.
-        workers: processes; one a core unless given.
+        tell: called with a sentence about each winner that is done.
+        workers: processes; one per core unless given.
 
     Raises:
         InputError: the run is not complete, or has no such winners.
     """
-    rows = _winners(run, select_winners(run), condition)
-    look = Look(run, condition)
+    winners = _winners(run, select_winners(run), condition)
     # One trial may win in two spaces.
-    trials = {row.key: row.results[0] for row in rows}
-    modules: dict[str, tuple[Probed, ...]] = {}
-    tell(f"{len(trials)} winners under the {condition} condition")
-    for key, found in in_parallel(look, list(trials.values()), workers):
-        modules[key] = found
-        done = next(row.group for row in rows if row.key == key)
-        tell(f"{len(modules)}/{len(trials)} {done.model} ({done.features}), {done.space}")
-    winners = tuple(
-        Winner(
-            key=row.key,
-            space=row.group.space,
-            model=row.group.model,
-            features=row.group.features,
-            speaks=row is max((other for other in rows if _kind(other) == _kind(row)), key=_speaks),
-            modules=modules[row.key],
-        )
-        for row in rows
-    )
-    asked = look.asked(rows[0].results[0])
+    by_key = {winner.key: winner for winner in winners}
+    tell(f"{len(by_key)} winners under the {condition} condition; their test speakers are opened where they were not")
+    probe_winner = ProbeWinner(run)
+    modules: dict[str, tuple[ProbedModule, ...]] = {}
+    for key, probed in in_parallel(probe_winner, list(by_key.values()), workers):
+        modules[key] = probed
+        candidates = by_key[key].candidates
+        tell(f"{len(modules)}/{len(by_key)} {candidates.title}, {candidates.space}")
+    asked = probe_winner.asked(winners[0])
     findings = Findings(
         condition=condition,
         emotions=run.store.emotions,
         utterance=asked.utterance,
         labels={attribute: tuple(names.tolist()) for attribute, names in asked.names.items()},
         left_out=asked.left_out,
-        winners=winners,
+        winners=tuple(_record(winner, winners, modules[winner.key]) for winner in winners),
     )
-    durable.write(findings_file(run, condition), findings.model_dump_json().encode())
+    run.storage.put(findings_name(condition), findings.model_dump_json().encode())
     return findings
 
 
+def _record(winner: Winner, winners: list[Winner], modules: tuple[ProbedModule, ...]) -> ProbedWinner:
+    candidates = winner.candidates
+    of_same_kind = [other for other in winners if other.candidates.title == candidates.title]
+    return ProbedWinner(
+        key=winner.key,
+        space=candidates.space,
+        model=candidates.model,
+        features=candidates.features,
+        speaks=winner is max(of_same_kind, key=precedence),
+        modules=modules,
+    )
+
+
+def precedence(winner: Winner) -> tuple[bool, float]:
+    """Of several spaces of one model the paper's stands for it (Section 7.4: not the sweep), else the best."""
+    return winner.candidates.is_papers, winner.validation_ua
+
+
 @dataclass(frozen=True)
-class Look:
-    """Looking into one winner."""
+class ProbeWinner:
+    """Probes one winner; sent to other processes."""
 
     run: Run
-    condition: Condition
 
-    def __call__(self, winner: Result) -> tuple[str, tuple[Probed, ...]]:
+    def __call__(self, winner: Winner) -> tuple[str, tuple[ProbedModule, ...]]:
         """The winner's key and its modules."""
-        found = self._representations(winner)
-        asked = Asked.of(found, self.run.store.emotions)
+        representations = self._representations(winner)
+        asked = Asked.of(representations, self.run.store.emotions)
         # More threads are slower on matrices this small, by far on a loaded machine, and their number changes bits.
         with threadpool_limits(1):
-            return winner.trial.key, tuple(examine(found.column(module), module, asked) for module in found.modules)
+            modules = [examine(representations.column(module), module, asked) for module in representations.modules]
+        return winner.key, tuple(modules)
 
-    def asked(self, winner: Result) -> Asked:
-        """What is asked of it, which is asked of all."""
+    def asked(self, winner: Winner) -> Asked:
+        """What a winner is asked, which is the same for all winners."""
         return Asked.of(self._representations(winner), self.run.store.emotions)
 
-    def _representations(self, winner: Result) -> Representations:
-        return Representations.read(write_representations(self.run, winner, self.condition, self._data))
-
-    @cached_property
-    def _data(self) -> Dataset:
-        return open_dataset(self.run.store, self.run.partition)
+    def _representations(self, winner: Winner) -> Representations:
+        return Representations.read(self.run.storage, write_representations(self.run, winner))
 
 
-def _winners(run: Run, board: Leaderboard, condition: Condition) -> list[Row]:
-    """Those that have modules: support vector machines have none."""
+def _winners(run: Run, board: Leaderboard, condition: Condition) -> list[Winner]:
+    """The winners that have modules."""
     if not board.complete:
         raise InputError(
-            f"{run.path}: {board.done} of {board.total} trials are done, and the test partition stays sealed until all "
-            f"are; go on with `sersearch resume {run.path}`"
+            f"{run.path}: {board.done} of {board.total} trials are done, and the test speakers stay sealed until all "
+            f"are; resume with `sersearch resume {run.path}`"
         )
-    rows = [row for row in board.rows if row.condition == condition and isinstance(row.configuration, Configuration)]
-    if not rows:
+    winners = [winner for winner in board.winners if winner.condition == condition and winner.configuration.modules]
+    if not winners:
         raise InputError(
-            f"{run.path}: has no network that won under the {condition} condition; "
-            "noisy winners need a store with noise, and any winner a configuration with all its seeds"
+            f"{run.path}: no model with modules to probe won under the {condition} condition; noisy winners need a "
+            "store with noise, and every winner a configuration that was trained with all its seeds"
         )
-    return rows
-
-
-def _kind(row: Row) -> tuple[Model, str]:
-    return row.group.model, row.group.features
-
-
-def _speaks(row: Row) -> tuple[bool, float]:
-    """Of several spaces of one model the paper's speaks for it (Section 7.4: not the sweep), else the best."""
-    return row.group.is_papers, row.validation_ua
+    return winners
 
 
 @dataclass(frozen=True)
@@ -263,12 +253,12 @@ def _ask_gender(name_U: NDArray[np.str_], gender_U: NDArray[np.str_]) -> Questio
     return Question(gender_S[speaker_U], fold_S[speaker_U], shuffle(gender_S, fold_S, generator)[:, speaker_U])
 
 
-def examine(x_UD: Rows, module: Module, asked: Asked) -> Probed:
+def examine(x_UD: Rows, module: Module, asked: Asked) -> ProbedModule:
     """Ask a module's representations of all copies everything that there is to ask."""
     chosen = choose_svm(x_UD, asked.emotion_U, asked.train, asked.validation)
     predicted_T = predict(x_UD, asked.emotion_U, asked.train, asked.test, chosen)
     x_train_UD = x_UD[asked.train]
-    return Probed(
+    return ProbedModule(
         name=module,
         numbers=x_UD.shape[1],
         kernel=chosen.kernel,

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from sersearch.models.kernels import gpu
 from sersearch.models.kernels.filtering import correlate, gather_windows
+from sersearch.models.kernels.gpu import Form
 from sersearch.models.kernels.recurrence import recur, recur_together
 
 
@@ -12,18 +12,20 @@ class BLSTM(nn.Module):
     """Two one-way LSTMs, the second from each sequence's own last frame.
 
     An LSTM is causal, so what follows a sequence's last frame can't reach its real outputs: padding needs no packing.
-    Gates are in the order input, forget, cell, output; one bias a gate, as in Keras. Peepholes there are none.
+    Gates are in the order input, forget, cell, output; one bias per gate, as in Keras. No peephole connections.
     """
 
-    def __init__(self, features: int, cells: int) -> None:
+    def __init__(self, features: int, cells: int, form: Form = "loops") -> None:
         """Make the parameters without initialising them.
 
         Args:
             features: length of an input vector.
             cells: cells of each direction.
+            form: of the kernels; "cudnn" on a GPU.
         """
         super().__init__()
         self.cells = cells
+        self.form = form
         self.kernel = nn.Parameter(torch.empty(2, 4 * cells, features))
         self.recurrent = nn.Parameter(torch.empty(2, 4 * cells, cells))
         self.bias = nn.Parameter(torch.empty(2, 4 * cells))
@@ -48,7 +50,7 @@ class BLSTM(nn.Module):
             [T, B, 2 * cells], zero behind a sequence's last frame.
         """
         kernel, recurrent, bias = (each.to(x_PBV.dtype) for each in (self.kernel, self.recurrent, self.bias))
-        if gpu.holds(x_PBV):
+        if self.form == "cudnn":
             return recur_together(gather_windows(x_PBV, columns, dilation), kernel, recurrent, bias, lengths_B)
         gates_TBG = correlate(x_PBV, kernel.view(2 * 4 * self.cells, -1, columns), dilation)
         return recur(gates_TBG, recurrent, bias, lengths_B)

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sersearch.models.kernels import gpu, loops
-from sersearch.study.configuration import POOL_STRIDE, Configuration, Layer, pools, shapes
+from sersearch.models.kernels import loops
+from sersearch.models.kernels.gpu import Form
+from sersearch.study.configuration.network import NetworkConfiguration, pools
+from sersearch.study.configuration.shapes import POOL_STRIDE, Layer
 
 # Numbers in a layer's maps of the utterances that are convolved together: 512 KiB in float32.
 TOGETHER = 2**17
@@ -52,31 +54,33 @@ class Convolutions(nn.Module):
         dilation: how many frames lie between them.
     """
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: NetworkConfiguration, form: Form = "loops") -> None:
         """Make the layers; parameters are not initialised.
 
         Args:
             configuration: a feasible configuration.
+            form: of the kernels; "cudnn" on a GPU.
         """
         super().__init__()
-        found = shapes(configuration)
-        assert found.feasible, found.reason
-        self.geometry: tuple[Layer, ...] = found.layers
+        shapes = configuration.shapes
+        assert shapes.feasible, shapes.reason
+        self.form = form
+        self.geometry: tuple[Layer, ...] = shapes.layers
         maps = configuration.maps
-        self.kernels = nn.ParameterList(torch.empty(maps, layer.channels, *layer.kernel) for layer in found.layers)
-        self.biases = nn.ParameterList(torch.empty(maps) for _ in found.layers)
-        last = found.layers[-1] if found.layers else None
+        self.kernels = nn.ParameterList(torch.empty(maps, layer.channels, *layer.kernel) for layer in shapes.layers)
+        self.biases = nn.ParameterList(torch.empty(maps) for _ in shapes.layers)
+        last = shapes.layers[-1] if shapes.layers else None
         self.columns = last.pooled[1] if last else configuration.columns
         self._stride = POOL_STRIDE if pools(configuration.model)[1] else 1
-        self.dilation = self._stride ** len(found.layers)
+        self.dilation = self._stride ** len(shapes.layers)
 
     def forward(self, x_PBCM: Tensor) -> Tensor:
         """Convolve, pool and rectify: [P, B, C, M] to [P', B, V], P' as many frames as the last splice needs.
 
         Column j of the splice of frame t lies at position t + j * dilation. It computes in the precision of its inputs.
         """
-        if gpu.holds(x_PBCM):
-            return self._on_gpu(x_PBCM)
+        if self.form == "cudnn":
+            return self._whole_tensors(x_PBCM)
         if not self.geometry:
             return x_PBCM.flatten(2)
         weights_WNK = [kernel.permute(3, 2, 1, 0).flatten(1, 2) for kernel in self.kernels]
@@ -85,7 +89,7 @@ class Convolutions(nn.Module):
         y_PBV: Tensor = _Layers.apply(x_PBCM, self.geometry, self._stride, *weights_WNK, *self.biases)  # type: ignore[no-untyped-call]
         return y_PBV
 
-    def _on_gpu(self, x_PBCM: Tensor) -> Tensor:
+    def _whole_tensors(self, x_PBCM: Tensor) -> Tensor:
         x_BKMP = x_PBCM.permute(1, 2, 3, 0)
         dilation = 1
         for layer, kernel, bias in zip(self.geometry, self.kernels, self.biases, strict=True):

@@ -1,21 +1,19 @@
-"""What models do otherwise on a GPU."""
+"""The two forms of the kernels, and the precision of products on a GPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
-from sersearch.study.configuration import Precision
+from sersearch.study.configuration.network import Precision
+
+Form = Literal["loops", "cudnn"]
+"""loops: compiled loops and blocks that stay in a CPU's cache. cudnn: few calls on whole tensors, because on a GPU each
+launch costs more than a cache saves. Both compute the same numbers but for rounding, on any device."""
 
 _CUDNN: Any = torch.backends.cudnn
 _PRODUCTS = (torch.backends.cuda.matmul, _CUDNN.conv, _CUDNN.rnn)
-
-
-def holds(tensor: Tensor) -> bool:
-    """Whether a tensor lies on a GPU, where each launch costs more than the cache saves."""
-    return tensor.is_cuda
 
 
 @contextmanager

@@ -113,7 +113,8 @@ def _tanh(x):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _let_through(x: Array, recurrent: Array, bias: Array, scale: Array) -> None:
+def activate_gates(x: Array, recurrent: Array, bias: Array, scale: Array) -> None:
+    """Activations of the gates from their inputs, in place."""
     # A logistic function is (1 + tanh(x / 2)) / 2, the cell's input tanh(x).
     one = x.dtype.type(1)
     for k in range(len(x)):
@@ -121,13 +122,15 @@ def _let_through(x: Array, recurrent: Array, bias: Array, scale: Array) -> None:
 
 
 @_compiled
-def _remember(i: Array, f: Array, g: Array, before: Array, cell: Array) -> None:
+def update_cell(i: Array, f: Array, g: Array, before: Array, cell: Array) -> None:
+    """The cell after a step (eq. 9): what the forget gate keeps plus what the input gate lets in."""
     for h in range(len(cell)):
         cell[h] = f[h] * before[h] + i[h] * g[h]
 
 
 @_compiled
-def _show(o: Array, cell: Array, hidden: Array, y: Array) -> None:
+def emit_hidden(o: Array, cell: Array, hidden: Array, y: Array) -> None:
+    """The hidden state (eq. 11), kept for the next step and given out."""
     for h in range(len(y)):
         hidden[h] = o[h] * tanh(cell[h])
         y[h] = hidden[h]
@@ -186,7 +189,9 @@ def _copy(x: Array, y: Array) -> None:
 
 
 @_compiled
-def run(gate_TB2G: Array, weight_2HG: Array, bias_2G: Array, lengths_B: Array, kept_N2BH: Array, y_TB2H: Array) -> None:
+def lstm_forward(
+    gate_TB2G: Array, weight_2HG: Array, bias_2G: Array, lengths_B: Array, kept_N2BH: Array, y_TB2H: Array
+) -> None:
     """Run both directions of an LSTM, the second from each sequence's last frame. All arrays are contiguous.
 
     Args:
@@ -214,13 +219,13 @@ def run(gate_TB2G: Array, weight_2HG: Array, bias_2G: Array, lengths_B: Array, k
                     y_TB2H[t, b, way] = 0
                     continue
                 gate, cell = gate_TB2G[t, b, way], cell_BH[b]
-                _let_through(gate, recurrent_BG[b], bias_2G[way], scale_G)
-                _remember(gate[:cells], gate[cells : 2 * cells], gate[2 * cells : 3 * cells], cell, cell)
-                _show(gate[3 * cells :], cell, hidden_BH[b], y_TB2H[t, b, way])
+                activate_gates(gate, recurrent_BG[b], bias_2G[way], scale_G)
+                update_cell(gate[:cells], gate[cells : 2 * cells], gate[2 * cells : 3 * cells], cell, cell)
+                emit_hidden(gate[3 * cells :], cell, hidden_BH[b], y_TB2H[t, b, way])
 
 
 @_compiled
-def run_back(
+def lstm_backward(
     d_y_TB2H: Array,
     gate_TB2G: Array,
     recurrent_2GH: Array,
@@ -229,15 +234,15 @@ def run_back(
     d_recurrent_2HG: Array,
     d_bias_2G: Array,
 ) -> None:
-    """The way back through `run`. States that were not kept are found again, KEPT steps at a time.
+    """Gradients of `lstm_forward`. States that were not kept are found again, KEPT steps at a time.
 
     Args:
         d_y_TB2H: [T, B, 2, H], gradients of the hidden states; or [1, B, 2, H], if each step's are the same. Behind a
             sequence's last frame they are not read.
-        gate_TB2G: [T, B, 2, G], what `run` left; becomes the gradients of what `run` was given.
+        gate_TB2G: [T, B, 2, G], what `lstm_forward` left; becomes the gradients of what it was given.
         recurrent_2GH: [2, G, H].
         lengths_B: frames of each sequence.
-        kept_N2BH: [N, 2, B, H], what `run` left.
+        kept_N2BH: [N, 2, B, H], what `lstm_forward` left.
         d_recurrent_2HG: [2, H, G], zeros before.
         d_bias_2G: [2, G], zeros before.
     """
@@ -253,7 +258,7 @@ def run_back(
         for n in range(len(kept_N2BH) - 1, -1, -1):
             first, some = n * KEPT, min(KEPT, steps - n * KEPT)
             cell_SBH[0] = kept_N2BH[n, way]
-            _recall(gate_TB2G, lengths_B, way, first, some, cell_SBH, shown_SBH, hidden_SBH)
+            recompute_states(gate_TB2G, lengths_B, way, first, some, cell_SBH, shown_SBH, hidden_SBH)
             for s in range(some - 1, -1, -1):
                 t = first + s if way == 0 else steps - 1 - first - s
                 for b in range(batch):
@@ -278,7 +283,7 @@ def run_back(
 
 
 @_compiled
-def _recall(
+def recompute_states(
     gate_TB2G: Array,
     lengths_B: Array,
     way: int,
@@ -291,7 +296,7 @@ def _recall(
     """Find again what was before some steps and, in the row behind them, after the last.
 
     Args:
-        gate_TB2G: what `run` left.
+        gate_TB2G: what `lstm_forward` left.
         lengths_B: frames of each sequence.
         way: which direction.
         first: its first step of these.
@@ -317,7 +322,7 @@ def _recall(
             if t < lengths_B[b]:
                 gate = gate_TB2G[t, b, way]
                 i, f, g = gate[:cells], gate[cells : 2 * cells], gate[2 * cells : 3 * cells]
-                _remember(i, f, g, cell, cell_SBH[s + 1, b])
+                update_cell(i, f, g, cell, cell_SBH[s + 1, b])
             else:
                 _copy(cell, cell_SBH[s + 1, b])
 
@@ -346,12 +351,13 @@ def pool(
             _copy(z_RHK[r, stride * h], y)
             winner[:] = 0
             for n in range(1, heights * columns):
-                _challenge(z_RHK[r + n // heights * dilation, stride * h + n % heights], n, y, winner)
+                max_pool_step(z_RHK[r + n // heights * dilation, stride * h + n % heights], n, y, winner)
             _rectify(bias_K, y, winner)
 
 
 @_compiled
-def _challenge(z: Array, number: int, y: Array, winner: Array) -> None:
+def max_pool_step(z: Array, number: int, y: Array, winner: Array) -> None:
+    """Take one more value of a pooling window, and note its number where it is the largest so far."""
     n = winner.dtype.type(number)
     for k in range(len(y)):
         wins = z[k] > y[k] or z[k] != z[k]
@@ -396,11 +402,12 @@ def pool_back(
         for h in range(rows):
             for n in range(heights * columns):
                 d_z = d_z_RLK[r + n // heights * dilation, margin + stride * h + n % heights]
-                _reward(d_y_RHK[r, h], winner_RHK[r, h], n, d_z)
+                route_gradient(d_y_RHK[r, h], winner_RHK[r, h], n, d_z)
 
 
 @_compiled
-def _reward(d_y: Array, winner: Array, number: int, d_z: Array) -> None:
+def route_gradient(d_y: Array, winner: Array, number: int, d_z: Array) -> None:
+    """Add a pooled value's gradient to the value of the window that was the largest."""
     zero, n = d_y.dtype.type(0), winner.dtype.type(number)
     for k in range(len(d_y)):
         d_z[k] += d_y[k] if winner[k] == n else zero

@@ -78,7 +78,7 @@ class _Recurrence(torch.autograd.Function):
         weight_2HG = recurrent_2GH.detach().transpose(1, 2).contiguous()
         kept_N2BH = gate_TB2G.new_empty(-(-steps // loops.KEPT), 2, batch, cells)
         y_TB2H = gate_TB2G.new_empty(steps, batch, 2, cells)
-        loops.run(*_arrays(gate_TB2G, weight_2HG, bias_2G.detach(), lengths_B, kept_N2BH, y_TB2H))
+        loops.lstm_forward(*_arrays(gate_TB2G, weight_2HG, bias_2G.detach(), lengths_B, kept_N2BH, y_TB2H))
         increment_version(gates_TBG)
         ctx.save_for_backward(kept_N2BH, recurrent_2GH, lengths_B)
         ctx.gate = gate_TB2G
@@ -97,7 +97,9 @@ class _Recurrence(torch.autograd.Function):
         d_recurrent_2HG = torch.zeros_like(recurrent_2GH).view(2, -1, d_gate_TB2G.shape[3])
         d_bias_2G = d_recurrent_2HG.new_zeros(2, d_gate_TB2G.shape[3])
         recurrent = recurrent_2GH.detach()
-        loops.run_back(*_arrays(d_y_TB2H, d_gate_TB2G, recurrent, lengths_B, kept_N2BH, d_recurrent_2HG, d_bias_2G))
+        loops.lstm_backward(
+            *_arrays(d_y_TB2H, d_gate_TB2G, recurrent, lengths_B, kept_N2BH, d_recurrent_2HG, d_bias_2G)
+        )
         return d_gate_TB2G.flatten(2), d_recurrent_2HG.transpose(1, 2), d_bias_2G, None
 
 

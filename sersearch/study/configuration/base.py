@@ -1,0 +1,192 @@
+"""What every configuration offers, whatever it trains: names, conditions, folds, shapes, costs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+from sersearch.study.conditions import CONDITIONS, Condition
+from sersearch.study.configuration.shapes import Modules, Shapes
+
+Value = int | float | str | tuple[int, ...]
+
+Protocol = Literal["partition", "loso"]
+
+Module = Literal["raw", "cnn", "blstm", "mlp"]
+MODULES: tuple[Module, ...] = get_args(Module)
+"""The modules of a network in the order of its data (Section 7.5), the raw features first."""
+
+
+class Configuration(BaseModel):
+    """One way to build and train a system; a subclass adds the settings of its kind.
+
+    A subclass declares `model` as a Literal of the names that it configures, which is what tells one kind from another
+    in TOML and in records (a union discriminated by `model`), and `system`, the class that trains it. All other class
+    attributes and methods have defaults that suit a small network of one's own.
+
+    Attributes:
+        model: the name of the model, as in tables.
+        features: what the model is trained on: a frame feature, or the name of a set of vectors.
+        protocol: which folds the study's speakers are dealt into: the study's partition, or one fold per speaker, who
+            is left out of it to be tested ("loso", leave one subject out).
+
+    Class attributes:
+        system: module and class that trains configurations of this kind, as "package.module:Class".
+        switches: the parameters whose values decide which other parameters there are.
+        seeded: whether training draws random numbers, so that each seed is a trial of its own.
+        validates_within_training: whether a fold that leaves one subject out needs no validation speakers, because the
+            system is validated by leaving out each training speaker in turn.
+        described: the parameters that `description` names.
+        feature_settings: the parameters that a study's table [features] may set for all spaces.
+        training_settings: the parameters that its table [training] may set.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    features: str
+    protocol: Protocol = "partition"
+
+    system: ClassVar[str]
+    switches: ClassVar[tuple[str, ...]] = ("model",)
+    seeded: ClassVar[bool] = True
+    validates_within_training: ClassVar[bool] = False
+    described: ClassVar[tuple[str, ...]] = ("model", "features")
+    feature_settings: ClassVar[tuple[str, ...]] = ()
+    training_settings: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def models(cls) -> tuple[str, ...]:
+        """The models that this class configures."""
+        return tuple(get_args(cls.model_fields["model"].annotation))
+
+    @classmethod
+    def parameters_of_spaces(cls) -> tuple[str, ...]:
+        """Names of the parameters that a space of these models can range over."""
+        return tuple(cls.model_fields)
+
+    @classmethod
+    def check_ranges(cls, models: Collection[str], ranges: Mapping[str, Any]) -> None:
+        """Refuse a space's ranges that make no sense for these models.
+
+        Raises:
+            ValueError: says which range, and why.
+        """
+
+    @classmethod
+    def defaults_of_switches(cls) -> dict[str, Value]:
+        """Values of the switches that a space does not name."""
+        return {}
+
+    @classmethod
+    def absent(cls, switched: Mapping[str, Value], ranges: Mapping[str, Any]) -> set[str]:
+        """The parameters that have no meaning once the switches are set."""
+        return set()
+
+    @classmethod
+    def resolve(cls, values: Mapping[str, Value]) -> dict[str, Value]:
+        """Replace symbols such as "M" by the numbers that they stand for."""
+        return dict(values)
+
+    def record(self) -> dict[str, Any]:
+        """The configuration as plain JSON with every field."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def vectors_of(cls, values: Mapping[str, Any]) -> str | None:
+        """Name of the set of vectors, one per utterance, that configurations of these values are trained on.
+
+        Returns:
+            None where they are trained on frames.
+        """
+        return None
+
+    @property
+    def vectors(self) -> str | None:
+        """Name of the set of vectors, one per utterance, that it is trained on; None where it is trained on frames."""
+        return self.vectors_of(dict(self))
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions under which it is ranked."""
+        return CONDITIONS
+
+    @property
+    def family(self) -> str:
+        """The features under which a leaderboard ranks it: one row per model and family."""
+        return self.features
+
+    @property
+    def title(self) -> str:
+        """Its name in tables."""
+        return f"{self.model} ({self.features})"
+
+    @property
+    def description(self) -> str:
+        """Its name on a terminal: the title and what tells it from others of its kind."""
+        return self.title
+
+    @property
+    def meaningless(self) -> tuple[str, ...]:
+        """Fields whose values change nothing in this configuration."""
+        return ()
+
+    @property
+    def kernels(self) -> tuple[tuple[int, int], ...]:
+        """((h1, w1), (h2, w2)) of the convolutional layers; empty where there are none."""
+        return ()
+
+    @property
+    def modules(self) -> tuple[Module, ...]:
+        """The modules whose representations can be probed, in the order of the data; empty where there are none."""
+        return ()
+
+    @property
+    def departures(self) -> dict[str, Any]:
+        """The settings in which it is not trained as the paper's model of the same name."""
+        return {}
+
+    @property
+    def step_limits(self) -> tuple[int, int]:
+        """The fewest and the most steps that training takes: epochs of a network, 1 where training is one fit."""
+        return 1, 1
+
+    @property
+    def shapes(self) -> Shapes:
+        """Sizes after each layer, or why it can't be built."""
+        return Shapes(layers=(), vector=0, reason=None)
+
+    def layer_shapes(self, emotions: int) -> list[tuple[str, list[int]]]:
+        """Name and output size of each layer; up to the layer that fails where it can't be built."""
+        return []
+
+    def parameters(self, emotions: int) -> Modules | None:
+        """Trained parameters by module; None where their number is only known after training."""
+        return None
+
+    def multiply_adds(self, emotions: int) -> Modules | None:
+        """Multiply-adds of a forward pass by module, per frame (MLP: per utterance); None where that means nothing."""
+        return None
+
+    def minibatch_bytes(self, emotions: int, frames: int) -> int | None:
+        """About what training holds for one minibatch of utterances of `frames` frames; None where unknown."""
+        return None
+
+    def work(self) -> tuple[float, ...]:
+        """What one frame costs, in quantities whose seconds a calibration measures; empty where none does."""
+        return ()
+
+    def fit_seconds(self, clean_utterances: int, speakers: int) -> float:
+        """About how long training takes as a whole, where no calibration measures it.
+
+        Args:
+            clean_utterances: of all the store's speakers.
+            speakers: how many there are.
+        """
+        return 0.0
+
+    def relative_cost(self) -> float:
+        """The cost of a step in comparison with other configurations of the same system."""
+        return 1.0

@@ -1,0 +1,127 @@
+"""One model to train, and the trials that follow from a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny
+
+from sersearch.study.configuration import Configuration, parse_configuration
+from sersearch.study.configuration.base import Protocol
+from sersearch.study.fold import Fold, Shares, leave_one_out, make_partition
+from sersearch.study.key import digest, key_of
+
+
+def _configuration(given: object) -> object:
+    return parse_configuration(given) if isinstance(given, dict) else given
+
+
+AnyConfiguration = Annotated[SerializeAsAny[Configuration], BeforeValidator(_configuration)]
+"""A configuration of any kind, told from others by its `model`."""
+
+
+class Trial(BaseModel):
+    """One model to train: its configuration, its seed, its fold and the data that it is trained on.
+
+    Attributes:
+        configuration: how it is built and trained.
+        seed: which repetition it is, from 0.
+        fold: the speakers of each part.
+        data: `StoreIdentity.data` of the configuration.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    configuration: AnyConfiguration
+    seed: int = 0
+    fold: Fold
+    data: str
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of all that the trial depends on; every bit of its randomness comes from it."""
+        return key_of(self)
+
+    @property
+    def sealed(self) -> Trial:
+        """The trial without its test speakers, with the same key: what a worker is handed."""
+        return self.model_copy(update={"fold": self.fold.sealed})
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy the trial; the copy derives its key anew."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**{**values, **(update or {})})
+
+    def __hash__(self) -> int:
+        """Hash the key alone: folds of many speakers are slow to hash."""
+        return hash(self.key)
+
+
+class StoreIdentity(BaseModel):
+    """A store as the keys of a study's trials see it.
+
+    Attributes:
+        fingerprint: of the store's recipe; empty where no store is named.
+        speakers: all of the store's, sorted.
+        vectors: digest of each set of vectors that the store holds, by name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fingerprint: str
+    speakers: tuple[str, ...] = ()
+    vectors: dict[str, str] = {}
+
+    def data(self, configuration: Configuration) -> str:
+        """The data that a configuration is trained on: the store's frames, or one set of its vectors."""
+        if configuration.vectors is None:
+            return self.fingerprint
+        return digest([self.fingerprint, self.vectors.get(configuration.vectors, "")])
+
+
+class Folds:
+    """The folds of each protocol over one store's speakers, each made once."""
+
+    def __init__(self, speakers: Sequence[str], shares: Shares) -> None:
+        """Make no fold yet."""
+        self._speakers = tuple(speakers)
+        self._shares = shares
+        self._made: dict[tuple[Protocol, bool], tuple[Fold, ...]] = {}
+
+    def of(self, configuration: Configuration) -> tuple[Fold, ...]:
+        """The folds that a configuration is trained and tested on.
+
+        Raises:
+            InputError: too few speakers.
+        """
+        within = configuration.validates_within_training
+        kind = configuration.protocol, within
+        if kind not in self._made:
+            match configuration.protocol:
+                case "partition":
+                    self._made[kind] = (make_partition(self._speakers, self._shares),)
+                case "loso":
+                    self._made[kind] = leave_one_out(self._speakers, self._shares, validation=not within)
+        return self._made[kind]
+
+
+def make_trials(configuration: Configuration, seeds: int, identity: StoreIdentity, folds: Folds) -> list[Trial]:
+    """The trials of a configuration: one per seed and fold, or one per fold where training draws nothing at random.
+
+    Args:
+        configuration: what is trained.
+        seeds: how many the study asks for.
+        identity: of the store.
+        folds: of the store's speakers.
+
+    Raises:
+        InputError: the store has too few speakers for the configuration's protocol.
+    """
+    data = identity.data(configuration)
+    return [
+        Trial(configuration=configuration, seed=seed, fold=fold, data=data)
+        for seed in range(seeds if configuration.seeded else 1)
+        for fold in folds.of(configuration)
+    ]

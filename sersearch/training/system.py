@@ -1,0 +1,266 @@
+"""The one interface of all that is trained: a network, a support vector machine, a system of one's own.
+
+A configuration says what is built (`sersearch.study.configuration`); the class that it names in `system` trains it and
+follows `System`. Everything outside (search, rerun, test, probe, plan) uses this interface and never asks which kind
+of system it has. `tests/training/test_system.py` is the contract of every system.
+
+Training goes by steps, after each of which it can be stopped and resumed to the same bits: an epoch of a network, the
+whole fit of a support vector machine. Nothing here imports Ray.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pkgutil
+import platform
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sersearch.run.ledger import Attempt, Confusion, Epoch, Result
+from sersearch.statistics.confusion import speaker_confusions
+from sersearch.store import Store
+from sersearch.study.conditions import CONDITIONS, Condition
+from sersearch.study.configuration import Configuration
+from sersearch.study.configuration.base import Module
+from sersearch.study.trial import Trial
+
+Device = Literal["cpu", "cuda"]
+
+
+class System(ABC):
+    """One trial's model: trained step by step, or loaded with trained weights to predict.
+
+    A subclass is named by `Configuration.system`. The same trial and data give the same bits on a CPU, interrupted or
+    not; all randomness comes from `trial.key`.
+
+    Attributes:
+        trial: what is trained.
+        epochs: figures of the epochs so far; stays empty where training is one fit.
+        device: where it computes; a system without a GPU form computes on the CPU whatever is asked for.
+    """
+
+    def __init__(self, trial: Trial, data: Any, device: Device = "cpu") -> None:
+        """Build the model.
+
+        Args:
+            trial: what to train.
+            data: what `open_data` returned.
+            device: where to compute.
+        """
+        self.trial = trial
+        self.device: Device = device
+        self.epochs: list[Epoch] = []
+
+    @staticmethod
+    @abstractmethod
+    def open_data(store: Store, trial: Trial) -> Any:
+        """Open what a trial may see: the training and validation speakers of its fold, nobody else's files.
+
+        Raises:
+            InputError: the store does not hold what the trial was planned on.
+        """
+
+    @property
+    @abstractmethod
+    def stopped(self) -> str | None:
+        """Why training is over ("early", "epochs", "fitted"); None while it is not."""
+
+    @abstractmethod
+    def step(self) -> Epoch | None:
+        """Train one step and validate; returns the figures of an epoch, None where a step is no epoch.
+
+        Raises:
+            FloatingPointError: a loss is not a number.
+        """
+
+    @abstractmethod
+    def checkpoint(self) -> bytes | None:
+        """All that training needs to resume after this step; None where repeating the step costs less."""
+
+    @abstractmethod
+    def restore(self, checkpoint: bytes) -> None:
+        """Return to where a checkpoint was taken."""
+
+    @abstractmethod
+    def result(self, stopped: str | None = None) -> Result:
+        """The result of training that is over.
+
+        Args:
+            stopped: why, where it was stopped from outside.
+        """
+
+    @abstractmethod
+    def weights(self) -> bytes | None:
+        """The trained model; None where `load` fits it again to the same bits."""
+
+    @abstractmethod
+    def load(self, weights: bytes | None) -> None:
+        """Take a trained model, what `weights` returned, to predict with."""
+
+    @classmethod
+    def measure(
+        cls, configuration: Configuration, emotions: int, lengths: NDArray[np.int64], device: Device
+    ) -> tuple[float, float]:
+        """Train and evaluate a few steps on generated data, to learn this machine's pace.
+
+        It is called where `Configuration.work` is not empty.
+
+        Args:
+            configuration: a feasible one.
+            emotions: how many classes there are.
+            lengths: frames of utterances like those to come.
+            device: where to compute.
+
+        Returns:
+            Seconds per frame in training and in evaluation.
+        """
+        raise AssertionError(f"{cls.__name__} says what work a frame is and does not measure it")
+
+    @abstractmethod
+    def predict(self, store: Store, speakers: Sequence[str], condition: Condition) -> NDArray[np.int64]:
+        """Classes of the copies of some speakers' utterances.
+
+        Args:
+            store: whose rows are predicted.
+            speakers: not seen in training.
+            condition: all copies under "noisy", the clean ones alone under "clean".
+
+        Returns:
+            Index of the predicted emotion [U], in the order of the speakers and of their rows in the store.
+        """
+
+    def represent(
+        self, store: Store, speakers: Sequence[str], rows: NDArray[np.int64]
+    ) -> Mapping[Module, NDArray[np.float32]]:
+        """What each of `Configuration.modules` makes of some copies, one vector [U, D] per copy.
+
+        Args:
+            store: whose rows they are.
+            speakers: whose rows are counted.
+            rows: the copies, counted over the speakers' rows.
+        """
+        return {}
+
+
+def system_class(configuration: Configuration) -> type[System]:
+    """The class that trains a configuration."""
+    system: type[System] = pkgutil.resolve_name(type(configuration).system)
+    return system
+
+
+def make_system(trial: Trial, data: Any, device: Device = "cpu") -> System:
+    """Build the system of a trial; see `System`."""
+    return system_class(trial.configuration)(trial, data, device)
+
+
+def run_trial(
+    trial: Trial,
+    data: Any,
+    report: Callable[[Epoch], object] | None = None,
+    attempt: Attempt | None = None,
+    device: Device = "cpu",
+) -> Result:
+    """Train a trial to its end.
+
+    Args:
+        trial: what to train.
+        data: what `System.open_data` returned for it.
+        report: called with each epoch's figures, after its checkpoint is safe.
+        attempt: where checkpoints and the result are kept; without it nothing is written.
+        device: where to compute.
+
+    Returns:
+        The result. With an attempt it is committed, unless another attempt was first.
+
+    Raises:
+        FloatingPointError: a loss is not a number.
+    """
+    system = make_system(trial, data, device)
+    for epoch in run_steps(system, attempt):
+        if report and epoch:
+            report(epoch)
+    return system.result()
+
+
+def run_steps(system: System, attempt: Attempt | None = None) -> Iterator[Epoch | None]:
+    """Resume from the newest checkpoint, one step at a time; after the last step, commit the result."""
+    if attempt and (checkpoint := attempt.checkpoint()):
+        system.restore(checkpoint)
+    while system.stopped is None:
+        epoch = system.step()
+        if attempt and (checkpoint := system.checkpoint()):
+            attempt.save(checkpoint, system.epochs)
+        yield epoch
+    if attempt:
+        attempt.commit(system.result(), system.weights())
+
+
+def validation_confusion(
+    emotion_U: NDArray[np.int64],
+    predicted_U: NDArray[np.int64],
+    speaker_U: NDArray[np.str_],
+    noisy_U: NDArray[np.bool_],
+    emotions: int,
+    conditions: Sequence[Condition] = CONDITIONS,
+) -> Confusion:
+    """Counts of true and predicted emotions by condition and speaker.
+
+    Args:
+        emotion_U: index of each copy's emotion.
+        predicted_U: index of the predicted emotion.
+        speaker_U: names.
+        noisy_U: whether a copy is a noisy one; the noisy condition holds all copies, the clean one the others alone.
+        emotions: how many classes there are.
+        conditions: under which to count.
+    """
+    confusion: Confusion = {}
+    for condition in conditions:
+        chosen = ~noisy_U if condition == "clean" else np.ones_like(noisy_U)
+        counts_SEE = speaker_confusions(emotion_U[chosen], predicted_U[chosen], speaker_U[chosen], emotions)
+        names = np.unique(speaker_U[chosen]).tolist()
+        confusion[condition] = dict(zip(names, counts_SEE.tolist(), strict=True))
+    return confusion
+
+
+def derive_seed(key: str, purpose: str) -> int:
+    """A seed of 63 bits for one purpose of a trial: "weights", "order 3", "dropout 3"."""
+    return int.from_bytes(hashlib.sha256(f"{key} {purpose}".encode()).digest()[:8]) >> 1
+
+
+def environment(device: str, *packages: str) -> dict[str, str]:
+    """Versions, commit and device, for the record.
+
+    Args:
+        device: in words.
+        packages: that the numbers depend on.
+    """
+    return {
+        "sersearch": version("sersearch"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+        "device": device,
+    }
+
+
+def processor() -> str:
+    """The device of what computes on a CPU."""
+    return f"cpu ({platform.processor() or platform.machine()})"
+
+
+@lru_cache
+def _commit() -> str:
+    """The checkout's commit, marked where files differ from it; empty where this is no checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
