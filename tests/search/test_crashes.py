@@ -39,6 +39,7 @@ def data(tiny_store: Store) -> Dataset:
     return open_dataset(tiny_store, crash_points.PARTITION)
 
 
+@pytest.mark.slow("one process trains and dies for each of a trial's system calls, and each trial is then resumed")
 @pytest.mark.parametrize("loss", ["process", "power"])
 def test_a_crash_between_any_two_system_calls(tiny_store: Store, data: Dataset, tmp_path: Path, loss: str) -> None:
     trial = crash_points.TRIAL
