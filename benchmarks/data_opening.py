@@ -39,8 +39,9 @@ from rivals.plain_data import SIDES
 
 from sersearch.speech.augment import utterance_generator
 from sersearch.speech.corpora import Utterance
-from sersearch.store import Manifest, Recipe, Row, open_store
-from sersearch.store.rows import SpeakerWriter
+from sersearch.store.manifest import Manifest, Recipe
+from sersearch.store.reader import open_store
+from sersearch.store.rows import Row, SpeakerWriter
 from sersearch.study.fold import Fold, make_partition
 from sersearch.workers import in_parallel
 
@@ -197,7 +198,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env=os.environ | {"TMPDIR": str(path.parent), "HF_HUB_OFFLINE": "1"},
+            env=os.environ | {"TMPDIR": str(path.parent), "XDG_CACHE_HOME": str(path.parent), "HF_HUB_OFFLINE": "1"},
         )
 
     def __enter__(self) -> Self:
@@ -269,10 +270,10 @@ def compare(side: str, path: Path, limit_s: float) -> Found:
 
 @contextmanager
 def made_by(side: str, path: Path) -> Iterator[Path]:
-    """A side's folder, for as long as it is needed; and ours in TMPDIR."""
+    """A side's folder, for as long as it is needed; and our cache folder beside the store."""
     folder = path / "arrow" if side == "ours" else path.parent / side
     yield folder
-    for made in (folder, *path.parent.glob("sersearch-*")):
+    for made in (folder, path.parent / "sersearch"):
         shutil.rmtree(made, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""An epoch: what padding wastes, what data costs, how fast evaluation is, and whether sorting by length costs UA.
+"""Measure an epoch: padding, the time of data, training and evaluation, and the UA with and without sorting by length.
 
     sersearch features --corpus ravdess=DIR --noise DIR --noises 1 --snrs 1 --out STORE
     python benchmarks/epoch.py --store STORE                      all of it
@@ -31,7 +31,7 @@ from trials import make_trial
 
 from sersearch.models.cldnn import cross_entropy
 from sersearch.run.ledger import Confusion
-from sersearch.store import open_store
+from sersearch.store.reader import open_store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import Shares, make_partition
 from sersearch.study.trial import Trial
@@ -41,7 +41,7 @@ from sersearch.training.system import derive_seed
 
 MINIBATCH = 10
 EPOCHS_OF_PADDING = 20
-# Few speakers to learn from, many to be measured on.
+# Few training speakers and many validation speakers, so that the UA has a small error.
 SHARES = Shares(train=50, validation=30, test=20)
 
 CASES: dict[str, dict[str, Any]] = {
@@ -64,7 +64,7 @@ ORDERS: dict[str, Order] = {"by length": shuffled, "shuffle": plain_shuffle}
 
 
 def waste(lengths: NDArray[np.int64], batches: Batches) -> float:
-    """Share of a minibatch's frames that are padding, over all of them."""
+    """Share of all frames of the minibatches that are padding."""
     padded = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
     return 1 - sum(int(lengths[batch].sum()) for batch in batches) / padded
 
@@ -110,13 +110,13 @@ class Clocked(NetworkSystem):
 
 
 def open_data(store: Path, shares: Shares | None = None) -> Dataset:
-    """Training and validation of a store."""
+    """The training and validation data of a store."""
     opened = open_store(store)
     return open_dataset(opened, make_partition((info.speaker for info in opened.speakers), shares))
 
 
 def pin(core: int) -> None:
-    """Stay on one core, counted from the last."""
+    """Keep this process on one core; 0 is the last core, 1 the one before it."""
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[-1 - core % len(cores)]})
 
@@ -137,7 +137,7 @@ def check_against_training(configuration: NetworkConfiguration, data: Dataset) -
 
 
 def run_step(order: str, case: str, store: Path, minibatches: int, check: bool) -> dict[str, float]:
-    """Seconds an utterance of each part of an epoch, in this process."""
+    """Measure the parts of an epoch in this process, in seconds per utterance."""
     pin(0)
     configuration = NetworkConfiguration(**CASES[case], epochs=2, patience=2)
     data = open_data(store)
@@ -155,7 +155,7 @@ def run_step(order: str, case: str, store: Path, minibatches: int, check: bool) 
 
 
 def run_seeds(order: str, store: Path, seeds: int, epochs: int) -> dict[str, Any]:
-    """UA in per cent of the best epoch of each seed, in this process."""
+    """Train each seed in this process; the UA of its best epoch in per cent."""
     pin(list(ORDERS).index(order))
     data = open_data(store, SHARES)
     clean = replace(
@@ -174,7 +174,7 @@ def run_seeds(order: str, store: Path, seeds: int, epochs: int) -> dict[str, Any
 
 
 def padding(store: Path) -> dict[str, float]:
-    """Padding wasted by either order over some epochs of the store's training part, and by evaluation."""
+    """Share of padding in each order, over some epochs of the training part, and in evaluation."""
     data = open_data(store)
     generator = np.random.default_rng(0)
     found = {}
@@ -189,9 +189,9 @@ def padding(store: Path) -> dict[str, float]:
 
 
 def steps(given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Both orders of each case; prints the table."""
+    """Measure each case in both orders and print the table."""
     print(
-        "| kernels | order | padding | data | forward | backward | an utterance | data's share | evaluation | faster |"
+        "| kernels | order | padding | data | forward | backward | per utterance | data's share | evaluation | faster |"
     )
     print("|" + " --- |" * 10)
     rows: list[dict[str, Any]] = []
@@ -215,7 +215,7 @@ def steps(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def compare_ua(given: argparse.Namespace) -> dict[str, Any]:
-    """Both orders with the same seeds at the same time, a core each; prints the table."""
+    """Train the same seeds in both orders, at the same time on a core each, and print the table."""
     words = ["--store", given.store, "--seeds", given.seeds, "--epochs", given.epochs]
     sides = {order: Alone(__file__, ["--learn", order, *words]) for order in ORDERS}
     found = {order: side.answer(given.limit_s) for order, side in sides.items()}
@@ -241,9 +241,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, required=True, help="a store of RAVDESS, noisy copies included")
     parser.add_argument("--only", action="append", choices=CASES, help="a case; repeat for more (all)")
-    parser.add_argument("--minibatches", type=int, default=20, help="of a timed epoch (20)")
-    parser.add_argument("--seeds", type=int, default=5, help="models of each order, 0 or 2 and more (5)")
-    parser.add_argument("--epochs", type=int, default=6, help="of each of those models (6)")
+    parser.add_argument("--minibatches", type=int, default=20, help="minibatches of a timed epoch (20)")
+    parser.add_argument("--seeds", type=int, default=5, help="networks per order, 0 or 2 and more (5)")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs per network (6)")
     parser.add_argument("--limit-s", type=float, default=300, help="time limit of a process in seconds (300)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "epoch.json")
     for hidden in ("--step", "--learn"):
@@ -257,7 +257,7 @@ def main() -> None:
         print(json.dumps(run_seeds(given.learn, given.store, given.seeds, given.epochs)))
         return
     if given.seeds == 1:
-        parser.error("--seeds 1: an interval needs two seeds; give 0 to leave the UA out")
+        parser.error("--seeds 1 was given, but an interval needs at least two seeds; --seeds 0 leaves the UA out")
     wasted = padding(given.store)
     print(", ".join(f"{name} {share:.2%}" for name, share in wasted.items()), "of the frames are padding")
     rows = steps(given)

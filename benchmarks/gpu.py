@@ -1,21 +1,22 @@
-"""What a GPU does: a step, its data, whether it waits for the host, TF32 and bf16, and several trials at a time.
+"""Measure training on a GPU: a step, its data, waiting for the host, TF32 and bf16, and several trials at a time.
 
     pip install torch==2.11.0 torchaudio==2.11.0 numba numpy pyarrow pydantic safetensors scipy soundfile soxr
     pip install threadpoolctl
     pip install --no-deps --editable .
     python benchmarks/gpu.py --store STORE           all of it
     python benchmarks/gpu.py --parts sync step       some of it, on generated frames
-    python benchmarks/gpu.py --device cpu --quick    every line of it, tiny, on a CPU: measures nothing
+    python benchmarks/gpu.py --device cpu --quick    run every line on a CPU with tiny networks; measures nothing
 
-*sync* takes steps with torch.cuda.set_sync_debug_mode("error"), so an operation that makes the host wait for the GPU
-ends them, and is named. *step* is forward, backward and Adam on 10 utterances of RAVDESS' lengths, beside plain PyTorch
-with the same weights (spliced frames, Conv2d, a packed cuDNN LSTM); gradients are held against plain PyTorch's in
-float32. *data* is a minibatch made on the GPU from frames that lie there, beside one made on the host and copied.
-*blstm* is the BLSTM alone, in one call and packed. *ua* trains every seed in each precision. *parallel* trains in so
-many processes at a time, as fractions of a GPU do (`[resources] gpus = 0.25`).
+*sync* runs training steps under torch.cuda.set_sync_debug_mode("error"), which makes any operation for which the host
+waits for the GPU an error, and names the operation. *step* is forward, backward and Adam on 10 utterances of RAVDESS'
+lengths, compared with plain PyTorch with the same weights (spliced frames, Conv2d, a packed cuDNN LSTM); all gradients
+are compared with plain PyTorch's in float32. *data* compares a minibatch that is made on the GPU from frames there with
+one that is made on the host and copied. *blstm* is the BLSTM alone, in one call and packed. *ua* trains each seed in
+each precision. *parallel* trains in several processes at a time, as with a fraction of a GPU per trial (`[resources]
+gpus = 0.25`).
 
-Each side runs in a process of its own. Times are the clock's, between two moments when the GPU is idle.
-Without --store frames are generated, and UA says little.
+Each side runs in a process of its own. Times are those of the clock, from one moment when the GPU is idle to another.
+Without --store the frames are generated, and the UA means little.
 """
 
 import argparse
@@ -34,25 +35,23 @@ from typing import Any
 import numpy as np
 import torch
 from alone import Alone, run_alone
+from gpu_data import data_of
 from results_file import write_results
 from rivals.plain_pytorch import Plain, renamed
 from scipy import stats
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from training_step import CASES, EMOTIONS, minibatch, start
+from training_step import CASES, minibatch, start
 from trials import make_trial
 
 from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels import gpu
 from sersearch.models.kernels.filtering import gather_windows
-from sersearch.models.kernels.recurrence import recur_together
-from sersearch.speech.features import moments_of
-from sersearch.store import open_store
+from sersearch.models.kernels.loops import one_thread
+from sersearch.models.kernels.recurrence import blstm_from_inputs
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.configuration.network import Precision
-from sersearch.study.fold import make_partition
-from sersearch.training import network
-from sersearch.training.dataset import Dataset, Minibatch, ResidentView, Utterances, View, open_dataset, shuffled
+from sersearch.training.dataset import Dataset, Minibatch, ResidentView, View, shuffled
 from sersearch.training.network import NetworkSystem
 
 LENGTHS = [365 - index % 4 for index in range(10)]
@@ -76,12 +75,12 @@ Answer = dict[str, Any]
 
 
 def configured(job: Job, **more: Any) -> NetworkConfiguration:
-    """The configuration of a job's case; a tiny one of its kind where the job is quick."""
+    """The configuration of a job's case, with tiny layers if the job is quick."""
     return NetworkConfiguration(**CASES[job["case"]] | (TINY if job["quick"] else {}) | more)
 
 
 def lengths_of(job: Job) -> list[int]:
-    """Frames of a minibatch's utterances."""
+    """Frames of each utterance of the minibatch."""
     return [9, 12, 10] if job["quick"] else LENGTHS
 
 
@@ -92,7 +91,7 @@ def synchronise(device: str) -> None:
 
 
 def seconds_of(work: Callable[[], object], job: Job) -> float:
-    """Seconds of a piece of work, the least of three rounds."""
+    """Seconds that a piece of work takes, in the fastest of three rounds."""
     rounds, repeats, warm = (1, 1, 1) if job["quick"] else (3, 20, 5)
     for _ in range(warm):
         work()
@@ -108,64 +107,32 @@ def seconds_of(work: Callable[[], object], job: Job) -> float:
 
 
 def peak_mib(device: str) -> float:
-    """The most that tensors have taken of the GPU in this process."""
+    """The peak of the GPU memory that tensors of this process have used."""
     return torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else 0.0
 
 
-# Data
-
-
-def data_of(job: Job) -> Dataset:
-    """Training and validation of the store; generated where none is given."""
-    if job["store"]:
-        store = open_store(Path(job["store"]))
-        return open_dataset(store, make_partition(info.speaker for info in store.speakers))
-    learnt, measured, frames = (24, 12, 12) if job["quick"] else (2400, 1200, 365)
-    train, validation = generated(learnt, frames, 0), generated(measured, frames, 1)
-    moments = moments_of(np.concatenate(train.frames))
-    return Dataset(train, validation, tuple(map(str, range(EMOTIONS))), moments)
-
-
-def generated(copies: int, frames: int, seed: int) -> Utterances:
-    """Noise in which each emotion modulates some bands at some rate; two speakers."""
-    generator = np.random.default_rng(seed)
-    length = generator.integers(frames * 3 // 4, frames * 5 // 4, copies)
-    emotion = np.arange(copies) % EMOTIONS
-    found = []
-    for frames_of_it, index in zip(length, emotion, strict=True):
-        wave = np.sin(0.06 * (index + 2) * np.arange(frames_of_it) + generator.uniform(0, 2 * math.pi))
-        bands = np.exp(-0.5 * ((np.arange(40) - 6 * index - 5) / 4) ** 2)
-        found.append(15 + 4 * generator.standard_normal((frames_of_it, 40)) + np.outer(wave, bands))
-    half = copies // 2
-    speakers = tuple(np.concatenate(part).astype(np.float32) for part in (found[:half], found[half:]))
-    offset = np.concatenate([np.cumsum(part) - part for part in (length[:half], length[half:])])
-    speaker = (np.arange(copies) >= half).astype(np.int64)
-    return Utterances(speakers, speaker, offset, length, emotion, np.arange(copies) // EMOTIONS % 3 > 0, ("a", "b"))
-
-
 def training_of(job: Job, data: Dataset, seed: int = 0, **more: Any) -> NetworkSystem:
-    """A trial on the device."""
+    """The training of a trial on the job's device."""
     return NetworkSystem(make_trial(configured(job, **more), seed, "gpu"), data, job["device"])
 
 
 def endless(training: NetworkSystem) -> Iterator[Minibatch]:
-    """Minibatches of one epoch after the other."""
+    """The minibatches of one epoch after the other, without end."""
     for epoch in count():
         order = np.random.default_rng(epoch)
         batches = shuffled(training.data.train.length, training.configuration.minibatch, order)
         yield from training.view(training.data.train).minibatches(batches)
 
 
-# What a process of its own does
+# The work of one process
 
 
 def work_step(job: Job) -> Answer:
-    """A side's step, and its gradients before the first."""
+    """Measure a side's training step, and save the gradients at its initial weights."""
     kind, precision = SIDES[job["side"]]
     configuration = configured(job, precision=precision)
     frames, lengths, emotion = (each.to(job["device"]) for each in minibatch(configuration, lengths_of(job)))
-    first = start(configuration)
-    model = (first if kind == "ours" else Plain(first)).to(job["device"])
+    model = start(configuration, job["device"]) if kind == "ours" else Plain(start(configuration)).to(job["device"])
     optimiser = torch.optim.Adam(model.parameters(), lr=0.001, eps=1e-7, fused=True)
 
     def backward() -> None:
@@ -176,7 +143,7 @@ def work_step(job: Job) -> Answer:
         backward()
         optimiser.step()
 
-    with gpu.products(precision):
+    with gpu.product_precision(precision):
         backward()
         found = {name: p.grad.cpu().numpy() for name, p in model.named_parameters() if p.grad is not None}
         np.savez(job["gradients"], **(found if kind == "ours" else renamed(found)))  # type: ignore[arg-type]
@@ -184,7 +151,7 @@ def work_step(job: Job) -> Answer:
 
 
 def work_sync(job: Job) -> Answer:
-    """Which cases take steps without the host waiting; where it waits, the package's line that made it."""
+    """Test each case and precision for operations that the host waits for; the answer names the line in the package."""
     found, data = {}, data_of({**job, "store": None})
     for case, precision in ((case, precision) for case in job["cases"] for precision in PRECISIONS):
         try:
@@ -198,12 +165,12 @@ def work_sync(job: Job) -> Answer:
 
 
 def take_steps(job: Job, data: Dataset, precision: Precision) -> None:
-    """Ten steps of a trial; in all but the first three waiting is an error."""
+    """Train ten steps; from the fourth step on, waiting for the GPU is an error."""
     training = training_of(job, data, precision=precision)
     dropout = torch.Generator(job["device"]).manual_seed(0)
     batches = shuffled(data.train.length, training.configuration.minibatch, np.random.default_rng(0))[:10]
     made = training.view(data.train).minibatches(batches)
-    with gpu.products(precision):
+    with gpu.product_precision(precision):
         for batch in islice(made, 3):
             training._update(batch, dropout)
         with waiting_forbidden(job["device"]):
@@ -213,7 +180,7 @@ def take_steps(job: Job, data: Dataset, precision: Precision) -> None:
 
 @contextmanager
 def waiting_forbidden(device: str) -> Iterator[None]:
-    """An operation that makes the host wait for the GPU is an error."""
+    """Make each operation for which the host waits for the GPU an error, inside a `with` block."""
     if device == "cuda":
         torch.cuda.set_sync_debug_mode("error")
     try:
@@ -224,7 +191,7 @@ def waiting_forbidden(device: str) -> Iterator[None]:
 
 
 def work_data(job: Job) -> Answer:
-    """A minibatch made on the device and on the host, by features; how long frames take to move, and their size."""
+    """Measure for each kind of features a minibatch made on the device and on the host, and moving all frames once."""
     data, device = data_of(job), job["device"]
     begin = time.perf_counter()
     moved = data.train.on(device)
@@ -249,27 +216,27 @@ def work_data(job: Job) -> Answer:
 
 
 def cycle_of(batches: list[np.ndarray]) -> list[np.ndarray]:
-    """Minibatches enough for all rounds."""
+    """Repeat the minibatches up to 100, which is enough for all rounds."""
     return list(islice(cycle(batches), 100))
 
 
 def work_blstm(job: Job) -> Answer:
-    """The BLSTM with its gradients, in our way and packed, and how far that is from ours."""
+    """Measure the BLSTM with its gradients, in one call and packed, and the difference between the two."""
     configuration, device = configured(job), job["device"]
     frames, lengths, _ = minibatch(configuration, lengths_of(job))
-    model, frames, counts = start(configuration).to(device), frames.to(device), lengths.to(device)
+    model, frames, counts = start(configuration, device), frames.to(device), lengths.to(device)
     convolutions, blstm = model.convolutions, model.blstm
     maps = model.maps(frames, counts).detach()
     windows = gather_windows(maps, convolutions.columns, convolutions.dilation).requires_grad_()
     weights = (blstm.kernel, blstm.recurrent, blstm.bias)
     lstm = Plain(model).lstm.to(device)
     ways: dict[str, Callable[[], Tensor]] = {
-        "ours, both directions in one call": lambda: recur_together(windows, *weights, counts),
+        "ours, both directions in one call": lambda: blstm_from_inputs(windows, *weights, counts),
         "packed": lambda: packed(lstm, windows, lengths),
     }
     real = (torch.arange(max(lengths_of(job)), device=device).unsqueeze(1) < counts).unsqueeze(2)
     found: Answer = {}
-    with gpu.products("float32"):
+    with gpu.product_precision("float32"):
         expected = next(iter(ways.values()))().detach()
         for name, way in ways.items():
             difference = (way().detach()[: len(real)] - expected[: len(real)]) * real
@@ -281,20 +248,20 @@ def work_blstm(job: Job) -> Answer:
 
 
 def packed(lstm: torch.nn.LSTM, x_TBV: Tensor, lengths_B: Tensor) -> Tensor:
-    """The BLSTM over packed sequences; the lengths are on the host."""
+    """Run an LSTM over packed sequences; the lengths must be on the CPU."""
     hidden, _ = pad_packed_sequence(lstm(pack_padded_sequence(x_TBV, lengths_B, enforce_sorted=False))[0])
     return hidden
 
 
 def work_ua(job: Job) -> Answer:
-    """UA in per cent of each seed's best epoch, and seconds of an epoch."""
+    """Train each seed; the UA of its best epoch in per cent, and the seconds of the fastest epoch."""
     data = data_of(job)
     found, seconds = [], []
     for seed in range(job["seeds"]):
         training = training_of(
             job, data, seed, precision=job["precision"], epochs=job["epochs"], patience=job["epochs"]
         )
-        # Seeds begin alike whatever the precision.
+        # A seed has the same initial weights, order and dropout in each precision.
         training.trial.__dict__["key"] = f"seed {seed}"
         model = CLDNN(training.configuration, len(data.emotions), torch.Generator().manual_seed(seed))
         training.model.load_state_dict(model.state_dict())
@@ -305,7 +272,7 @@ def work_ua(job: Job) -> Answer:
 
 
 def work_parallel(job: Job) -> Answer:
-    """Steps in a window of time that begins for all processes at once."""
+    """Count training steps in a span of time that starts at the same moment in all processes."""
     training = training_of(job, data_of(job))
     dropout = torch.Generator(job["device"]).manual_seed(0)
     batches = endless(training)
@@ -321,7 +288,7 @@ def work_parallel(job: Job) -> Answer:
         for batch in islice(batches, 5):
             training._update(batch, dropout)
             steps, frames = steps + 1, frames + batch.x_BTF.shape[0] * batch.x_BTF.shape[1]
-        # Or the GPU would fall behind without end.
+        # Without this the host would queue steps faster than the GPU computes them.
         synchronise(job["device"])
     elapsed = time.perf_counter() - begin
     used = 0.0
@@ -344,23 +311,23 @@ WORK: dict[str, Callable[[Job], Answer]] = {
 def work(job: Job) -> Answer:
     """Do a job in this process."""
     if job["device"] == "cpu":
-        torch.set_num_threads(1)
-        # A GPU's way, done on the CPU.
-        network.FORMS["cpu"] = "cudnn"
+        one_thread()
+        # The CPU runs the GPU's form of the kernels, so that every line of this script can be tried without a GPU.
+        gpu.backend_for = lambda device: "gpu"
     return WORK[job["part"]](job)
 
 
-# What the parent prints
+# The parent process: it starts the work and prints the tables
 
 
 def ask(given: argparse.Namespace, part: str, **more: Any) -> Answer:
-    """Do a job in a process of its own; in this one where it is quick."""
+    """Do a job in a process of its own, or in this process if the run is quick."""
     job = job_of(given, part, **more)
     return work(job) if given.quick else run_alone(__file__, ["--job", json.dumps(job)], given.limit_s)
 
 
 def job_of(given: argparse.Namespace, part: str, **more: Any) -> Job:
-    """A job as its process reads it."""
+    """Describe a job for the process that does it."""
     store = str(given.store) if given.store else None
     return {"part": part, "device": given.device, "quick": given.quick, "store": store} | more
 
@@ -378,7 +345,7 @@ def head(*cells: object) -> None:
 
 
 def part_sync(given: argparse.Namespace) -> Any:
-    """Whether the host waits within a step."""
+    """Test whether the host waits for the GPU within a step."""
     found = ask(given, "sync", cases=given.only)
     head("case, precision", "the host" if given.device == "cuda" else "the host (no CUDA: nothing is proved)")
     for name, verdict in found.items():
@@ -387,7 +354,7 @@ def part_sync(given: argparse.Namespace) -> Any:
 
 
 def part_step(given: argparse.Namespace) -> Any:
-    """All sides of each case."""
+    """Measure a training step of all sides for each case."""
     head("kernels", *SIDES, "times", "frames a second")
     rows = []
     for case in given.only:
@@ -404,13 +371,13 @@ def part_step(given: argparse.Namespace) -> Any:
 
 
 def difference_of(folder: Path, side: str) -> float:
-    """Largest difference of a parameter's gradient from plain PyTorch's, relative to its norm."""
+    """The largest difference of a parameter's gradient from plain PyTorch's, relative to the norm of the latter."""
     with np.load(folder / f"{side}.npz") as ours, np.load(folder / "PyTorch.npz") as theirs:
         return max(float(np.linalg.norm(ours[k] - theirs[k]) / np.linalg.norm(theirs[k])) for k in theirs.files)
 
 
 def show_step(found: Answer, frames: int) -> None:
-    """Print a case's row."""
+    """Print the row of a case."""
     cells = [found["case"]]
     for side in SIDES:
         each = found[side]
@@ -427,7 +394,7 @@ def show_step(found: Answer, frames: int) -> None:
 
 
 def part_data(given: argparse.Namespace) -> Any:
-    """A minibatch's assembly."""
+    """Measure how long making a minibatch takes."""
     found = ask(given, "data")
     if "failed" in found:
         print(found["failed"])
@@ -442,7 +409,7 @@ def part_data(given: argparse.Namespace) -> Any:
 
 
 def part_blstm(given: argparse.Namespace) -> Any:
-    """The BLSTM in one call and packed."""
+    """Measure the BLSTM in one call and packed."""
     head("kernels", "way", "forward and backward", "largest difference")
     rows = []
     for case in given.only:
@@ -457,7 +424,7 @@ def part_blstm(given: argparse.Namespace) -> Any:
 
 
 def part_ua(given: argparse.Namespace) -> Any:
-    """UA by precision and seed, and the difference from float32."""
+    """Measure the UA for each precision and seed, and its difference from float32."""
     head(f"UA (%), {given.epochs} epochs", "case", *(f"seed {s}" for s in range(given.seeds)), "from float32", "epoch")
     rows = []
     for case in given.only[-1:] if given.quick else ("FST 3, 2", "T 8, 3"):
@@ -485,7 +452,7 @@ def interval(ua: list[float], exact: list[float]) -> str:
 
 
 def part_parallel(given: argparse.Namespace) -> Any:
-    """Throughput by processes at a time."""
+    """Measure the throughput for each number of processes at a time."""
     head("processes", "case", "steps a second", "frames a second", "times one", "a process", "GPU in use")
     rows = []
     for case in given.only[-1:] if given.quick else ("FST 3, 2", "T 3, 2"):
@@ -512,7 +479,7 @@ def part_parallel(given: argparse.Namespace) -> Any:
 
 
 def at_a_time(given: argparse.Namespace, case: str, processes: int) -> list[Answer]:
-    """So many processes train; they begin when all are ready."""
+    """Train in several processes at a time, which start when all of them are ready."""
     with tempfile.TemporaryDirectory() as folder:
         settings = {"case": case, "folder": folder, "seconds": 0.2 if given.quick else given.seconds}
         jobs = [job_of(given, "parallel", number=number, **settings) for number in range(processes)]
@@ -540,13 +507,13 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, help="a store, noisy copies included (generated frames)")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (all)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure (all)")
     parser.add_argument("--only", action="append", choices=CASES, help="a case; repeat for more (all)")
-    parser.add_argument("--processes", nargs="+", type=int, help="at a time (1 2 4 8 16)")
-    parser.add_argument("--seconds", type=float, default=20, help="of training in so many processes (20)")
-    parser.add_argument("--seeds", type=int, help="of each precision, 2 or more (5)")
-    parser.add_argument("--epochs", type=int, help="of each seed (6)")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="(cuda)")
+    parser.add_argument("--processes", nargs="+", type=int, help="numbers of processes at a time (1 2 4 8 16)")
+    parser.add_argument("--seconds", type=float, default=20, help="seconds of training in several processes (20)")
+    parser.add_argument("--seeds", type=int, help="seeds per precision, 2 or more (5)")
+    parser.add_argument("--epochs", type=int, help="epochs per seed (6)")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="where to train (cuda)")
     parser.add_argument("--quick", action="store_true", help="tiny models and few steps, in this process")
     parser.add_argument("--limit-s", type=float, default=900, help="time limit of a process in seconds (900)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu.json")
@@ -556,10 +523,11 @@ def main() -> None:
         print(json.dumps(work(given.job)))
         return
     if given.device == "cuda" and not torch.cuda.is_available():
-        print("no CUDA device here: run it where there is one, or try it with --device cpu --quick", file=sys.stderr)
+        remedy = "run this script on a machine with an NVIDIA GPU, or try it on a CPU with --device cpu --quick"
+        print(f"no CUDA device here: {remedy}", file=sys.stderr)
         sys.exit(2)
     if given.device == "cpu" and not given.quick:
-        parser.error("--device cpu tries the script and measures nothing: add --quick")
+        parser.error("--device cpu was given without --quick; a CPU only tries the script: add --quick")
     few = given.quick
     given.only = given.only or (["LDNN", "ST 4x3, 3x2"] if few else list(CASES))
     given.processes = given.processes or ([2] if few else [1, 2, 4, 8, 16])

@@ -35,9 +35,10 @@ from results_file import write_results
 from trials import make_trial
 
 from sersearch.speech.corpora import Utterance
-from sersearch.speech.features import moments_of
-from sersearch.store import Frames, Manifest, Recipe, Row, open_store
-from sersearch.store.rows import SpeakerWriter
+from sersearch.speech.kaldi import moments_of
+from sersearch.store.manifest import Manifest, Recipe
+from sersearch.store.reader import Frames, open_store
+from sersearch.store.rows import Row, SpeakerWriter
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import make_partition
 from sersearch.training.dataset import Dataset, Utterances, View, open_dataset, shuffled
@@ -149,7 +150,7 @@ def generate(out: Path, utterances: int, copies: int) -> None:
 
 
 def open_data(store: Path) -> Dataset:
-    """Training and validation of a store."""
+    """NetworkSystem and validation of a store."""
     opened = open_store(store)
     return open_dataset(opened, make_partition(info.speaker for info in opened.speakers))
 

@@ -42,7 +42,9 @@ from results_file import write_results
 from sersearch.speech.augment import noisy_copies
 from sersearch.speech.corpora import Corpus, NoiseLibrary, read_corpus, read_noises
 from sersearch.speech.features import frame_count
-from sersearch.store import build, build_store, open_store, rows
+from sersearch.store import build, rows
+from sersearch.store.build import build_store
+from sersearch.store.reader import open_store
 from sersearch.workers import in_parallel
 
 BANDS, FFT = 40, 512

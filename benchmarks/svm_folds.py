@@ -24,7 +24,7 @@ from sklearn.svm import SVC, LinearSVC
 from threadpoolctl import threadpool_limits
 
 from sersearch.models.svm import standardise
-from sersearch.store.functionals import Functionals
+from sersearch.store.vectors.reader import VectorSet
 from sersearch.study.configuration import SVMConfiguration
 from sersearch.study.fold import Fold
 from sersearch.study.trial import Trial
@@ -38,7 +38,7 @@ SPEAKERS, UTTERANCES, EMOTIONS = 23, 48, 6
 GRID = [("linear", C, 1.0) for C in (1.0, 10.0)] + [("rbf", C, gamma) for C in (1.0, 10.0) for gamma in (0.3, 1.0)]
 
 
-def generated(dimensions: int) -> Functionals:
+def generated(dimensions: int) -> VectorSet:
     """Speakers with voices and faint emotions."""
     generator = np.random.default_rng(0)
     count = SPEAKERS * UTTERANCES
@@ -49,7 +49,7 @@ def generated(dimensions: int) -> Functionals:
     x = voices + means[emotion] + generator.standard_normal((count, dimensions))
     names = tuple(map(str, range(dimensions)))
     ids = tuple(map(str, range(count)))
-    return Functionals("generated", names, x, ids, speaker, np.full(count, ""), emotion, "")
+    return VectorSet("generated", names, x, ids, speaker, np.full(count, ""), emotion, "")
 
 
 def ours(dimensions: int, folds: int) -> dict[str, object]:
@@ -107,7 +107,7 @@ def linear_svc(dimensions: int, folds: int) -> dict[str, object]:
     return {"seconds": of_all_folds(start, standardised, folds)}
 
 
-def left_out(x: NDArray[np.float64], found: Functionals, folds: int) -> list[tuple[Indices, Indices]]:
+def left_out(x: NDArray[np.float64], found: VectorSet, folds: int) -> list[tuple[Indices, Indices]]:
     """The first folds of leaving one speaker out."""
     return list(islice(LeaveOneGroupOut().split(x, found.emotion, found.speaker), folds))
 

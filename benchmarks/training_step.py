@@ -1,12 +1,12 @@
-"""Time a training step of this package beside what one would write in PyTorch and in Keras.
+"""Time a training step of this package, of plain PyTorch and of Keras.
 
     python benchmarks/training_step.py --ravdess DIR               the table of docs/performance.md
     python benchmarks/training_step.py --ravdess DIR --only "T 8, 3" --rivals pytorch
 
 A step is forward, backward and Adam on one minibatch of 10 utterances of RAVDESS' real lengths, on one core. All sides
-have the same weights and data, and their losses and gradients are compared. Each side runs in a process of its own,
-in turns; time is the process's CPU time, which other work on the machine doesn't stretch as it does the clock's.
-Keras takes part if it can be imported (`pip install keras jax`); KERAS_BACKEND chooses its backend, JAX without it.
+have the same weights and data, and their losses and gradients are compared. The sides take turns, each in a process of
+its own. Times are CPU times, which depend less on other work on the machine than the clock does. Keras is measured if
+it can be imported (`pip install keras jax`); KERAS_BACKEND chooses its backend, which is JAX by default.
 """
 
 import argparse
@@ -58,7 +58,7 @@ Gradients = dict[str, np.ndarray]
 
 
 def lengths_of(ravdess: Path) -> list[int]:
-    """Frames of the minibatch of median length among those that training would draw."""
+    """Frames per utterance of one minibatch: of those that training draws in an epoch, the one of median length."""
     import soundfile
 
     infos = [soundfile.info(path) for path in sorted(ravdess.rglob("*.flac")) + sorted(ravdess.rglob("*.wav"))]
@@ -77,15 +77,15 @@ def minibatch(
     return frames, torch.tensor(lengths), torch.arange(len(lengths)) % EMOTIONS
 
 
-def start(configuration: NetworkConfiguration) -> CLDNN:
-    """The weights that all sides begin with."""
-    return CLDNN(configuration, EMOTIONS, torch.Generator().manual_seed(0))
+def start(configuration: NetworkConfiguration, device: str = "cpu") -> CLDNN:
+    """Build the network whose initial weights all sides share."""
+    return CLDNN(configuration, EMOTIONS, torch.Generator().manual_seed(0), device)
 
 
 def torch_side(
     model: torch.nn.Module, configuration: NetworkConfiguration, lengths: list[int]
 ) -> tuple[Step, Gradients]:
-    """A step of a PyTorch model, and its gradients before the first."""
+    """The training step of a PyTorch model, and the gradients at its initial weights."""
     frames, counts, emotion = minibatch(configuration, lengths)
     ours = isinstance(model, CLDNN)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.001, eps=1e-7, foreach=not ours, fused=ours)
@@ -103,7 +103,7 @@ def torch_side(
 
 
 def side(name: str, configuration: NetworkConfiguration, lengths: list[int]) -> tuple[Step, Gradients]:
-    """One side's step and its first gradients, under this package's names and shapes."""
+    """One side's training step and its initial gradients, under this package's names and shapes."""
     if name == "ours":
         return torch_side(start(configuration), configuration, lengths)
     sys.path.insert(0, str(Path(__file__).parent))
@@ -119,11 +119,15 @@ def side(name: str, configuration: NetworkConfiguration, lengths: list[int]) -> 
 
 
 def run_side(name: str, case: str, lengths: list[int], repeats: int, gradients_file: Path) -> dict[str, float]:
-    """Measure one side in this process, which is pinned to one core."""
+    """Measure one side in this process, which is pinned to one core.
+
+    Returns:
+        CPU seconds of the fastest step, the process's peak of memory in MiB and the first step's loss.
+    """
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
     one_thread()
     configuration = NetworkConfiguration(**CASES[case])
-    # What libraries take when they are first used is no part of a step.
+    # A small network first: what libraries need at their first use, in time and memory, is not part of a step.
     small = configuration.model_copy(update={"maps": 2, "cells": 2, "dense": (2,)})
     side(name, small, [30, 29])[0]()
     before = psutil.Process().memory_info().rss
@@ -140,7 +144,7 @@ def run_side(name: str, case: str, lengths: list[int], repeats: int, gradients_f
 
 
 def matrix_rate() -> float:
-    """Multiply-adds a second of a float32 matrix product on one thread."""
+    """Multiply-adds per second of a float32 matrix product on one thread."""
     one_thread()
     a, b, out = torch.randn(1024, 1024), torch.randn(1024, 1024), torch.empty(1024, 1024)
     best = math.inf
@@ -152,7 +156,7 @@ def matrix_rate() -> float:
 
 
 def measure(name: str, case: str, lengths: list[int], given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Run a side in a process of its own; what went wrong is in `failed`."""
+    """Run a side in a process of its own; if it fails, the answer is its last error line, as `failed`."""
     arguments = ["--side", name, "--only", case, "--lengths", json.dumps(lengths), "--repeats", str(given.repeats)]
     command = [sys.executable, __file__, *arguments, "--gradients", str(folder / f"{name}.npz")]
     try:
@@ -166,13 +170,13 @@ def measure(name: str, case: str, lengths: list[int], given: argparse.Namespace,
 
 
 def largest_difference(folder: Path, rival: str) -> float:
-    """Largest difference of a parameter's gradient, relative to its norm."""
+    """The largest difference between a parameter's gradients on both sides, relative to the gradient's norm."""
     with np.load(folder / "ours.npz") as ours, np.load(folder / f"{rival}.npz") as theirs:
         return max(float(np.linalg.norm(ours[k] - theirs[k]) / np.linalg.norm(ours[k])) for k in theirs.files)
 
 
 def compare(case: str, lengths: list[int], rivals: list[str], given: argparse.Namespace) -> dict[str, Any]:
-    """All sides in turns; of each the fastest step of all rounds and the least peak."""
+    """Measure all sides in turns; keep the fastest step and the lowest peak of memory of each."""
     row: dict[str, Any] = {"case": case}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(given.rounds):

@@ -27,7 +27,8 @@ from results_file import write_results
 
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import start_run
-from sersearch.store import Manifest, open_store
+from sersearch.store.manifest import Manifest
+from sersearch.store.reader import open_store
 from sersearch.study.fold import make_partition
 from sersearch.study.study import parse_study
 from sersearch.study.trial import Trial

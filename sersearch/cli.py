@@ -110,7 +110,7 @@ def features(
     Example: [bold]sersearch features --corpus ravdess=data/RAVDESS --noise data/ESC-10 --out stores/ravdess[/bold]
     """
     from sersearch.speech.corpora import read_corpus
-    from sersearch.store import build_store
+    from sersearch.store.build import build_store
     from sersearch.terminal.tables import BuildProgress
 
     name, separator, folder = corpus.partition("=")
@@ -154,8 +154,9 @@ def functionals(
     Example: [bold]sersearch functionals --corpus ravdess=data/RAVDESS --out stores/ravdess[/bold]
     """
     from sersearch.speech.corpora import read_corpus
-    from sersearch.store import open_store
-    from sersearch.store.functionals import SETS, extract_functionals, import_table
+    from sersearch.store.reader import open_store
+    from sersearch.store.vectors.opensmile import SETS, extract_functionals
+    from sersearch.store.vectors.table import import_table
     from sersearch.terminal.tables import BuildProgress
 
     if sets is not None and not corpus:
@@ -171,7 +172,7 @@ def functionals(
             wanted = SETS if sets is None else _listed(sets)
             added += extract_functionals(store, recordings, wanted or (), workers, progress)
     for manifest in added:
-        print(f"{out}: {manifest.name}: {manifest.count} functionals of {manifest.utterances} utterances")
+        print(f"{out}: {manifest.name}: {manifest.utterances} vectors of {manifest.dimensions} numbers")
         if missing := manifest.not_finite:
             counts = f"{sum(missing.values())} numbers of {len(missing)} utterances"
             print(f"{out}: {manifest.name}: {counts} are NaN (too short, or not to be computed)")

@@ -1,22 +1,24 @@
-"""Writing that a crash can't tear: beside, fsynced, then renamed or linked into place."""
+"""Writing files that a crash can't leave half written: beside their place, fsynced, then renamed or linked into it."""
 
 import os
 import secrets
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 
 def write(path: Path, content: bytes) -> None:
-    """Put a file in place as a whole; a reader sees what was there before or all of what is there now."""
+    """Write a file in one step: a reader sees either the previous content or all of the new content."""
     with replacing(path) as part:
         part.write_bytes(content)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write to, then put what was written in the place of `path` as a whole."""
+    """Replace a file in one step: yield a path beside it to write to, and rename that file at the end of the block."""
     with _beside(path) as part:
         yield part
         sync(part)
@@ -25,10 +27,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_once(path: Path, content: bytes) -> bool:
-    """Put a file in place unless there is one already: of several writers the first wins, and the others are told.
+    """Write a file in one step, unless it exists. Of several writers, exactly one succeeds.
 
     Returns:
-        Whether this call's content is now in place.
+        Whether the file now holds the content of this call.
     """
     with _beside(path) as part:
         part.write_bytes(content)
@@ -42,17 +44,32 @@ def write_once(path: Path, content: bytes) -> bool:
 
 
 def private_folder() -> Path | None:
-    """A folder of this user's on this machine, for what can be made again; None where there can be none."""
-    folder = Path(tempfile.gettempdir()) / f"sersearch-{os.getuid()}"
+    """Return this user's cache folder, and create it if necessary.
+
+    It holds what can be made again: Arrow copies of stores whose own folder can't be written, and numba's compiled
+    loops. Compiled loops are executed, so nobody else may put files there.
+
+    Returns:
+        The folder; None if it can't be created or written, is a symbolic link, belongs to another user, or gives any
+        permission to others.
+    """
+    folder = user_cache_path("sersearch")
+    if not folder.is_absolute():  # the user has no home folder
+        return None
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        return folder if folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK) else None
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.lstat()
     except OSError:
         return None
+    is_own_folder = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+    others_permissions = status.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    if not is_own_folder or others_permissions or not os.access(folder, os.W_OK | os.X_OK):
+        return None
+    return folder
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's names, would survive a power loss."""
+    """Wait until the bytes of a file, or the names in a folder, are on the disk and survive a power loss."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -62,6 +79,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
+    """Yield a new path in the same folder, and remove what is left there at the end of the block."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         yield part

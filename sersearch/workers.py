@@ -1,4 +1,4 @@
-"""Work shared out among processes that end with their parent, however it ends."""
+"""Jobs in parallel, in worker processes that end when their parent ends, even if it is killed."""
 
 import multiprocessing
 import os
@@ -14,20 +14,23 @@ Result = TypeVar("Result")
 
 
 def in_parallel(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int | None = None) -> Iterator[Result]:
-    """Do the jobs and give what comes of them in the order of completion.
+    """Call a function with each job, in several processes.
 
     Args:
-        work: what is done with a job; sent to each process once, and kept there from job to job.
-        jobs: begun in this order.
-        workers: processes; None for one a core. One job, or one worker, is done in this process.
+        work: function that is called with each job; it is pickled and sent to each process once, not per job.
+        jobs: arguments of the calls, which start in this order.
+        workers: number of processes; None for one per core. With one worker or one job, this process does the work.
+
+    Yields:
+        Results, in the order in which the calls end.
     """
-    workers = min(workers or cores(), len(jobs))
+    workers = min(workers or available_cores(), len(jobs))
     if workers <= 1:
         yield from map(work, jobs)
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, _start, (work,)) as pool:
-        futures = [pool.submit(_do, job) for job in jobs]
+    with ProcessPoolExecutor(workers, spawn, _start_worker, (work,)) as pool:
+        futures = [pool.submit(_call, job) for job in jobs]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -35,23 +38,32 @@ def in_parallel(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int
             pool.shutdown(cancel_futures=True)
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # missing on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 _work: Callable[[Any], Any]
 
 
-def _start(work: Callable[[Any], Any]) -> None:
-    """Keep what is to be done; leave Ctrl-C to the parent, and end when it is killed."""
+def _start_worker(work: Callable[[Any], Any]) -> None:
+    """Prepare a worker process: keep the function, ignore Ctrl-C, and end when the parent ends."""
     global _work
     _work = work
+    # The parent handles Ctrl-C and then stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait until the parent process has ended, even by a kill, and end this process at once."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
+    wait([parent.sentinel])
+    os._exit(1)
 
 
-def _do(job: Any) -> Any:
+def _call(job: Any) -> Any:
     return _work(job)

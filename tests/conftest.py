@@ -12,7 +12,8 @@ import soundfile
 from hypothesis import settings
 
 from sersearch.speech.corpora import read_corpus
-from sersearch.store import Store, build_store
+from sersearch.store.build import build_store
+from sersearch.store.reader import Store
 
 # Tests run side by side, and threads of one that wait for those of another do nothing but wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -11,7 +11,7 @@ from sersearch.evaluation.leaderboard import predictions_name, select_winners
 from sersearch.evaluation.test_partition import LABELS
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run, start_run
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.conditions import Condition
 from sersearch.study.study import load_study
 from sersearch.study.trial import Trial

@@ -1,1 +1,1 @@
-"""What this package is measured against."""
+"""Other programs for the same work, which the benchmarks compare with this package."""

@@ -1,7 +1,8 @@
-"""The copies of a store as one would make them with Lhotse: cuts, mixed with noise, features computed and stored.
+"""Build the copies of a store with Lhotse: cut, mix with noise, compute features, write them.
 
-Kaldi's options are made equal to ours: 40 bands from 20 Hz to Nyquist, samples as 16-bit numbers, only windows that
-fit. Lhotse wants a frame for every 10 ms of a cut, so the last is repeated; what is added is not compared.
+Kaldi's options are the same as in this package: 40 bands from 20 Hz to Nyquist, samples in the range of 16-bit numbers,
+only windows that fit. Lhotse needs one frame per 10 ms of a cut, so the last frame is repeated; these additional frames
+are not compared.
 """
 
 import multiprocessing
@@ -25,14 +26,14 @@ from lhotse.features.kaldi.extractors import Fbank, FbankConfig  # type: ignore[
 from lhotse.utils import compute_num_frames_from_samples  # type: ignore[import-not-found,unused-ignore]
 from torchaudio.compliance import kaldi
 
-from sersearch.store import Store
+from sersearch.store.reader import Store
 
 RATE_HZ, BANDS, SCALE = 16_000, 40, 2.0**15
 CLEAN = "clean"
 
 
 class Torchaudio(TorchaudioFbank):
-    """torchaudio's Kaldi filter banks through Lhotse."""
+    """Lhotse's extractor that uses torchaudio's Kaldi filter banks."""
 
     name = "torchaudio-as-ours"
 
@@ -42,7 +43,7 @@ class Torchaudio(TorchaudioFbank):
 
 
 class Own(Fbank):
-    """Lhotse's own Kaldi filter banks."""
+    """Lhotse's extractor that uses its own Kaldi filter banks."""
 
     name = "own-as-ours"
 
@@ -57,7 +58,7 @@ def _lengthened(log_mel: np.ndarray, samples: int) -> np.ndarray:
 
 
 def extractor_of(kind: str) -> Torchaudio | Own:
-    """Lhotse's extractor of one kind."""
+    """Make the extractor of a kind."""
     if kind == "own":
         return Own(FbankConfig(num_filters=BANDS, high_freq=0.0, snip_edges=True))
     return Torchaudio(TorchaudioFbankConfig(num_mel_bins=BANDS, high_freq=0.0))
@@ -83,7 +84,7 @@ def build(
     clips = {name: Recording.from_file(noises / name).to_cut() for name in {copy["noise"] for copy in copies} - {None}}
     cuts = [_cut(copy, clean[copy["utterance"]], clips) for copy in copies]
     writer = LilcomChunkyWriter if kind == "lilcom" else NumpyHdf5Writer
-    # Lhotse's own executor would be left open, and its workers' CPU time uncounted.
+    # Lhotse's own executor stays open, so that the CPU time of its workers would not be counted.
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as executor:
         return CutSet.from_cuts(cuts).compute_and_store_features(
             extractor_of(kind),
@@ -103,12 +104,12 @@ def _cut(copy: Mapping[str, Any], speech: MonoCut, clips: Mapping[str, MonoCut])
 
 
 def id_of(copy: Mapping[str, Any]) -> str:
-    """Name a copy."""
+    """The identifier of a copy."""
     return f"{copy['utterance']} {copy['noise'] or CLEAN} {copy['snr_db']}"
 
 
 def difference(cuts: CutSet, store: Store) -> dict[str, float]:
-    """Largest difference of a log-Mel of the clean and of the noisy copies from ours; all copies must be there."""
+    """The largest differences from our log-Mels, of clean and of noisy copies; all copies must be present."""
     largest = {"clean": 0.0, "noisy": 0.0}
     features = {cut.id: cut.features for cut in cuts}
     for info in store.speakers:

@@ -1,9 +1,9 @@
-"""The frames of a store as one would serve them otherwise: a side makes its files once, and then opens them per trial.
+"""Serve the frames of a store in other formats: each side makes its files once and opens them for each trial.
 
-All sides serve the same minibatches through the same `View` of this package, so that they differ only in where the
-frames come from. A table's rows can be had in any order; a stream's (WebDataset, Shar) come as they lie in shuffled
-shards and a buffer, and are sorted by length in runs of 10 minibatches, as training sorts its own. The moments of the
-training frames, which ours keeps in the store, are given to all.
+All sides serve the same minibatches through the same `View` of this package, so that they differ only in the source of
+the frames. The rows of a table can be read in any order. Those of a stream (WebDataset, Shar) come in the order of
+shuffled shards and a buffer, and are sorted by length in runs of 10 minibatches, as training does. All sides are given
+the moments of the training frames, which this package keeps in its store.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sersearch.speech.features import Moments, sum_moments
-from sersearch.store import Store, open_store
+from sersearch.store.reader import Store, open_store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import Fold, Part
 from sersearch.training.dataset import (
@@ -35,7 +35,7 @@ from sersearch.training.dataset import (
 )
 
 Epoch = Callable[[np.random.Generator], Iterator[Minibatch]]
-"""Gives all minibatches of training, then of validation."""
+"""Yields all minibatches of training, then those of validation."""
 
 PARTS: tuple[Part, ...] = ("train", "validation")
 CONFIGURATION = NetworkConfiguration(model="FST-CLDNN", w1=3, w2=2)
@@ -43,13 +43,13 @@ A_RUN = CONFIGURATION.minibatch * MINIBATCHES_A_RUN
 
 
 class Side(NamedTuple):
-    """What a side does at the first use on a machine, and what it does for each trial.
+    """One way to serve frames: its work at the first use on a machine, and its work for each trial.
 
     Attributes:
-        title: its name.
-        packages: that it needs beside this one.
-        prepare: makes its files in the folder from the store's Parquet files.
-        open: opens them for a trial.
+        title: the name in tables.
+        packages: packages that the side needs in addition to this one.
+        prepare: makes the side's files in a folder from the store's Parquet files.
+        open: opens these files for a trial.
     """
 
     title: str
@@ -58,11 +58,11 @@ class Side(NamedTuple):
     open: Callable[[Path, Fold, Path], Epoch]
 
 
-# Tables: any row at any time
+# Tables, whose rows can be read in any order
 
 
 def serve(train: Utterances, validation: Utterances, moments: Moments) -> Epoch:
-    """Shuffle training, sort validation, as a trial does."""
+    """Serve shuffled training minibatches and sorted validation minibatches, as a trial does."""
     views = [View(part, CONFIGURATION, moments) for part in (train, validation)]
 
     def epoch(generator: np.random.Generator) -> Iterator[Minibatch]:
@@ -75,18 +75,18 @@ def serve(train: Utterances, validation: Utterances, moments: Moments) -> Epoch:
 
 
 def prepare_ours(path: Path, partition: Fold, folder: Path) -> None:
-    """This package: the first trial on a machine makes the Arrow files."""
+    """Make this package's Arrow files, as the first trial on a machine does."""
     open_dataset(open_store(path), partition)
 
 
 def open_ours(path: Path, partition: Fold, folder: Path) -> Epoch:
-    """This package: Arrow files, mapped."""
+    """Open this package's Arrow files, which are mapped into memory."""
     data = open_dataset(open_store(path), partition)
     return serve(data.train, data.validation, data.moments)
 
 
 class _InMemory(Store):
-    """A store whose Parquet files each process reads for itself."""
+    """A store whose Parquet files are read into memory by each process."""
 
     @cache  # noqa: B019 - lives as long as its process
     def table(self, speaker: str) -> pa.Table:
@@ -95,11 +95,11 @@ class _InMemory(Store):
 
 
 def prepare_nothing(path: Path, partition: Fold, folder: Path) -> None:
-    """Parquet per trial: nothing is made."""
+    """Make no files: each trial reads the Parquet files."""
 
 
 def open_parquet(path: Path, partition: Fold, folder: Path) -> Epoch:
-    """Parquet per trial: `pyarrow.parquet` reads all rows into memory."""
+    """Read all rows of the Parquet files into memory with `pyarrow.parquet`."""
     data = open_dataset(_InMemory(path, open_store(path).manifest), partition)
     return serve(data.train, data.validation, data.moments)
 
@@ -114,12 +114,12 @@ def _loaded(path: Path, partition: Fold, folder: Path) -> Any:
 
 
 def prepare_datasets(path: Path, partition: Fold, folder: Path) -> None:
-    """Hugging Face datasets: `load_dataset` turns Parquet into Arrow files of its own."""
+    """Convert Parquet to the Arrow files of Hugging Face datasets with `load_dataset`."""
     _loaded(path, partition, folder)
 
 
 def open_datasets(path: Path, partition: Fold, folder: Path) -> Epoch:
-    """Hugging Face datasets: `load_dataset` finds what it made, rows come as numpy arrays out of mapped files."""
+    """Open the Arrow files with `load_dataset`; rows are NumPy arrays from files that are mapped into memory."""
     emotions = {name: index for index, name in enumerate(open_store(path).emotions)}
 
     class Rows(NamedTuple):
@@ -140,7 +140,7 @@ def open_datasets(path: Path, partition: Fold, folder: Path) -> Epoch:
     return serve(cast(Utterances, parts[0]), cast(Utterances, parts[1]), _moments(open_store(path), partition))
 
 
-# Streams: rows as they come
+# Streams, whose rows come in their own order
 
 Copy = tuple[np.ndarray, int]
 """Log-Mels [T, M] and the emotion's index."""
@@ -148,7 +148,7 @@ Copy = tuple[np.ndarray, int]
 
 @dataclass(frozen=True)
 class _Run:
-    """Some copies in memory, as `View` wants them."""
+    """Some copies in memory, with the attributes that `View` reads."""
 
     copies: list[Copy]
 
@@ -176,7 +176,7 @@ def stream(parts: list[Iterable[Copy]], moments: Moments) -> Epoch:
 
 
 def prepare_webdataset(path: Path, partition: Fold, folder: Path) -> None:
-    """WebDataset: tar files of 1000 copies."""
+    """Write WebDataset's tar files of 1000 copies each."""
     import webdataset  # type: ignore[import-not-found,unused-ignore]
 
     store = open_store(path)
@@ -189,7 +189,7 @@ def prepare_webdataset(path: Path, partition: Fold, folder: Path) -> None:
 
 
 def open_webdataset(path: Path, partition: Fold, folder: Path) -> Epoch:
-    """WebDataset: shuffled shards, a buffer of 1000 copies."""
+    """Open WebDataset's tar files, with shuffled shards and a buffer of 1000 copies."""
     import webdataset
 
     def copies(part: str) -> Iterable[Copy]:
@@ -202,7 +202,7 @@ def open_webdataset(path: Path, partition: Fold, folder: Path) -> Epoch:
 
 
 def prepare_shar(path: Path, partition: Fold, folder: Path) -> None:
-    """Lhotse Shar: a manifest and tar files of 1000 copies, uncompressed as lilcom would lose bits."""
+    """Write Lhotse Shar's manifests and tar files of 1000 copies each, uncompressed, because lilcom is lossy."""
     from lhotse import MonoCut  # type: ignore[import-not-found,unused-ignore]
     from lhotse.features.io import MemoryRawWriter  # type: ignore[import-not-found,unused-ignore]
     from lhotse.shar import SharWriter  # type: ignore[import-not-found,unused-ignore]
@@ -220,7 +220,7 @@ def prepare_shar(path: Path, partition: Fold, folder: Path) -> None:
 
 
 def open_shar(path: Path, partition: Fold, folder: Path) -> Epoch:
-    """Lhotse Shar: shuffled shards, a buffer of 1000 copies."""
+    """Open Lhotse Shar's files, with shuffled shards and a buffer of 1000 copies."""
     from lhotse import CutSet
 
     def copies(part: str) -> Iterator[Copy]:
@@ -232,7 +232,7 @@ def open_shar(path: Path, partition: Fold, folder: Path) -> Epoch:
 
 
 def _rows(store: Store, partition: Fold, part: Part) -> Iterator[Copy]:
-    """All copies of a part out of the Parquet files."""
+    """Read all copies of a part from the Parquet files."""
     emotions = {name: index for index, name in enumerate(store.emotions)}
     files = {info.speaker: info.file for info in store.speakers}
     for speaker in partition.speakers(part):
@@ -243,7 +243,7 @@ def _rows(store: Store, partition: Fold, part: Part) -> Iterator[Copy]:
 
 
 class _Footers(Store):
-    """A store of which only the Parquet files' footers are read, which hold the moments."""
+    """A store of which only the footers of the Parquet files are read, which contain the moments."""
 
     def table(self, speaker: str) -> pa.Table:
         return pa.table({}).replace_schema_metadata(pq.read_metadata(self.path / self.info(speaker).file).metadata)

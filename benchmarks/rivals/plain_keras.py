@@ -1,4 +1,4 @@
-"""The models as the paper built them in Keras: TimeDistributed convolutions, a masked bidirectional LSTM."""
+"""The networks in Keras, which the paper used: TimeDistributed convolutions, a masked bidirectional LSTM."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from sersearch.models.kernels.convolution import edge_pad
 
 
 def build(model: CLDNN) -> keras.Model:
-    """The same model; images are rows x columns x channels."""
+    """Build the same network in Keras, over splices of rows x columns x channels and the mask of real frames."""
     c = model.configuration
     temporal = c.model in ("T-CLDNN", "ST-CLDNN", "FST-CLDNN")
     images = keras.Input((None, c.rows, c.columns, c.channels))
@@ -31,7 +31,7 @@ def build(model: CLDNN) -> keras.Model:
 
 
 def to_keras(weights: dict[str, np.ndarray], model: CLDNN) -> list[np.ndarray]:
-    """This package's weights in Keras' order and shapes."""
+    """Put weights of this package into Keras' order and shapes."""
     found = []
     for i in range(len(model.convolutions.geometry)):
         found += [weights[f"convolutions.kernels.{i}"].transpose(2, 3, 1, 0), weights[f"convolutions.biases.{i}"]]
@@ -50,7 +50,7 @@ def _vector(model: CLDNN) -> tuple[int, int, int]:
 
 
 def from_keras(weights: list[np.ndarray], model: CLDNN) -> dict[str, np.ndarray]:
-    """The inverse of `to_keras`."""
+    """Put weights or gradients of Keras under this package's names and into its shapes."""
     left = iter(weights)
     found = {}
     for i in range(len(model.convolutions.geometry)):
@@ -71,7 +71,7 @@ def from_keras(weights: list[np.ndarray], model: CLDNN) -> dict[str, np.ndarray]
 def side(
     model: CLDNN, x_BTF: torch.Tensor, lengths_B: torch.Tensor, emotion_B: torch.Tensor
 ) -> tuple[Callable[[], float], dict[str, np.ndarray]]:
-    """A training step, and the gradients before the first."""
+    """The training step in Keras, and the gradients at the initial weights."""
     c = model.configuration
     padded_PBF = edge_pad(x_BTF, lengths_B, c.left, c.right)
     spliced = padded_PBF.unfold(0, c.columns, 1).unflatten(2, (c.channels, c.rows))  # type: ignore[no-untyped-call]
@@ -83,7 +83,7 @@ def side(
     data = [images, mask], emotion_B.numpy()
 
     def first_gradients() -> dict[str, np.ndarray]:
-        # A step of plain gradient descent moves each weight by its gradient, on any backend.
+        # Keras has no gradients that all backends share, but a step of SGD with rate 1 subtracts them from the weights.
         network.set_weights(weights)
         network.compile(keras.optimizers.SGD(1.0), loss)
         network.train_on_batch(*data)

@@ -1,4 +1,4 @@
-"""The models as one would write them in PyTorch: spliced frames, Conv2d over all of them, a packed LSTM."""
+"""The networks in plain PyTorch: spliced frames, Conv2d over all splices, a packed LSTM."""
 
 import numpy as np
 import torch
@@ -9,10 +9,10 @@ from sersearch.models.cldnn import CLDNN
 
 
 class Plain(nn.Module):
-    """The same model with the same weights as `model`."""
+    """A plain network with the weights of one of this package."""
 
     def __init__(self, model: CLDNN) -> None:
-        """Copy the weights."""
+        """Build the layers and copy the weights."""
         super().__init__()
         c = self.configuration = model.configuration
         layers = model.convolutions.geometry
@@ -54,7 +54,7 @@ class Plain(nn.Module):
 
 
 def renamed(gradients: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The gradients under this package's names."""
+    """Put the gradients under the parameter names of this package."""
     found = {name: g for name, g in gradients.items() if name.startswith("dense")}
     for theirs, ours in (("weight_ih_l0", "kernel"), ("weight_hh_l0", "recurrent"), ("bias_ih_l0", "bias")):
         found[f"blstm.{ours}"] = np.stack([gradients[f"lstm.{theirs}{suffix}"] for suffix in ("", "_reverse")])

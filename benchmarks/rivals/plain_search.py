@@ -1,4 +1,4 @@
-"""A search of networks as one would write it: Ray Tune's defaults, OptunaSearch, Parquet read by each trial."""
+"""A plain search of networks: Ray Tune with its defaults, OptunaSearch, and trials that read the Parquet files."""
 
 import logging
 import math
@@ -29,7 +29,7 @@ Speakers = Sequence[Path]
 
 
 def read(files: Speakers, emotions: Sequence[str]) -> tuple[list[Tensor], Tensor]:
-    """Frames [T, M] of each utterance of some Parquet files, and its emotion."""
+    """Read the frames [T, M] and the emotions of the utterances in some Parquet files."""
     frames, emotion = [], []
     for file in files:
         table = pq.read_table(file, columns=["frames", "emotion", "log_mel"])
@@ -42,13 +42,13 @@ def read(files: Speakers, emotions: Sequence[str]) -> tuple[list[Tensor], Tensor
 
 
 def padded(frames: Sequence[Tensor], indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """A minibatch's frames [B, T, M] and its lengths."""
+    """Pad the frames of a minibatch: [B, T, M] and the lengths [B]."""
     chosen = [frames[index] for index in indices]
     return pad_sequence(chosen, batch_first=True), torch.tensor([len(x) for x in chosen])
 
 
 def train(trial: Trial, parts: tuple[Speakers, Speakers], emotions: Sequence[str]) -> None:
-    """Train a trial's epochs and report each; it begins with our weights and takes our minibatches."""
+    """Train a trial and report each epoch, with the initial weights and the minibatches of this package."""
     configuration = trial.configuration
     assert isinstance(configuration, NetworkConfiguration)
     learnt, emotion = read(parts[0], emotions)
@@ -84,19 +84,19 @@ def search(
     begun: Callable[[], None],
     ended: Callable[[], None],
 ) -> list[tuple[dict[str, Any], float, float]]:
-    """Train each point of a grid once, one trial a core.
+    """Train each point of a grid once, with one trial per core.
 
     Args:
-        points: put before Optuna, so that it has nothing to draw.
-        make_trial: the trial of a point.
+        points: the grid; Optuna is given all points in advance, so that it draws none.
+        make_trial: makes the trial of a point.
         parts: Parquet files of the training and the validation speakers.
         emotions: the classes.
         folder: where Ray keeps the results.
-        begun: called when a trial is drawn, in the driver.
-        ended: called when a trial has ended, in the driver.
+        begun: called in the driver when a trial is suggested.
+        ended: called in the driver when a trial has ended.
 
     Returns:
-        The points, the last validation loss and UA of each.
+        Each point with its last validation loss and UA.
     """
 
     class Noted(OptunaSearch):

@@ -1,4 +1,4 @@
-"""A search as one would write it with Ray Tune and its OptunaSearch."""
+"""A plain search with Ray Tune and its OptunaSearch, without training."""
 
 import logging
 import os
@@ -20,19 +20,19 @@ def search(
     limit_s: float,
     ended: Callable[[], None],
 ) -> list[tuple[dict[str, Any], float]]:
-    """Let Optuna's TPE suggest points of a grid, and look each up.
+    """Let Optuna's TPE suggest points of a grid, and look up the UA of each.
 
     Args:
         grid: the values of each parameter.
-        table: a point's UA, in place of training.
-        trials: how many.
-        at_a_time: how many run side by side.
+        table: gives the UA of a point, in place of training.
+        trials: number of trials.
+        at_a_time: number of trials that run at the same time.
         folder: where Ray keeps the results.
-        limit_s: the search ends after so many seconds.
-        ended: called after each trial, in the driver.
+        limit_s: seconds after which the search ends.
+        ended: called in the driver after each trial.
 
     Returns:
-        The points and their UA.
+        Each point with its UA.
     """
 
     class Trainable(tune.Trainable):

@@ -1,11 +1,14 @@
-"""The whole way on generated speech: a corpus, noise, a store, a study. Synthetic, so its figures say nothing."""
+"""The input of the demo: a generated corpus, generated noise, and a study.
+
+The speech is synthetic, so figures that come from it say nothing about human speech.
+"""
 
 from pathlib import Path
 
 from sersearch.demo.synthesis import synthesise_corpus, synthesise_noises
 
 STUDY = """\
-# What a study looks like: spaces in the notation of the paper's Table 2, and what differs from the paper's training.
+# A study: search spaces in the notation of the paper's Table 2, and the settings that differ from the paper's training.
 name = "demo"
 store = "store"
 
@@ -23,7 +26,7 @@ SPEAKERS = 16
 
 
 def make_demo(folder: Path) -> None:
-    """Write speech/, noise/ and study.toml into a folder, unless they are there.
+    """Write speech/, noise/ and study.toml into a folder; speech and noise that exist already are kept.
 
     Raises:
         InputError: the extra `demo` is not installed.

@@ -15,7 +15,7 @@ import numpy as np
 
 from sersearch.run.ledger import Result
 from sersearch.run.run import Run
-from sersearch.statistics.confusion import Counts
+from sersearch.statistics.counts import Counts
 from sersearch.study.agenda import Agenda
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.study.configuration import Configuration

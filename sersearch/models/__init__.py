@@ -1,1 +1,1 @@
-"""The models of the paper: the LDNN and the four CLDNNs, literal and fast, and support vector machines."""
+"""The models of the paper: the LDNN and the CLDNNs, in the paper's form and in a fast one, and SVMs."""

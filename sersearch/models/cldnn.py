@@ -1,4 +1,11 @@
-"""The LDNN and the X-CLDNNs: convolutions, BLSTM, mean over time, dense layers (Section 3.3, Figure 1)."""
+"""The LDNN and the X-CLDNNs in their fast form: the networks that are trained (Section 3.3, Figure 1).
+
+`sersearch.models.reference` is the same network as the paper writes it.
+
+Shapes: B utterances; T frames of the longest; F = C * M coefficients per frame (C channels, static coefficients and
+then deltas; M spectral coefficients); P frames with the context at both edges; K maps; H rows of the last layer's maps;
+W' columns of a splice after the last layer; N emotions.
+"""
 
 from itertools import pairwise
 
@@ -7,17 +14,21 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.nn.utils import skip_init
 
+from sersearch.models.kernels import gpu
 from sersearch.models.kernels.blstm import BLSTM
 from sersearch.models.kernels.convolution import Convolutions, edge_pad
-from sersearch.models.kernels.filtering import gather_windows
-from sersearch.models.kernels.gpu import Form
 from sersearch.study.configuration import NetworkConfiguration
 
 
 class CLDNN(nn.Module):
-    """Two X-Conv layers under an LDNN; the LDNN alone where the configuration has no kernels.
+    """Two X-Conv layers under an LDNN; the LDNN alone if the configuration has no kernels.
 
-    Shapes: B utterances, T frames, F = C * M coefficients a frame (statics, then deltas), N emotions.
+    A network is built for a device and stays there: `to` may change its precision, but not its device.
+
+    Attributes:
+        configuration: the sizes of the layers, and the dropout.
+        emotions: N, the number of classes.
+        backend: the form of the kernels, which is chosen once, when the network is built.
     """
 
     def __init__(
@@ -25,49 +36,59 @@ class CLDNN(nn.Module):
         configuration: NetworkConfiguration,
         emotions: int,
         generator: Generator | None = None,
-        form: Form = "loops",
+        device: str = "cpu",
+        backend: gpu.Backend | None = None,
     ) -> None:
-        """Build and initialise as Keras does (docs/decisions.md).
+        """Build the network on a device and draw its initial weights as Keras does (docs/decisions.md).
 
         Args:
             configuration: a feasible configuration.
-            emotions: N, how many classes there are.
-            generator: the CPU generator that the initial weights are drawn from.
-            form: of the kernels; "cudnn" on a GPU.
+            emotions: N, the number of classes.
+            generator: the generator that the initial weights are drawn from, on the CPU whatever the device, so that a
+                seed gives the same weights everywhere.
+            device: where to compute, "cpu" or "cuda".
+            backend: the form of the kernels; by default the one that is fast on the device.
         """
         super().__init__()
         self.configuration = configuration
         self.emotions = emotions
-        self.form = form
-        self.convolutions = Convolutions(configuration, form)
-        self.blstm = BLSTM(configuration.shapes.vector, configuration.cells, form)
+        self.backend = backend or gpu.backend_for(device)
+        self.convolutions = Convolutions(configuration, self.backend)
+        self.blstm = BLSTM(configuration.shapes.vector, configuration.cells, self.backend)
         widths = (2 * configuration.cells, *configuration.dense, emotions)
         self.dense = nn.ModuleList(
             skip_init(nn.Linear, n_in, n_out)  # type: ignore[no-untyped-call]
             for n_in, n_out in pairwise(widths)
         )
         self._initialise(generator)
+        self.to(device)
 
     def forward(self, x_BTF: Tensor, lengths_B: Tensor, dropout: Generator | None = None) -> Tensor:
         """Logits [B, N] of padded utterances [B, T, F].
 
         Args:
-            x_BTF: frames; what lies behind an utterance's length may be anything finite.
+            x_BTF: frames; the padding behind an utterance's length may have any finite values.
             lengths_B: real frames of each utterance, at least 1.
-            dropout: generator of the dropout mask while training; without it nothing is dropped.
+            dropout: generator of the dropout mask in training; without it there is no dropout.
         """
-        if self.configuration.precision == "bf16" and self.form == "cudnn":
-            # Convolutions and BLSTM compute in the precision of their inputs; the few numbers behind them stay exact.
+        if self.configuration.precision == "bf16" and self.backend == "gpu":
+            # Convolutions and BLSTM compute in the precision of their inputs. The few numbers after them stay in
+            # float32.
             x_BTF = x_BTF.bfloat16()
-        return self.classify(self._drop(self.represent(self.maps(x_BTF, lengths_B), lengths_B), dropout))
-
-    def spliced(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
-        """Each frame's vector at the door of the BLSTM: [B, T, K * H * W'], for the LDNN the splice itself."""
         maps_PBV = self.maps(x_BTF, lengths_B)
-        return gather_windows(maps_PBV, self.convolutions.columns, self.convolutions.dilation).transpose(0, 1)
+        c_BH = self.represent(maps_PBV, lengths_B)
+        return self.classify(self._drop(c_BH, dropout))
 
     def maps(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
-        """The last convolutional layer's maps over the edge-padded utterances: [P, B, K * H]."""
+        """The last convolutional layer's maps over the edge-padded utterances: [B, T, F] to [P, B, K * H].
+
+        The vector that enters the BLSTM at a frame is a window of W' columns of these maps; for the LDNN, whose maps
+        are the frames themselves, it is the splice.
+
+        Args:
+            x_BTF: frames; the padding behind an utterance's length may have any finite values.
+            lengths_B: real frames of each utterance, at least 1.
+        """
         configuration = self.configuration
         padded_PBF = edge_pad(x_BTF, lengths_B, configuration.left, configuration.right)
         padded_PBCM = padded_PBF.unflatten(2, (configuration.channels, configuration.rows))  # type: ignore[no-untyped-call]
@@ -75,13 +96,13 @@ class CLDNN(nn.Module):
         return maps_PBV
 
     def represent(self, maps_PBV: Tensor, lengths_B: Tensor) -> Tensor:
-        """An utterance's representation c, the mean of the BLSTM's hidden states: [P, B, K * H] to [B, 2 * cells]."""
+        """The utterances' representations c, means of the BLSTM's hidden states: [P, B, K * H] to [B, 2 * cells]."""
         columns, dilation = self.convolutions.columns, self.convolutions.dilation
         hidden_TBH = self.blstm.over_windows(maps_PBV, lengths_B, columns, dilation)
         return hidden_TBH.sum(0, dtype=self.blstm.bias.dtype) / lengths_B.unsqueeze(1)
 
     def classify(self, c_BH: Tensor) -> Tensor:
-        """The dense layers over an utterance's representation c: [B, 2 * cells] to logits [B, N]."""
+        """The dense layers over the utterances' representations c: [B, 2 * cells] to logits [B, N]."""
         *hidden, last = self.dense
         for layer in hidden:
             c_BH = layer(c_BH).relu()
@@ -89,6 +110,7 @@ class CLDNN(nn.Module):
         return logits
 
     def _drop(self, c_BH: Tensor, generator: Generator | None) -> Tensor:
+        """Dropout with a mask from a generator, which is the trial's own; torch's dropout draws from a global one."""
         rate = self.configuration.dropout
         if generator is None or rate == 0:
             return c_BH
@@ -104,6 +126,7 @@ class CLDNN(nn.Module):
         for direction in (0, 1):
             nn.init.xavier_uniform_(self.blstm.kernel[direction], generator=generator)
             nn.init.orthogonal_(self.blstm.recurrent[direction], generator=generator)
+        # The forget gates start open.
         self.blstm.bias.zero_()[:, cells : 2 * cells] = 1.0
         for layer in self.dense:
             assert isinstance(layer, nn.Linear)
@@ -112,6 +135,11 @@ class CLDNN(nn.Module):
 
 
 def cross_entropy(logits_BN: Tensor, emotion_B: Tensor) -> Tensor:
-    """Mean cross-entropy of a minibatch in nats (Section 6.2)."""
+    """Mean cross-entropy of a minibatch in nats (Section 6.2).
+
+    Args:
+        logits_BN: the network's outputs before the softmax.
+        emotion_B: index of each utterance's emotion.
+    """
     loss: Tensor = F.cross_entropy(logits_BN, emotion_B)
     return loss

@@ -1,18 +1,18 @@
-"""Support vector machines over one vector an utterance (Sections 4.1 and 6.1), by their kernel matrix.
+"""Support vector machines over one vector per utterance, trained on a precomputed kernel matrix (Sections 4.1 and 6.1).
 
-Standardisation depends on no fold, so the products of all utterances are computed once and every fold is a part of the
-same matrix: a fit costs what its utterances cost, however long their vectors are.
+Vectors are standardised in the same way for all folds, so the products of all utterances are computed once, and each
+fold uses a part of the same matrix. Therefore the time of a fit does not depend on the length of the vectors.
 
-Shapes: U utterances, D numbers each.
+Shapes: U utterances, D numbers per vector; V other utterances.
 """
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics.pairwise import linear_kernel
 from sklearn.svm import SVC
 
 Kernel = Literal["linear", "polynomial", "rbf"]
@@ -20,80 +20,121 @@ KERNELS: tuple[Kernel, ...] = get_args(Kernel)
 
 
 def standardise(x_UD: NDArray[np.floating], group_U: NDArray[np.generic] | None = None) -> NDArray[np.float64]:
-    """Give each number mean 0 and deviation 1 within each group of utterances, a speaker's say, or over all.
+    """Scale each number to mean 0 and standard deviation 1 within each group of utterances.
 
-    A number that does not vary within a group tells nothing there, and becomes 0; so does one that is not finite, which
-    enters neither mean nor deviation.
+    A number that is constant within a group becomes 0 there. A number that is not finite becomes 0 and does not count
+    for the mean and the deviation.
+
+    Args:
+        x_UD: the vectors.
+        group_U: the group of each utterance, such as its speaker; without it all utterances are one group.
+
+    Returns:
+        [U, D].
     """
-    groups = np.zeros(len(x_UD)) if group_U is None else group_U
-    scaled = np.zeros(x_UD.shape)
-    for group in np.unique(groups):
-        rows = groups == group
-        scaled[rows] = _scaled(x_UD[rows], x_UD[rows])
-    return scaled
+    if group_U is None:
+        group_U = np.zeros(len(x_UD))
+    scaled_UD = np.zeros(x_UD.shape)
+    for group in np.unique(group_U):
+        rows = group_U == group
+        scaled_UD[rows] = _scaled(x_UD[rows], x_UD[rows])
+    return scaled_UD
 
 
-def standardise_by(x_UD: NDArray[np.floating], fitted_D: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Scale by the means and deviations of other utterances [., D]: those of the training part."""
-    return _scaled(x_UD, fitted_D)
+def standardise_by(x_UD: NDArray[np.floating], fitted_VD: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Scale each number by its mean and standard deviation over other utterances, such as the training part.
+
+    Args:
+        x_UD: the vectors to scale.
+        fitted_VD: the vectors whose means and deviations are taken.
+
+    Returns:
+        [U, D]; 0 where `standardise` would give 0.
+    """
+    return _scaled(x_UD, fitted_VD)
 
 
 def _scaled(x_UD: NDArray[np.floating], by_VD: NDArray[np.floating]) -> NDArray[np.float64]:
-    by = np.ma.masked_invalid(by_VD.astype(np.float64))
-    mean, deviation = by.mean(0).filled(0.0), by.std(0).filled(0.0)
-    largest = np.abs(by).max(0).filled(0.0)
-    # What is left of a constant after rounding is no deviation.
-    varies = deviation > 1e-9 * largest
-    scaled: NDArray[np.float64] = (x_UD - mean) / np.where(varies, deviation, 1.0)
-    scaled[:, ~varies] = 0.0
-    return np.where(np.isfinite(scaled), scaled, 0.0)
+    finite_VD = np.ma.masked_invalid(by_VD.astype(np.float64))
+    mean_D = finite_VD.mean(0).filled(0.0)
+    deviation_D = finite_VD.std(0).filled(0.0)
+    largest_D = np.abs(finite_VD).max(0).filled(0.0)
+    # Rounding errors give a constant a tiny deviation, which must not be divided by.
+    varies_D = deviation_D > 1e-9 * largest_D
+    scaled_UD: NDArray[np.float64] = (x_UD - mean_D) / np.where(varies_D, deviation_D, 1.0)
+    scaled_UD[:, ~varies_D] = 0.0
+    return np.where(np.isfinite(scaled_UD), scaled_UD, 0.0)
 
 
 def kernel_matrix(
     x_UD: NDArray[np.float64], kernel: Kernel, gamma: float = 1.0, degree: int = 3
 ) -> NDArray[np.float64]:
-    """The kernel [U, U] of standardised vectors.
+    """The kernel matrix of standardised vectors.
 
-    Products and squared distances are means over the D numbers, where scikit-learn has sums, so that one range of C
-    and gamma serves vectors of any length: a linear kernel's C is this C / D there, the others' gamma this gamma / D.
+    With p the mean over the D numbers of the products of two vectors, and s the mean of their squared differences, the
+    linear kernel is p, the polynomial one (gamma p)^degree, the RBF one exp(-gamma s).
+
+    scikit-learn has sums instead of these means. With means, the same range of C and gamma suits vectors of any length:
+    C corresponds to scikit-learn's C / D in the linear kernel, and gamma to its gamma / D in the other two.
 
     Args:
-        x_UD: the vectors.
-        kernel: p, (gamma p)^degree, or exp(-gamma s), where p is the mean product and s the mean squared distance.
-        gamma: see there.
-        degree: of the polynomial.
+        x_UD: the vectors, D at least 1.
+        kernel: the kernel's name.
+        gamma: factor of the polynomial and the RBF kernel; the linear kernel does not use it.
+        degree: degree of the polynomial kernel; the other two do not use it.
+
+    Returns:
+        [U, U].
     """
-    return apply_kernel(x_UD @ x_UD.T / max(x_UD.shape[1], 1), kernel, gamma, degree)
+    products_UU: NDArray[np.float64] = linear_kernel(x_UD) / x_UD.shape[1]
+    return apply_kernel(products_UU, kernel, gamma, degree)
 
 
 def apply_kernel(
     products_UU: NDArray[np.float64], kernel: Kernel, gamma: float = 1.0, degree: int = 3
 ) -> NDArray[np.float64]:
-    """`kernel_matrix` where the vectors' mean products [U, U] are known already."""
+    """The kernel matrix of vectors whose mean products are known; see `kernel_matrix`.
+
+    Args:
+        products_UU: mean over the D numbers of the products of each two vectors.
+        kernel: the kernel's name.
+        gamma: factor of the polynomial and the RBF kernel.
+        degree: degree of the polynomial kernel.
+
+    Returns:
+        [U, U].
+    """
+    # scikit-learn's polynomial_kernel and rbf_kernel start from the vectors: each configuration would compute the
+    # products again. Their last bits differ from these, too: they use a power and another order of sums.
     match kernel:
         case "linear":
             return products_UU
         case "polynomial":
-            # Products, not a power, which takes 60 times as long.
-            return reduce(np.multiply, [gamma * products_UU] * degree)
+            scaled_UU = gamma * products_UU
+            power_UU = scaled_UU
+            # NumPy's power takes 60 times as long as these products.
+            for _ in range(degree - 1):
+                power_UU = power_UU * scaled_UU
+            return power_UU
         case "rbf":
-            squares = np.diag(products_UU)
-            distances = squares[:, None] + squares[None, :] - 2 * products_UU
-            found: NDArray[np.float64] = np.exp(-gamma * np.maximum(distances, 0.0))
-            return found
+            squares_U = np.diag(products_UU)
+            distances_UU = squares_U[:, None] + squares_U[None, :] - 2 * products_UU
+            # Rounding can make the distance between equal vectors negative.
+            kernel_UU: NDArray[np.float64] = np.exp(-gamma * np.maximum(distances_UU, 0.0))
+            return kernel_UU
 
 
 def fit(kernel_UU: NDArray[np.float64], label_U: NDArray[np.int64], train: NDArray[np.int64], C: float) -> SVC:
-    """Train on some utterances, each class weighted by the inverse of its frequency (Section 6.1).
+    """Train an SVM on some utterances, with each class weighted by the inverse of its frequency (Section 6.1).
 
     Args:
-        kernel_UU: of all utterances.
-        label_U: class of each.
-        train: indices of those to learn from; a class that none of them has is never predicted.
-        C: the price of an error.
+        kernel_UU: kernel matrix of all utterances.
+        label_U: class of each utterance.
+        train: indices of the utterances to train on. A class that none of them has is never predicted.
+        C: penalty of an error, before the weight of its class.
     """
     svm = SVC(C=C, kernel="precomputed", class_weight="balanced", cache_size=500)
-    # Rows and then columns: a third of what np.ix_ takes.
+    # Taking rows and then columns needs a third of the time of np.ix_.
     return svm.fit(kernel_UU.take(train, 0).take(train, 1), label_U[train])
 
 
@@ -104,12 +145,23 @@ def classify(
     others: NDArray[np.int64],
     C: float,
 ) -> NDArray[np.int64]:
-    """Train on some utterances and predict the classes of others.
+    """Train an SVM on some utterances and predict the classes of others.
 
-    Where all that is learnt from is one class, that is the answer.
+    If all training utterances have the same class, which an SVM cannot be trained on, that class is predicted.
+
+    Args:
+        kernel_UU: kernel matrix of all utterances.
+        label_U: class of each utterance.
+        train: indices of the utterances to train on.
+        others: indices of the utterances to predict.
+        C: penalty of an error, before the weight of its class.
+
+    Returns:
+        The predicted class of each of the others.
     """
-    known = np.unique(label_U[train])
-    if len(known) == 1:
-        return np.full(len(others), known[0])
-    predicted: NDArray[np.int64] = fit(kernel_UU, label_U, train, C).predict(kernel_UU[np.ix_(others, train)])
+    classes = np.unique(label_U[train])
+    if len(classes) == 1:
+        return np.full(len(others), classes[0])
+    svm = fit(kernel_UU, label_U, train, C)
+    predicted: NDArray[np.int64] = svm.predict(kernel_UU[np.ix_(others, train)])
     return predicted

@@ -18,7 +18,7 @@ from sersearch.planning.forecast import Forecast, Measurement, fit, make_forecas
 from sersearch.planning.plan import DataSize, Plan
 from sersearch.run.ledger import Result
 from sersearch.run.run import Run, identify_store, open_run
-from sersearch.store import Store, open_store
+from sersearch.store.reader import Store, open_store
 from sersearch.study.agenda import Agenda
 from sersearch.study.configuration import Configuration
 from sersearch.study.fold import Fold, make_partition

@@ -13,18 +13,10 @@ import numpy as np
 
 from sersearch.report.evidence import Predictions
 from sersearch.report.paper import BY_NOISE_LOSS
-from sersearch.statistics import (
-    Comparison,
-    Counts,
-    Estimate,
-    Trend,
-    holm,
-    loss_difference,
-    loss_trend,
-    mean_recall,
-    noise_loss,
-    paired_difference,
-)
+from sersearch.statistics.corrections import holm
+from sersearch.statistics.counts import Counts, mean_recall
+from sersearch.statistics.intervals import Estimate, noise_loss
+from sersearch.statistics.tests import Comparison, Trend, loss_difference, loss_trend, paired_difference
 
 LEVEL = 0.05
 

@@ -16,16 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sersearch.speech.augment import snr_bands
-from sersearch.statistics import (
-    Counts,
-    Interval,
-    SeedSpread,
-    mean_recall,
-    recalls,
-    seed_spread,
-    speaker_confusions,
-    speaker_interval,
-)
+from sersearch.statistics.counts import Counts, mean_recall, recalls, speaker_confusions
+from sersearch.statistics.intervals import Interval, speaker_interval
+from sersearch.statistics.seeds import SeedSpread, seed_spread
 
 
 @dataclass(frozen=True)

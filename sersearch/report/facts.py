@@ -18,7 +18,9 @@ from sersearch.report.comparison import Pair, Ranking, Robustness, rank, robustn
 from sersearch.report.evidence import Evidence, Predictions
 from sersearch.report.paper import TABLE_3, TABLE_4
 from sersearch.run.run import Run
-from sersearch.statistics import Counts, Selection, median_filter, select_best
+from sersearch.statistics.corrections import Selection, select_best
+from sersearch.statistics.counts import Counts
+from sersearch.statistics.curves import median_filter
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.network import KERNELS

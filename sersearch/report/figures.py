@@ -20,7 +20,7 @@ from sersearch.report.landscape import Landscape, Size, landscape
 from sersearch.report.modules import HEADINGS, classes, label_places, pictured, spread, title
 from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA
 from sersearch.report.sheets import percent
-from sersearch.statistics import Interval
+from sersearch.statistics.intervals import Interval
 from sersearch.study.conditions import Condition
 
 FORMATS = ("pdf", "png", "svg")

@@ -11,7 +11,7 @@ from sersearch.report.comparison import LEVEL, Pair, Ranking, Robustness, format
 from sersearch.report.evidence import Evidence, Slice
 from sersearch.report.facts import Facts, Row, Sweep, format_settings, varying
 from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA, TABLE_3, TABLE_4
-from sersearch.statistics import Interval
+from sersearch.statistics.intervals import Interval
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.network import KERNELS

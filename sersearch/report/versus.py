@@ -17,7 +17,9 @@ from sersearch.report.comparison import Ranking, format_p, rank
 from sersearch.report.evidence import Predictions
 from sersearch.report.facts import Facts, Row, Standing
 from sersearch.report.sheets import NONE, Sheet, above, bounds, estimate, percent, ranking_note, settings
-from sersearch.statistics import Comparison, Counts, holm, paired_difference
+from sersearch.statistics.corrections import holm
+from sersearch.statistics.counts import Counts
+from sersearch.statistics.tests import Comparison, paired_difference
 from sersearch.study.conditions import CONDITIONS, Condition
 
 Kind = tuple[str, str, str, Condition]

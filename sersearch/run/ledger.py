@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sersearch.errors import InputError
 from sersearch.run.storage import Storage
-from sersearch.statistics.confusion import mean_recall
+from sersearch.statistics.counts import mean_recall
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.study.trial import Trial
 
@@ -161,7 +161,7 @@ class Attempt:
             Whether it was this attempt's result that was committed.
         """
         finished = datetime.now(UTC).isoformat(timespec="milliseconds")
-        result = result.model_copy(update={"finished": finished})
+        result = result.model_copy(update={"trial": result.trial.sealed, "finished": finished})
         if weights is not None:
             self.storage.put(self._object(WEIGHTS), weights)
             result = result.model_copy(update={"weights": f"{self.name}/{WEIGHTS}"})

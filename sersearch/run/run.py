@@ -14,8 +14,8 @@ from sersearch.errors import InputError
 from sersearch.run.ledger import Ledger, Result
 from sersearch.run.storage import Folder, Storage
 from sersearch.run.suggestions import Suggestions
-from sersearch.store import Store, open_store
-from sersearch.store.functionals import functionals_digests
+from sersearch.store.reader import Store, open_store
+from sersearch.store.vectors.reader import vector_digests
 from sersearch.study.agenda import FAILED, Agenda, Outcome
 from sersearch.study.fold import Fold, make_partition
 from sersearch.study.space import Space
@@ -187,7 +187,7 @@ def identify_store(store: Store, study: Study) -> StoreIdentity:
     Raises:
         InputError: a space needs a set of vectors that the store does not hold.
     """
-    held, needed = functionals_digests(store), {}
+    held, needed = vector_digests(store), {}
     for space in study.spaces:
         for name in _vector_sets(space):
             if name not in held:

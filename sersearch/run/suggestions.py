@@ -13,10 +13,10 @@ import json
 
 from pydantic import ValidationError
 
+from sersearch.digests import short_digest
 from sersearch.errors import InputError
 from sersearch.run.storage import Storage
 from sersearch.study.configuration import Configuration, parse_configuration
-from sersearch.study.key import digest
 from sersearch.study.space import Space
 from sersearch.study.study import Study
 
@@ -77,4 +77,4 @@ class Suggestions:
 def _search(space: Space, study: Study) -> str:
     """A hash of what decides the sequence of configurations, the outcomes aside."""
     search = study.search.model_dump(mode="json", exclude={"trials"})
-    return digest([space.model_dump(mode="json"), study.settings, study.seeds, search])
+    return short_digest([space.model_dump(mode="json"), study.settings, study.seeds, search])

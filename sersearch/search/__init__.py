@@ -1,4 +1,7 @@
-"""Searching: Ray Tune decides where and when, Optuna suggests. This package alone imports either."""
+"""Search: Ray Tune decides where and when a trial is trained, Optuna suggests configurations.
+
+Only this package imports either.
+"""
 
 from sersearch.search.tune import Watcher, search
 

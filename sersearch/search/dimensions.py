@@ -1,4 +1,8 @@
-"""A space's ranges as Optuna's distributions; what a model, its features or its kernel don't have is no dimension."""
+"""Express the ranges of a search space as Optuna's distributions.
+
+A parameter is a dimension only where it applies: what the chosen model, features or kernel does not have is left out,
+so that a sampler does not learn from values without an effect.
+"""
 
 from __future__ import annotations
 
@@ -13,69 +17,95 @@ from sersearch.study.configuration import Configuration, Value
 from sersearch.study.space import Range, Space
 
 
-def draw(trial: optuna.Trial, space: Space, settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Have a trial choose model, features and kernel, and then a value of each range that is a dimension for them.
+def suggest_values(trial: optuna.Trial, space: Space, settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Let an Optuna trial suggest a value for each parameter of a space that applies.
+
+    The model, the features and the kernel are suggested first. They decide which other parameters apply.
 
     Args:
-        trial: asked for, not told.
-        space: any.
+        trial: a trial that was asked for and not yet told.
+        space: the space to draw from.
         settings: values of the parameters that the space does not name.
 
     Returns:
-        The values of one leaf of the space, settings included.
+        The values of one configuration by parameter, settings included.
     """
-    chosen = {name: _draw(trial, name, space) for name in space.switches}
-    fixed, free = next(each for each in space.conditions(settings) if chosen.items() <= each[0].items())
-    return {**fixed, **{name: _draw(trial, name, space) for name in free}}
+    switches = {name: _suggest(trial, name, space) for name in space.switches}
+    fixed, free = _applicable(space, settings, switches)
+    suggested = {name: _suggest(trial, name, space) for name in free}
+    return {**fixed, **suggested}
 
 
-def parameters(configuration: Configuration, space: Space) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-    """A configuration of a space as Optuna's parameters, and their distributions."""
-    chosen = {name: getattr(configuration, name) for name in space.switches}
-    _, free = next(each for each in space.conditions({}) if chosen.items() <= each[0].items())
-    given = {name: space.ranges[name] for name in chosen} | free
-    dimensions = {name: found for name, found in given.items() if len(found.choices) != 1}
-    distributions = {name: distribution(found, space.is_whole(name)) for name, found in dimensions.items()}
-    values = {name: label(_written(name, found, configuration)) for name, found in dimensions.items()}
+def optuna_parameters(configuration: Configuration, space: Space) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+    """Express a configuration of a space as Optuna's parameters.
+
+    Args:
+        configuration: a configuration that the space contains.
+        space: the space that the configuration was drawn from.
+
+    Returns:
+        The parameters' values and their distributions, by name. Parameters with a single choice are left out.
+    """
+    switches = {name: getattr(configuration, name) for name in space.switches}
+    _, free = _applicable(space, {}, switches)
+    applicable = {name: space.ranges[name] for name in switches} | free
+    dimensions = {name: choices for name, choices in applicable.items() if len(choices.choices) != 1}
+    distributions = {name: distribution(choices, space.is_whole(name)) for name, choices in dimensions.items()}
+    values = {name: optuna_value(_value_in_space(name, space, configuration)) for name in dimensions}
     return values, distributions
 
 
-def distribution(found: Range, whole: bool) -> BaseDistribution:
-    """An interval as such, evenly spaced whole numbers as an interval with a step, other choices as categories."""
-    if not found.finite:
-        if whole:
-            return IntDistribution(found.whole()[0], found.whole()[-1], log=found.log)
-        return FloatDistribution(found.low, found.high, log=found.log)
-    numbers = [choice for choice in found.choices if isinstance(choice, int)]
-    steps = {after - before for before, after in pairwise(numbers)}
-    if len(numbers) == len(found.choices) and len(steps) == 1 and min(steps) > 0:
-        return IntDistribution(numbers[0], numbers[-1], step=steps.pop())
-    return CategoricalDistribution(list(dict.fromkeys(map(label, found.choices))))
+def distribution(choices: Range, is_whole: bool) -> BaseDistribution:
+    """Choose the distribution that fits the range of a parameter, whose values may be integers (`is_whole`).
+
+    An interval stays an interval. Evenly spaced integers become an interval with a step, so that samplers can use their
+    order. All other choices become categories.
+    """
+    if not choices.finite:
+        if is_whole:
+            return IntDistribution(choices.whole()[0], choices.whole()[-1], log=choices.log)
+        return FloatDistribution(choices.low, choices.high, log=choices.log)
+    integers = [choice for choice in choices.choices if isinstance(choice, int)]
+    steps = {after - before for before, after in pairwise(integers)}
+    if len(integers) == len(choices.choices) and len(steps) == 1 and min(steps) > 0:
+        return IntDistribution(integers[0], integers[-1], step=steps.pop())
+    return CategoricalDistribution(list(dict.fromkeys(map(optuna_value, choices.choices))))
 
 
-def label(value: Value) -> int | float | str:
-    """A value as Optuna can store it: widths of dense layers as "128-32-32"."""
+def optuna_value(value: Value) -> int | float | str:
+    """Convert a value to a type that Optuna can store: widths of dense layers become text such as "128-32-32"."""
     return "-".join(map(str, value)) if isinstance(value, tuple) else value
 
 
-def _draw(trial: optuna.Trial, name: str, space: Space) -> Value:
-    found = space.ranges[name]
-    if len(found.choices) == 1:
-        return found.choices[0]
-    match distribution(found, space.is_whole(name)):
-        case IntDistribution() as whole:
-            return trial.suggest_int(name, whole.low, whole.high, step=whole.step, log=whole.log)
-        case FloatDistribution() as real:
-            return trial.suggest_float(name, real.low, real.high, log=real.log)
+def _applicable(
+    space: Space, settings: Mapping[str, Value], switches: Mapping[str, Value]
+) -> tuple[dict[str, Value], dict[str, Range]]:
+    """Find the fixed values and the ranges that apply for a model, features and kernel."""
+    for fixed, free in space.conditions(settings):
+        if switches.items() <= fixed.items():
+            return fixed, free
+    raise AssertionError(f"{space.name} has no condition {switches}")
+
+
+def _suggest(trial: optuna.Trial, name: str, space: Space) -> Value:
+    choices = space.ranges[name]
+    if len(choices.choices) == 1:
+        return choices.choices[0]
+    match distribution(choices, space.is_whole(name)):
+        case IntDistribution() as integers:
+            return trial.suggest_int(name, integers.low, integers.high, step=integers.step, log=integers.log)
+        case FloatDistribution() as reals:
+            return trial.suggest_float(name, reals.low, reals.high, log=reals.log)
         case CategoricalDistribution() as categories:
-            chosen = trial.suggest_categorical(name, categories.choices)
-            return next(choice for choice in found.choices if label(choice) == chosen)
+            suggested = trial.suggest_categorical(name, categories.choices)
+            return next(choice for choice in choices.choices if optuna_value(choice) == suggested)
     raise AssertionError(name)
 
 
-def _written(name: str, found: Range, configuration: Configuration) -> Value:
-    """A configuration's value as the space writes it, for "M" stands for the number of rows."""
+def _value_in_space(name: str, space: Space, configuration: Configuration) -> Value:
+    """Look up a configuration's value as the space writes it: a configuration has a number where the space has "M"."""
+    choices = space.ranges[name].choices
     value: Value = getattr(configuration, name)
-    if value not in found.choices and "M" in found.choices:
+    if value not in choices and "M" in choices:
         return "M"
     return value

@@ -1,4 +1,4 @@
-"""A run's trials as Optuna studies, for optuna-dashboard and whatever else reads a storage."""
+"""Export a run's trials as Optuna studies, for optuna-dashboard and other readers of an Optuna storage."""
 
 from __future__ import annotations
 
@@ -12,63 +12,81 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sersearch.errors import InputError
 from sersearch.run.ledger import Result
 from sersearch.run.run import Run
-from sersearch.search.dimensions import parameters
-from sersearch.search.suggest import new_study, values
+from sersearch.search.dimensions import optuna_parameters
+from sersearch.search.environment import silence_optuna
+from sersearch.search.suggest import directions, objective_values
 from sersearch.study.space import Space
 from sersearch.study.trial import Trial
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
 
 
-def export_optuna(run: Run, storage: str) -> dict[str, int]:
-    """Add what a run's ledger holds to an Optuna storage, one study a space; what is there already is not doubled.
+def export_optuna(run: Run, storage_url: str) -> dict[str, int]:
+    """Add the trials in a run's ledger to an Optuna storage, one study per space.
+
+    Trials that an earlier export added are not added again.
 
     Args:
-        run: any.
-        storage: URL of a data base, as in "sqlite:///studies.db".
+        run: the run to export; it may be unfinished.
+        storage_url: URL of a database, such as "sqlite:///studies.db".
 
     Returns:
-        How many trials were added to each Optuna study, by name: RUN-STUDY/SPACE.
+        The number of trials added to each Optuna study, by its name RUN-STUDY/SPACE.
 
     Raises:
-        InputError: the storage can't be opened, or holds a study whose categories were others.
+        InputError: the storage can't be opened, or contains a study of that name with other categories.
     """
-    opened, results, added = _open(storage), run.ledger.results(), {}
+    silence_optuna()
+    storage = _open(storage_url)
+    results = run.ledger.results()
     planned = run.agenda(results).spaces
+    added = {}
     for space in run.study.spaces:
         name = f"{run.path.resolve().name}-{run.study.name}/{space.name}"
-        found = [(trial, results.get(trial.key)) for trial in planned.get(space.name, ())]
-        added[name] = _export(run, space, found, name, opened)
+        trials = [(trial, results.get(trial.key)) for trial in planned.get(space.name, ())]
+        added[name] = _export(run, space, trials, name, storage)
     return added
 
 
-def _open(storage: str) -> optuna.storages.BaseStorage:
+def _open(url: str) -> optuna.storages.BaseStorage:
     try:
-        return optuna.storages.get_storage(storage)
+        return optuna.storages.get_storage(url)
     except (ArgumentError, ImportError, DBAPIError, optuna.exceptions.StorageInternalError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
-        raise InputError(f"{storage}: is no storage ({reason}); name a data base, as in sqlite:///studies.db") from None
+        raise InputError(
+            f"{url}: can't be opened as an Optuna storage ({reason}); give a database URL, as in sqlite:///studies.db"
+        ) from None
 
 
-Found = Sequence[tuple[Trial, Result | None]]
+TrialResults = Sequence[tuple[Trial, Result | None]]
+"""Trials with their results; None for a trial without one."""
 
 
-def _export(run: Run, space: Space, found: Found, name: str, storage: optuna.storages.BaseStorage) -> int:
-    study = new_study(run.study.search, storage=storage, study_name=name, load_if_exists=True)
-    there = {(trial.user_attrs["key"], trial.state) for trial in study.get_trials(deepcopy=False)}
-    new = [t for t in _trials(run, space, found, study) if (t.user_attrs["key"], t.state) not in there]
+def _export(run: Run, space: Space, trials: TrialResults, name: str, storage: optuna.storages.BaseStorage) -> int:
+    # The study is never asked, so it needs no sampler of its own.
+    study = optuna.create_study(
+        directions=directions(run.study.search), storage=storage, study_name=name, load_if_exists=True
+    )
+    exported = {_identity(trial) for trial in study.get_trials(deepcopy=False)}
+    new = [trial for trial in _ended_trials(run, space, trials, study) if _identity(trial) not in exported]
     try:
         study.add_trials(new)
     except ValueError:
         raise InputError(
-            f"study {name} was exported with other categories, which Optuna can't change: name another storage"
+            f"Optuna study {name}: an earlier export used other categories, which Optuna can't change; "
+            "give another storage"
         ) from None
     return len(new)
 
 
-def _trials(run: Run, space: Space, found: Found, study: optuna.Study) -> Iterator[FrozenTrial]:
-    """The space's trials that ended, in the order of its configurations; those to come follow another time."""
-    for trial, result in found:
+def _identity(trial: FrozenTrial) -> tuple[str, TrialState]:
+    """Identify an exported trial: one that failed may be exported again once it has succeeded."""
+    return trial.user_attrs["key"], trial.state
+
+
+def _ended_trials(run: Run, space: Space, trials: TrialResults, study: optuna.Study) -> Iterator[FrozenTrial]:
+    """Convert the trials of a space that have ended, in the order of its configurations."""
+    for trial, result in trials:
         if result:
             yield _finished(run, space, study, trial, result)
         elif error := run.ledger.failure(trial.key):
@@ -76,23 +94,27 @@ def _trials(run: Run, space: Space, found: Found, study: optuna.Study) -> Iterat
 
 
 def _finished(run: Run, space: Space, study: optuna.Study, trial: Trial, result: Result) -> FrozenTrial:
-    outcome, objective = run.outcome(result), run.study.search.objective
-    others = {f"ua_{condition}": result.ua(condition) for condition in result.conditions if condition != objective}
-    found = _frozen(trial, space, STATES[outcome.state], parameters=result.parameters, **others)
-    found.values = values(study, outcome.ua, outcome.parameters)
+    """Convert a trial with a result."""
+    outcome = run.outcome(result)
+    objective = run.study.search.objective
+    other_uas = {f"ua_{condition}": result.ua(condition) for condition in result.conditions if condition != objective}
+    finished = _frozen(trial, space, STATES[outcome.state], parameters=result.parameters, **other_uas)
+    finished.values = objective_values(study, outcome.ua, outcome.parameters)
     if len(study.directions) == 1:
-        # Optuna has intermediate values for one objective only.
-        found.intermediate_values = {epoch.epoch: epoch.ua(objective) for epoch in result.epochs}
-    # Optuna's times are local and naive.
-    found.datetime_complete = datetime.fromisoformat(result.finished).astimezone().replace(tzinfo=None)
-    found.datetime_start = found.datetime_complete - timedelta(seconds=result.seconds)
-    return found
+        # Optuna supports intermediate values for a single objective only.
+        finished.intermediate_values = {epoch.epoch: epoch.ua(objective) for epoch in result.epochs}
+    # Optuna's times are local and without a time zone.
+    finished.datetime_complete = datetime.fromisoformat(result.finished).astimezone().replace(tzinfo=None)
+    finished.datetime_start = finished.datetime_complete - timedelta(seconds=result.seconds)
+    return finished
 
 
 def _frozen(trial: Trial, space: Space, state: TrialState, **attributes: object) -> FrozenTrial:
-    chosen, distributions = parameters(trial.configuration, space)
+    """Convert a trial to Optuna's form, with its key, seed and other attributes."""
+    params, distributions = optuna_parameters(trial.configuration, space)
     attributes = {"key": trial.key, "seed": trial.seed, "fold": trial.fold.name, **attributes}
+    # Optuna demands a value for each state but FAIL; `_finished` replaces this one.
     value = None if state is TrialState.FAIL else 0.0
     return optuna.trial.create_trial(
-        state=state, value=value, params=chosen, distributions=distributions, user_attrs=attributes
+        state=state, value=value, params=params, distributions=distributions, user_attrs=attributes
     )

@@ -1,8 +1,9 @@
-"""Early stopping across trials: a trial that lags behind the others ends at its epoch."""
+"""Early stopping across trials: a trial that lags behind the others is ended after its current epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import assert_never
 
 import optuna
 from optuna.trial import TrialState
@@ -12,16 +13,15 @@ from sersearch.study.study import Search
 
 
 class Pruner:
-    """Compares each trial's validation UA, epoch by epoch, with the others' (Optuna's pruners).
+    """Compares the validation UA of each trial with that of the others, epoch by epoch, by Optuna's pruners.
 
-    ASHA keeps the best quarter at epochs 1, 4, 16 and so on; the median rule stops what is worse than the median of at
-    least five others at the same epoch, from the third on. Which trials are stopped depends on the order in which
-    epochs are reported: with several workers it may differ from run to run.
+    ASHA keeps the best quarter at epochs 1, 4, 16 and so on. The median rule applies from the third epoch and stops a
+    trial whose UA is below the median of at least five others at the same epoch. Which trials are stopped depends on
+    the order in which epochs are reported, so it may differ between runs with several workers.
     """
 
     def __init__(self, search: Search, results: Iterable[Result]) -> None:
-        """Begin with the trials that are done."""
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        """Start from the results of the trials that are done."""
         self._condition = search.objective
         self._study = optuna.create_study(
             direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0), pruner=_pruner(search)
@@ -33,7 +33,7 @@ class Pruner:
             self.ended(result)
 
     def lags(self, key: str, epoch: Epoch) -> bool:
-        """Enter an epoch's figures; whether the trial should end with it."""
+        """Enter an epoch of a trial; return whether the trial should end with it."""
         if key not in self._trials:
             self._trials[key] = self._study.ask()
         trial = self._trials[key]
@@ -41,7 +41,7 @@ class Pruner:
         return bool(trial.should_prune())
 
     def ended(self, result: Result) -> None:
-        """Enter how a trial ended."""
+        """Enter the result of a trial; one without a reported epoch is ignored."""
         trial = self._trials.pop(result.trial.key, None)
         if trial is None:
             return
@@ -57,5 +57,7 @@ def _pruner(search: Search) -> optuna.pruners.BasePruner:
             return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=4)
         case "median":
             return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2)
-        case _:
+        case "none":
             return optuna.pruners.NopPruner()
+        case _:
+            assert_never(search.pruner)

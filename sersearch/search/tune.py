@@ -1,7 +1,7 @@
-"""One Ray Tune run for a whole study.
+"""Run a whole study as one Ray Tune run.
 
-Ray decides where and when; what is trained comes from the agenda, and what was trained is in the ledger before Ray
-hears of it. Ray's own folder is scratch and is never restored.
+Ray decides where and when a trial is trained. The agenda decides which trials there are, and each result is in the
+ledger before it is reported to Ray. Ray's own folder is temporary and never restored.
 """
 
 from __future__ import annotations
@@ -19,17 +19,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-# Read when Ray Tune is imported or starts: no result files beside the ledger, no reports home, and Ctrl-C is ours.
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-# A worker that finds a trial waiting goes on with it; one that finds none is ended, and a fresh one takes 2 s.
-os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "16")
-# Nobody reads Ray's snapshots, and each one writes down every trial since the start.
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1e9")
-
 import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
@@ -39,6 +28,7 @@ from ray.tune.stopper import Stopper
 from sersearch.errors import InputError
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run
+from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.pruning import Pruner
 from sersearch.search.suggest import sources
 from sersearch.search.watchdog import Watchdog
@@ -46,53 +36,55 @@ from sersearch.search.worker import STOPPING, Worker, commit_pruned
 from sersearch.study.agenda import FAILED, Agenda
 from sersearch.study.trial import Trial
 
-ANSWER_S = 10.0
-"""How long a cluster may take to answer at all."""
+CONNECTION_TIMEOUT_S = 10.0
+"""How long connecting to a cluster may take."""
 
 LOST_WORKERS = 3
-"""How often a trial goes on elsewhere after its worker or node was lost."""
+"""How often a trial is continued on another worker after its worker or node was lost."""
 
 
 class Watcher(Protocol):
-    """Who is told how a search goes."""
+    """Receives the events of a search, in the driver's process."""
 
     def started(self, trial: Trial) -> None:
-        """A trial is handed out."""
+        """A worker has started a trial."""
 
     def epoch(self, key: str, epoch: Epoch) -> None:
         """A trial has finished an epoch."""
 
     def finished(self, key: str, result: Result | None, error: str) -> None:
-        """A trial has a result, or failed with an error."""
+        """A trial has a result, or has failed for good: then the result is None and the error says why."""
 
     def dropped(self, key: str, reason: str) -> None:
-        """A trial stands where its last checkpoint is and goes on later; without a reason it had not begun."""
+        """A trial has stopped and can be resumed from its last checkpoint; without a reason it had not started."""
 
     def lost(self, reason: str) -> None:
-        """The search can't go on; the process ends after this."""
+        """The search can't continue; the process ends when this returns."""
 
 
 def search(
     run: Run, agenda: Agenda, results: Mapping[str, Result], watcher: Watcher, address: str | None = None
 ) -> str:
-    """Train every trial that an agenda still holds.
+    """Train every trial of an agenda that has no outcome yet.
 
-    Ctrl-C (or SIGTERM) once ends it when the running trials have finished their epochs; twice at once. Either way the
-    run can go on from there.
+    The first Ctrl-C (or SIGTERM) ends the search after the epochs that are running; the second ends it immediately. The
+    run can be resumed after either.
 
     Args:
-        run: study, store and folder.
-        agenda: the run's; its trials are entered as they finish.
-        results: the ledger's, which the agenda was made of.
-        watcher: told of each event, in the driver's process.
-        address: of a running Ray cluster; without it one is started here and stopped at the end.
+        run: the run to work on.
+        agenda: the agenda of the run; outcomes are entered as trials finish.
+        results: the results that the agenda was created from, by key.
+        watcher: receives each event.
+        address: address of a running Ray cluster; None starts Ray on this machine and stops it at the end.
 
     Returns:
-        Why it ended before its time; empty if it did not.
+        Why the search ended early; an empty text if it is complete.
 
     Raises:
-        InputError: no cluster answers at the address.
+        InputError: no Ray cluster answers at the address.
     """
+    configure_ray_tune()
+    silence_optuna()
     if not agenda.complete:
         agenda.draw_from(sources(run))
     if agenda.complete:
@@ -101,7 +93,9 @@ def search(
         return failure
     _log_to(run.path / "ray.log")
     (run.path / STOPPING).unlink(missing_ok=True)
-    watchdog = Watchdog(lambda name: _end(watcher, f"Ray's {name} on this machine has died")) if not address else None
+    watchdog = None
+    if not address:
+        watchdog = Watchdog(lambda name: _end_process(watcher, f"Ray's {name} on this machine has died"))
     try:
         searcher = AgendaSearcher(agenda, run, results, watcher)
         with _interruptible(searcher):
@@ -116,21 +110,29 @@ def search(
 
 
 def _start_ray(address: str | None) -> str:
-    """Start Ray here, or join the cluster at an address; why that failed, empty if it did not."""
+    """Start Ray on this machine, or connect to the cluster at an address.
+
+    Returns:
+        Why Ray could not be started on this machine; an empty text on success.
+
+    Raises:
+        InputError: no Ray cluster answers at the address.
+    """
     try:
         host, _, port = (address or "").rpartition(":")
         if host and port.isdecimal():
-            # Ray itself would try for minutes.
-            socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+            # Ray itself would retry for minutes.
+            socket.create_connection((host, int(port)), timeout=CONNECTION_TIMEOUT_S).close()
         ray.init(
             address=address or "local",
             include_dashboard=False if address is None else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except Exception as error:  # Ray raises anything, bare exceptions included.
+    except Exception as error:  # Ray raises many types here, some of them Exception itself.
         ray.shutdown()
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
         if address is None:
             return f"Ray could not be started ({reason})"
         raise InputError(
@@ -140,13 +142,14 @@ def _start_ray(address: str | None) -> str:
     return ""
 
 
-def _end(watcher: Watcher, reason: str) -> None:
+def _end_process(watcher: Watcher, reason: str) -> None:
+    """End this process immediately: its main thread may be waiting for Ray forever."""
     watcher.lost(reason)
     os._exit(1)
 
 
 def _log_to(file: Path) -> None:
-    """Keep what Ray has to say in the run's folder, not on the screen."""
+    """Write Ray Tune's log to a file instead of the screen."""
     logger = logging.getLogger("ray.tune")
     logger.handlers = [logging.FileHandler(file, delay=True)]
     logger.propagate = False
@@ -154,22 +157,22 @@ def _log_to(file: Path) -> None:
 
 @contextmanager
 def _interruptible(searcher: AgendaSearcher) -> Iterator[None]:
-    """Stop gracefully at the first signal; the second finds the usual handlers, and ends the process."""
+    """Stop the search gracefully at the first signal. The previous handlers receive the second and end the process."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         searcher.stop(f"stopped by {signal.Signals(number).name}")
-        print("stopping when the running epochs are done; once more to stop at once", file=sys.stderr)
-        restore()
+        print("stopping after the running epochs; press Ctrl-C again to stop immediately", file=sys.stderr)
+        restore_handlers()
 
-    def restore() -> None:
-        for name, handler in before.items():
+    def restore_handlers() -> None:
+        for name, handler in previous_handlers.items():
             signal.signal(name, handler)
 
-    before = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM)}
+    previous_handlers = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        restore()
+        restore_handlers()
 
 
 def _fit(run: Run, searcher: AgendaSearcher) -> None:

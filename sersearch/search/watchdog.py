@@ -1,4 +1,4 @@
-"""Notice that the Ray of this machine has died: its driver would otherwise wait for ever."""
+"""Detect that the Ray of this machine has died: its driver would otherwise wait forever."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ from collections.abc import Callable
 import psutil
 
 INTERVAL_S = 2.0
-VITAL = ("raylet", "gcs_server")
+VITAL_PROCESSES = ("raylet", "gcs_server")
+"""Processes without which Ray can't continue, by name."""
 
 
 class Watchdog:
-    """Watches the raylet and the GCS that this process has started.
+    """Watches the raylet and the GCS server that this process has started.
 
-    When one of them dies, the other processes of that Ray are killed, workers included, so that none goes on training
-    unseen, and `lost` is called with the name of what died, in a thread of its own.
+    When one of them dies, all other processes of that Ray are killed, so that no worker continues training unnoticed.
+    Then `lost` is called with the name of the process that died, in a thread of its own.
     """
 
     def __init__(self, lost: Callable[[str], None]) -> None:
-        """Find the processes; call it after Ray has started, and `stop` before Ray is shut down."""
+        """Start watching. Create it after Ray has started, and call `stop` before Ray is shut down."""
         self._lost = lost
         self._stopped = threading.Event()
-        self._family = _descendants()
-        self._vital = [(process, _name(process)) for process in self._family if _name(process) in VITAL]
+        self._ray_processes = _descendants()
+        names = {process: _name(process) for process in self._ray_processes}
+        self._vital = {process: name for process, name in names.items() if name in VITAL_PROCESSES}
         threading.Thread(target=self._watch, daemon=True).start()
 
     def stop(self) -> None:
@@ -32,16 +34,16 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._stopped.wait(INTERVAL_S):
-            dead = [name for process, name in self._vital if not _alive(process)]
+            dead = [name for process, name in self._vital.items() if not _alive(process)]
             if dead:
                 self._kill()
                 self._lost(dead[0])
                 return
-            # Workers come and go, and are no longer descendants once their raylet is dead.
-            self._family = self._family | _descendants()
+            # Workers start and end all the time, and are no longer descendants once their raylet is dead.
+            self._ray_processes |= _descendants()
 
     def _kill(self) -> None:
-        for process in self._family | _descendants():
+        for process in self._ray_processes | _descendants():
             try:
                 process.kill()
             except psutil.Error:
@@ -49,10 +51,12 @@ class Watchdog:
 
 
 def _descendants() -> set[psutil.Process]:
+    """Find all child processes of this process, and theirs."""
     return set(psutil.Process().children(recursive=True))
 
 
 def _name(process: psutil.Process) -> str:
+    """Look up the name of a process; empty if it has ended."""
     try:
         return str(process.name())
     except psutil.Error:

@@ -1,1 +1,1 @@
-"""Sound in, matrices out: audio files, corpora, noisy copies and Kaldi features."""
+"""From sound to matrices: audio files, corpora, noisy copies and Kaldi features."""

@@ -1,8 +1,8 @@
-"""Noisy copies of clean utterances (Section 5.2 of the paper): waveforms in, waveforms out.
+"""Noisy copies of clean utterances (Section 5.2 of the paper), from waveforms to waveforms.
 
-For each clean utterance some noises are drawn without replacement and some signal-to-noise ratios (SNRs) from
-a uniform distribution; all their combinations are mixed. The paper draws 20 noises and 3 SNRs from
-U[-10, 15] dB, which makes 60 copies.
+For each clean utterance, noises are drawn without replacement and signal-to-noise ratios (SNRs) from a uniform
+distribution, and all their combinations are mixed. The paper draws 20 noises and 3 SNRs from U[-10, 15] dB, which makes
+60 copies.
 """
 
 import hashlib
@@ -20,17 +20,23 @@ SNR_BAND_DB = 5
 
 @dataclass(frozen=True)
 class NoisyCopy:
-    """A noisy waveform [N] and what it takes to make it again."""
+    """A noisy waveform, and what is needed to compute it again.
+
+    Attributes:
+        waveform: samples [N].
+        noise: name of the noise.
+        snr_db: signal-to-noise ratio in dB.
+        noise_offset: index of the noise's first sample that was used.
+    """
 
     waveform: Waveform
     noise: str
     snr_db: float
     noise_offset: int
-    """First sample of the excerpt of the noise."""
 
 
 def utterance_generator(seed: int, utterance: str) -> np.random.Generator:
-    """Seed a generator from (seed, utterance id) alone, so that neither order nor workers matter."""
+    """Create a generator that depends on the seed and the utterance's id only, and not on order or workers."""
     digest = hashlib.sha256(f"{seed}:{utterance}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
 
@@ -43,27 +49,28 @@ def noisy_copies(
     snr_range: tuple[float, float],
     generator: np.random.Generator,
 ) -> Iterator[NoisyCopy]:
-    """Draw noises and SNRs for one utterance and mix all combinations, noise by noise.
+    """Draw noises and SNRs for one utterance, and mix all combinations.
 
     Args:
-        speech: the clean utterance [N].
-        library: active signals by name; silence must have been dropped.
-        noises: how many noises to draw, without replacement.
-        snrs: how many SNRs to draw; they are shared by the noises.
+        speech: samples of the clean utterance [N].
+        library: noises by name, without their silent stretches.
+        noises: number of noises to draw, without replacement.
+        snrs: number of SNRs to draw; every noise is mixed at each of them.
         snr_range: lowest and highest SNR in dB.
-        generator: of this utterance alone.
+        generator: random generator of this utterance, as from `utterance_generator`.
 
     Yields:
-        `noises` x `snrs` copies.
+        `noises` x `snrs` copies: all copies with the first noise, then all copies with the second, and so on.
 
     Raises:
         InputError: the library holds fewer noises than are to be drawn.
     """
     check_library(len(library), noises)
     names = sorted(library)
-    drawn = generator.choice(len(names), size=noises, replace=False)
+    indices = generator.choice(len(names), size=noises, replace=False)
     snrs_db = generator.uniform(*snr_range, size=snrs)
-    for name in (names[index] for index in drawn):
+    for index in indices:
+        name = names[index]
         noise = library[name]
         offset = _draw_offset(noise, speech.size, generator)
         for snr_db in snrs_db:
@@ -72,47 +79,52 @@ def noisy_copies(
 
 
 def check_library(size: int, noises: int) -> None:
-    """Refuse to draw more noises than there are.
+    """Check that a library of `size` noises has enough of them.
 
     Raises:
-        InputError: `noises` > `size`.
+        InputError: more noises are to be drawn than the library has.
     """
     if noises > size:
-        raise InputError(f"{noises} noises an utterance can't be drawn from {size} clips; ask for {size} or fewer")
+        raise InputError(f"{noises} noises per utterance can't be drawn from a library of {size}; draw {size} or fewer")
 
 
 def excerpt(noise: Waveform, offset: int, samples: int) -> Waveform:
-    """Cut `samples` samples out of a noise from `offset` on; a noise that ends sooner starts again."""
+    """Take `samples` samples of a noise from index `offset` on; a noise that is too short is repeated."""
     return noise.take(np.arange(offset, offset + samples), mode="wrap")
 
 
 def mix(speech: Waveform, noise: Waveform, snr_db: float) -> Waveform:
-    """Add noise to speech, scaled so that the ratio of their mean powers over the whole utterance is the SNR.
+    """Add noise to speech at a given ratio of their mean powers over the whole utterance.
 
-    noisy = speech + g noise with g^2 = P(speech) / (P(noise) 10^(snr_db / 10)), powers in float64. The speech
-    keeps its level; nothing is clipped, so the sum may go past full scale.
+    noisy = speech + g noise with g^2 = P(speech) / (P(noise) 10^(snr_db / 10)). The speech keeps its level. Nothing is
+    clipped, so the sum may exceed full scale.
 
     Args:
         speech: samples [N].
-        noise: samples [N], not all zero.
+        noise: samples [N], not all of them zero.
         snr_db: signal-to-noise ratio in dB.
 
     Returns:
         Samples [N], float32.
     """
-    gain = np.sqrt(_power(speech) / (_power(noise) * 10 ** (snr_db / 10)))
+    power_ratio = 10 ** (snr_db / 10)
+    gain = np.sqrt(_power(speech) / (_power(noise) * power_ratio))
     noisy: Waveform = (speech + gain * noise.astype(np.float64)).astype(np.float32)
     return noisy
 
 
 def snr_bands(snr_db_U: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
-    """Which copies lie in which band of 5 dB, lowest first; bands without copies are left out.
+    """Sort copies into bands of 5 dB.
 
     Args:
-        snr_db_U: SNR of each copy; NaN of a clean one, which lies in no band.
+        snr_db_U: SNR of each copy in dB; NaN for a clean copy, which lies in no band.
+
+    Returns:
+        Which copies lie in each band [U], by the name of the band, the lowest band first; bands without copies are
+        left out.
 
     Example:
-        >>> {name: found.tolist() for name, found in snr_bands(np.array([-5.0, 3.2, np.nan])).items()}
+        >>> {name: inside_U.tolist() for name, inside_U in snr_bands(np.array([-5.0, 3.2, np.nan])).items()}
         {'-5 to 0 dB': [True, False, False], '0 to 5 dB': [False, True, False]}
     """
     low_U = np.floor(snr_db_U / SNR_BAND_DB) * SNR_BAND_DB
@@ -121,13 +133,15 @@ def snr_bands(snr_db_U: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
 
 
 def _draw_offset(noise: Waveform, samples: int, generator: np.random.Generator) -> int:
-    """Draw where an excerpt starts: anywhere it fits, or anywhere at all in a noise that must be looped."""
+    """Draw the first sample of an excerpt: any that lets it fit, or any at all if the noise must be repeated."""
     starts = noise.size - samples + 1 if noise.size >= samples else noise.size
-    while True:  # only an excerpt of less than 100 ms can be silent, as longer silences have been dropped
+    # An excerpt can be silent if it is shorter than 100 ms, the shortest silence that is removed. Then draw again.
+    while True:
         offset = int(generator.integers(starts))
         if excerpt(noise, offset, samples).any():
             return offset
 
 
 def _power(waveform: Waveform) -> float:
+    """Compute the mean power in float64."""
     return float(np.mean(np.square(waveform, dtype=np.float64)))

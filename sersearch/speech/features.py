@@ -1,6 +1,6 @@
-"""Kaldi's log-Mels and what is linear in them: MFCCs and deltas.
+"""What is linear in Kaldi's log-Mels, computed with numpy only: MFCCs, deltas, and the moments of frames.
 
-Shapes: N sample, T frame, M Mel band, K cepstrum.
+Shapes: N samples, T frames, M Mel bands, K cepstra.
 """
 
 from collections.abc import Iterable
@@ -8,56 +8,29 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torchaudio.compliance import kaldi
 
-from sersearch.speech.audio import SAMPLING_RATE, WINDOW_MS, Waveform
+from sersearch.speech.audio import SAMPLING_RATE, WINDOW_MS
 
 Features = npt.NDArray[np.float32]
 
 SHIFT_MS = 10.0
 BANDS = 40
 
-# Kaldi reads 16-bit samples as they are; the floor under the logarithm is absolute, so the scale matters.
-_KALDI_SCALE = 2.0**15
 _LIFTER = 22.0
 
 
 def frame_count(samples: int, sampling_rate: int = SAMPLING_RATE) -> int:
-    """Count the frames T of N samples: only windows that fit (Kaldi's snip_edges)."""
-    window, shift = int(sampling_rate * WINDOW_MS / 1000), int(sampling_rate * SHIFT_MS / 1000)
+    """Count the frames T of N samples: only windows that fit count, as with Kaldi's snip_edges."""
+    window = int(sampling_rate * WINDOW_MS / 1000)
+    shift = int(sampling_rate * SHIFT_MS / 1000)
     return max(0, 1 + (samples - window) // shift)
 
 
-def log_mel(waveform: Waveform, sampling_rate: int = SAMPLING_RATE, bands: int = BANDS) -> Features:
-    """Compute log-Mels as Kaldi does (Section 6.2): 25 ms window, 10 ms shift, no dither.
-
-    Args:
-        waveform: samples [N], full scale 1.0, at least one window.
-        sampling_rate: in Hz.
-        bands: number of Mel bands M.
-
-    Returns:
-        Natural logarithms of the bands' energies [T, M].
-    """
-    samples_1N = torch.from_numpy(waveform).unsqueeze(0) * _KALDI_SCALE
-    features_TM = kaldi.fbank(
-        samples_1N,
-        num_mel_bins=bands,
-        sample_frequency=float(sampling_rate),
-        frame_length=WINDOW_MS,
-        frame_shift=SHIFT_MS,
-        dither=0.0,
-        snip_edges=True,
-    )
-    return np.asarray(features_TM.numpy(), dtype=np.float32)
-
-
 def dct_matrix(bands: int = BANDS, cepstra: int = 13) -> Features:
-    """Make the matrix [M, K] with log_mel @ matrix = MFCC: eq. 12-14, scaled as Kaldi scales it.
+    """Compute the matrix [M, K] that turns log-Mels into MFCCs (eq. 12-14), scaled as in Kaldi: log_mel @ matrix.
 
     Column k is cos(k pi / M (m + 1/2)) of eq. 13 times sqrt(2 / M), for k = 0 sqrt(1 / M), and times the
-    lifter 1 + 11 sin(pi k / 22). Eq. 12 leaves these constants out; each only scales one cepstrum.
+    lifter 1 + 11 sin(pi k / 22). Eq. 12 leaves these constants out; each of them scales one cepstrum.
     """
     m, k = np.arange(bands)[:, None], np.arange(cepstra)[None, :]
     scale = np.where(k == 0, np.sqrt(1 / bands), np.sqrt(2 / bands))
@@ -66,17 +39,24 @@ def dct_matrix(bands: int = BANDS, cepstra: int = 13) -> Features:
 
 
 def mfcc(log_mel: Features, cepstra: int = 13) -> Features:
-    """Compute MFCCs [T, K] from log-Mels [T, M] (eq. 14): Kaldi's with M Mel bands and no dither."""
+    """Compute MFCCs [T, K] from log-Mels [T, M] (eq. 14), as Kaldi does with M Mel bands and no dither."""
     return log_mel @ dct_matrix(log_mel.shape[1], cepstra)
 
 
 def delta_kernels(order: int, window: int = 2) -> Features:
-    """Make the kernels [1 + order, 1 + 2 order window] of Kaldi's add-deltas, row k for the k-th differences.
+    """Compute the kernels of Kaldi's add-deltas.
 
-    Row 0 is the impulse, row 1 the regression sum_j j x[t + j] / sum_j j^2 over |j| <= window, and each
-    further row that regression of the row before.
+    Args:
+        order: highest order of the differences.
+        window: number of frames to each side that a difference of the first order is computed from.
+
+    Returns:
+        Kernels [1 + order, 1 + 2 order window], to be correlated with the frames. Row 0 is the impulse, row 1 the
+        regression sum_j j x[t + j] / sum_j j^2 over |j| <= window, and each further row that regression of the row
+        before.
     """
-    slope = np.arange(window, -window - 1, -1) / (2 * sum(j * j for j in range(1, window + 1)))
+    squares = 2 * sum(j * j for j in range(1, window + 1))
+    slope = np.arange(window, -window - 1, -1) / squares
     kernels = [np.ones(1)]
     for _ in range(order):
         kernels.append(np.convolve(kernels[-1], slope))
@@ -93,8 +73,8 @@ def deltas(features: Features, order: int = 2) -> Features:
         order: highest order of the differences.
 
     Returns:
-        Frames [T, (1 + order) M]: the features, their first differences, and so on. The first and the last
-        frame are repeated beyond the edges.
+        Frames [T, (1 + order) M]: the features, their first differences, and so on. The first and the last frame are
+        repeated beyond the edges.
     """
     kernels = delta_kernels(order)
     reach = kernels.shape[1] // 2
@@ -106,12 +86,14 @@ def deltas(features: Features, order: int = 2) -> Features:
 
 @dataclass(frozen=True)
 class Moments:
-    """What the mean and the covariance of frames follow from, and so those of any linear map of them.
+    """Sums over frames, from which the mean and the covariance of the frames follow.
+
+    The mean and the covariance of any linear map of the frames follow from them as well.
 
     Attributes:
         count: number of frames.
-        total: their sum [M], in float64.
-        outer: the sum of their outer products [M, M], in float64.
+        total: sum of the frames [M], float64.
+        outer: sum of the outer products of each frame with itself [M, M], float64.
     """
 
     count: int
@@ -119,25 +101,19 @@ class Moments:
     outer: npt.NDArray[np.float64]
 
     def mean(self) -> npt.NDArray[np.float64]:
-        """Mean of each coefficient, [M]."""
+        """Compute the mean of each coefficient [M]."""
         return self.total / self.count
 
     def covariance(self) -> npt.NDArray[np.float64]:
-        """Covariance of the coefficients, [M, M]."""
+        """Compute the covariance of the coefficients [M, M]."""
         return self.outer / self.count - np.outer(self.mean(), self.mean())
 
 
-def moments_of(frames: npt.NDArray[np.floating]) -> Moments:
-    """Count and sum frames [T, M]."""
-    x_TM = torch.from_numpy(frames).double()
-    return Moments(len(frames), x_TM.sum(0).numpy(), (x_TM.T @ x_TM).numpy())
-
-
 def sum_moments(parts: Iterable[Moments]) -> Moments:
-    """Moments of all frames together."""
-    found = list(parts)
+    """Add up moments, which gives the moments of all the frames together."""
+    moments = list(parts)
     return Moments(
-        sum(part.count for part in found),
-        np.sum([part.total for part in found], axis=0),
-        np.sum([part.outer for part in found], axis=0),
+        sum(part.count for part in moments),
+        np.sum([part.total for part in moments], axis=0),
+        np.sum([part.outer for part in moments], axis=0),
     )

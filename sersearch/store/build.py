@@ -1,18 +1,16 @@
-"""Building a store: every utterance of a corpus, its noisy copies, and their log-Mels, speaker by speaker.
+"""Building a store: the log-Mels of every utterance of a corpus and of its noisy copies, speaker by speaker.
 
-The bits depend on the recipe alone, neither on the number of workers nor on the order of the work.
+The bits of a store depend on its recipe only, and neither on the number of workers nor on the order of the work.
 """
 
-import fcntl
 import math
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
+from sersearch.digests import digest, sha256_of
 from sersearch.durable import sync
 from sersearch.errors import InputError
 from sersearch.speech.augment import check_library
@@ -23,10 +21,11 @@ from sersearch.speech.corpora import (
     Survey,
     examine,
     read_noises,
-    sha256_of,
+    utterances_by_speaker,
 )
 from sersearch.speech.features import BANDS
-from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, digest
+from sersearch.store.lock import locked
+from sersearch.store.manifest import MANIFEST, Manifest, Recipe, content_of
 from sersearch.store.reader import Store, open_store
 from sersearch.store.rows import SpeakerWriter
 from sersearch.workers import in_parallel
@@ -49,39 +48,42 @@ def build_store(
     skip_refused: bool = False,
     progress: Progress | None = None,
 ) -> Store:
-    """Build a store, or go on with one that was interrupted: the same call (Section 5.2).
+    """Build a store (Section 5.2), or resume a build that was interrupted.
 
     Args:
-        out: the store's folder; must be empty, new, or hold a store of the same recipe.
-        corpus: what `read_corpus` found.
+        out: folder of the store: new, empty, or with a store of the same recipe.
+        corpus: corpus as `read_corpus` returns it.
         noise_folder: any folder of audio; may be None if no noise is drawn.
-        noises: noises drawn for each utterance, without replacement.
-        snrs: SNRs drawn for each utterance; with `noises` = `snrs` = 0 the store holds clean utterances only.
+        noises: number of noises drawn per utterance, without replacement.
+        snrs: number of SNRs drawn per utterance; with `noises` = `snrs` = 0 the store holds clean utterances only.
         snr_range: lowest and highest SNR in dB.
-        seed: of all draws.
+        seed: seed of all draws.
         bands: number of Mel bands M.
-        dtype: of the log-Mels.
-        workers: processes; None for one a core. 1 works in this process.
-        skip_refused: leave out files that can't be used, instead of raising.
-        progress: called with (rows done, rows in all, speaker) whenever a speaker is complete.
+        dtype: type of the log-Mels.
+        workers: number of processes; None for one per core. With 1, the work is done in this process.
+        skip_refused: whether to leave out files that can't be used, instead of raising an error.
+        progress: called with (rows done, rows in total, speaker) whenever a speaker is complete.
 
     Returns:
         The complete store.
 
     Raises:
-        InputError: a file can't be used, the numbers make no sense, or `out` holds something else. Nothing
-            has been written then.
+        InputError: a file can't be used, an argument is out of range, or `out` holds something else. Nothing has been
+            written in this case.
     """
     _check_numbers(noises, snrs, snr_range, noise_folder)
     survey = examine(corpus, workers)
     library = read_noises(noise_folder, workers) if noises and noise_folder else None
     _check_refused(survey, library, skip_refused)
-    check_library(len(library or ()), noises)
+    check_library(0 if library is None else len(library), noises)
+    noise_content = None
+    if library:
+        noise_content = digest([[clip.name, clip.file_sha256] for clip in library.clips])
     recipe = Recipe(
         corpus=corpus.name,
         emotions=survey.corpus.emotions,
         content=content_of(survey),
-        noise_content=digest([[clip.name, clip.file_sha256] for clip in library.clips]) if library else None,
+        noise_content=noise_content,
         noises=noises,
         snrs=snrs,
         snr_range=snr_range,
@@ -90,63 +92,46 @@ def build_store(
         dtype=dtype,
     )
     with locked(out):
-        manifest = _begin(out, recipe, survey)
-        _go_on(out, manifest, SpeakerWriter(out, recipe, library), survey.corpus, workers, progress)
+        manifest = _start_or_resume(out, recipe, survey)
+        write_speaker = SpeakerWriter(out, recipe, library)
+        _write_missing_speakers(out, manifest, write_speaker, survey.corpus, workers, progress)
     return open_store(out)
 
 
 def _check_numbers(noises: int, snrs: int, snr_range: tuple[float, float], noise_folder: Path | None) -> None:
     if min(noises, snrs) < 0 or (noises == 0) != (snrs == 0):
-        raise InputError(f"{noises} noises x {snrs} SNRs: give two positive numbers, or 0 and 0 for clean speech only")
+        raise InputError(
+            f"{noises} noises x {snrs} SNRs per utterance: give two positive numbers, or 0 and 0 for clean speech only"
+        )
     if noises and noise_folder is None:
-        raise InputError(f"{noises} noises are to be drawn but there is no noise library; give its folder, or 0 and 0")
+        raise InputError(
+            f"{noises} noises per utterance need a noise library, and none was given; give its folder, or draw 0 "
+            "noises and 0 SNRs"
+        )
     low_db, high_db = snr_range
     if not (math.isfinite(low_db) and math.isfinite(high_db) and low_db <= high_db):
-        raise InputError(f"SNRs from {low_db:g} to {high_db:g} dB: give a finite range, the lowest first")
+        raise InputError(f"SNRs from {low_db:g} to {high_db:g} dB: give two finite numbers, the lower one first")
 
 
 def _check_refused(survey: Survey, library: NoiseLibrary | None, skip: bool) -> None:
-    refused: tuple[Refusal, ...] = survey.refused + (library.refused if library else ())
+    refused: tuple[Refusal, ...] = survey.refused
+    if library is not None:
+        refused += library.refused
     if refused and not skip:
+        first = refused[0]
         others = f" ({len(refused) - 1} more files can't be used)" if len(refused) > 1 else ""
         raise InputError(
-            f"{refused[0].path}: {refused[0].reason}{others}; `sersearch corpus {survey.name} DIR` lists "
-            "those of the corpus, --skip-refused leaves them out"
+            f"{first.path}: {first.reason}{others}; list the files of the corpus that can't be used with `sersearch "
+            f"corpus {survey.name} DIR`, or leave them out with --skip-refused"
         )
     if not survey.recordings:
-        raise InputError(f"corpus {survey.name}: no utterance is left; all {len(refused)} files are refused")
+        raise InputError(
+            f"corpus {survey.name}: none of its files can be used; `sersearch corpus {survey.name} DIR` lists why"
+        )
 
 
-def content_of(survey: Survey) -> str:
-    """Hash what a corpus is to a store: ids, labels and the files that can be used."""
-    labels = ((recording.utterance, recording.file_sha256) for recording in survey.recordings)
-    return digest(sorted([u.id, u.speaker, u.gender or "", u.emotion, sha256] for u, sha256 in labels))
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Make the folder and hold its lock; the system lets go of it when the process ends, however it ends."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is not a folder; choose another place for the store")
-    if out.is_dir() and not (out / MANIFEST).exists():
-        foreign = sorted(path.name for path in out.iterdir() if not _is_ours(path))
-        if foreign:
-            raise InputError(f"{out}: holds other things ({foreign[0]}); choose an empty or new folder for the store")
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{out}: another build is at work there; wait for it, or choose another place") from None
-        yield
-
-
-def _is_ours(path: Path) -> bool:
-    return path.name == LOCK or (path.name.startswith(".") and path.suffix == ".part")
-
-
-def _begin(out: Path, recipe: Recipe, survey: Survey) -> Manifest:
-    """Write the manifest of a new store or check the one that is there; sweep up after a killed build."""
+def _start_or_resume(out: Path, recipe: Recipe, survey: Survey) -> Manifest:
+    """Write the manifest of a new store, or check that of an interrupted build; remove partial files."""
     for part in out.glob(".*.part"):
         part.unlink()
     if not (out / MANIFEST).exists():
@@ -156,18 +141,23 @@ def _begin(out: Path, recipe: Recipe, survey: Survey) -> Manifest:
         return manifest
     manifest = Manifest.read(out)
     _check_recipe(out, manifest.recipe, recipe)
-    there = tuple(info for info in manifest.speakers if (out / info.file).exists())
-    for info in there:
+    written = tuple(info for info in manifest.speakers if (out / info.file).exists())
+    for info in written:
         if sha256_of(out / info.file) != info.sha256:
             raise InputError(f"{out / info.file}: is damaged; delete it and run the same command again")
-    return manifest.model_copy(update={"speakers": there})
+    return manifest.model_copy(update={"speakers": written})
 
 
-def _check_recipe(out: Path, there: Recipe, here: Recipe) -> None:
-    differing = [name for name in Recipe.model_fields if getattr(there, name) != getattr(here, name)]
-    if differing:
-        fields = ", ".join(f"{name} ({getattr(there, name)} there, {getattr(here, name)} now)" for name in differing)
-        raise InputError(f"{out}: holds a store of another recipe: {fields}; choose another folder, or delete it")
+def _check_recipe(out: Path, existing: Recipe, wanted: Recipe) -> None:
+    differences: list[str] = []
+    for name in Recipe.model_fields:
+        before, now = getattr(existing, name), getattr(wanted, name)
+        if before != now:
+            differences.append(f"{name} ({before} there, {now} now)")
+    if differences:
+        raise InputError(
+            f"{out}: holds a store of another recipe: {', '.join(differences)}; choose another folder, or delete it"
+        )
 
 
 def _versions() -> dict[str, str]:
@@ -175,19 +165,19 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {package: version(package) for package in packages}
 
 
-def _go_on(
+def _write_missing_speakers(
     out: Path,
     manifest: Manifest,
-    write: "SpeakerWriter",
+    write_speaker: SpeakerWriter,
     corpus: Corpus,
     workers: int | None,
     progress: Progress | None,
 ) -> None:
-    """Write the speakers that are missing; the manifest names each as soon as its file is in place."""
+    """Write the speakers that are missing; the manifest names each speaker as soon as the file is in place."""
     missing = set(manifest.missing)
-    by_speaker = groupby(sorted(corpus.utterances, key=lambda u: (u.speaker, u.id)), key=lambda u: u.speaker)
-    jobs = [tuple(utterances) for speaker, utterances in by_speaker if speaker in missing]
-    for part, info in in_parallel(write, jobs, workers):
+    speakers = utterances_by_speaker(corpus.utterances)
+    jobs = [utterances for speaker, utterances in speakers.items() if speaker in missing]
+    for part, info in in_parallel(write_speaker, jobs, workers):
         part.replace(out / info.file)
         sync(out)
         manifest = manifest.model_copy(update={"speakers": (*manifest.speakers, info)})

@@ -1,16 +1,16 @@
-"""What a store is made from and what it holds: the recipe, the speakers, and `store.json`."""
+"""The manifest of a store, `store.json`: the recipe that the store is built by, and its speakers."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sersearch import durable
+from sersearch.digests import digest, short_digest
 from sersearch.errors import InputError
 from sersearch.speech.audio import SAMPLING_RATE, WINDOW_MS
-from sersearch.speech.corpora import Gender
+from sersearch.speech.corpora import Gender, Survey
 from sersearch.speech.features import BANDS, SHIFT_MS
 
 MANIFEST = "store.json"
@@ -18,9 +18,22 @@ LOCK = ".lock"
 
 
 class Recipe(BaseModel):
-    """All that a store's numbers depend on; no path is part of it.
+    """Everything that the numbers of a store depend on; paths are no part of it.
 
-    `content` digests the utterances' ids, labels and files, `noise_content` the noises' names and files.
+    Attributes:
+        corpus: name of the corpus.
+        emotions: names of the emotions, sorted.
+        content: hash of the utterances' ids, labels and files.
+        noise_content: hash of the noises' names and files; None if the store holds clean utterances only.
+        noises: number of noises drawn per utterance.
+        snrs: number of SNRs drawn per utterance.
+        snr_range: lowest and highest SNR in dB.
+        seed: seed of all draws.
+        dtype: type of the log-Mels.
+        sampling_rate: sampling rate of the waveforms in Hz.
+        window_ms: length of the window of a frame in ms.
+        shift_ms: shift from one frame to the next in ms.
+        bands: number of Mel bands M.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,17 +54,28 @@ class Recipe(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """First 16 hexadecimal digits of SHA-256 of the recipe's canonical JSON."""
-        return digest(self.model_dump(mode="json"))[:16]
+        """Hash of the recipe, 16 hexadecimal digits."""
+        return short_digest(self.model_dump(mode="json"))
 
     @property
     def copies(self) -> int:
-        """Rows of each utterance: the clean one and the noisy ones."""
+        """Number of rows per utterance: the clean one and the noisy ones."""
         return 1 + self.noises * self.snrs
 
 
 class SpeakerInfo(BaseModel):
-    """One speaker of a store and the file that holds the rows."""
+    """One speaker of a store.
+
+    Attributes:
+        speaker: name of the speaker.
+        gender: gender of the speaker, None if unknown.
+        utterances: number of utterances.
+        rows: number of rows.
+        frames: number of frames of all rows together.
+        file: name of the Parquet file that holds the rows.
+        bytes: size of the file.
+        sha256: SHA-256 of the file.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,7 +90,16 @@ class SpeakerInfo(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What `store.json` says; `planned` counts the rows that each speaker has once the store is complete."""
+    """The content of `store.json`.
+
+    Attributes:
+        format: version of this file's format.
+        fingerprint: fingerprint of the recipe.
+        recipe: recipe that the store is built by.
+        versions: versions of Python and of the packages that built the store.
+        planned: number of rows that each speaker has in the complete store.
+        speakers: speakers whose files are in place.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -79,20 +112,20 @@ class Manifest(BaseModel):
 
     @property
     def missing(self) -> list[str]:
-        """Speakers that are planned and not built yet."""
+        """Names of the speakers whose files are not in place yet."""
         built = {info.speaker for info in self.speakers}
         return [speaker for speaker in self.planned if speaker not in built]
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """Read `store.json` of a store.
+        """Read `store.json` in the folder of a store.
 
         Raises:
-            InputError: there is none, or it can't be understood.
+            InputError: there is no `store.json`, or it is damaged or of another version.
         """
         path = folder / MANIFEST
         if not path.is_file():
-            raise InputError(f"{folder}: is no store (no {MANIFEST} there); build one with `sersearch features`")
+            raise InputError(f"{folder}: is not a store (it has no {MANIFEST}); build one with `sersearch features`")
         try:
             manifest = cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
@@ -101,15 +134,20 @@ class Manifest(BaseModel):
         else:
             if manifest.fingerprint == manifest.recipe.fingerprint:
                 return manifest
-            reason = "its fingerprint is not its recipe's"
-        raise InputError(f"{path}: is damaged or of another version ({reason}); build into an empty folder")
+            reason = "its fingerprint is not that of its recipe"
+        raise InputError(f"{path}: is damaged or of another version ({reason}); build the store in an empty folder")
 
     def write(self, folder: Path) -> None:
-        """Replace `store.json` in one step."""
+        """Replace `store.json` in the folder of a store in one step."""
         durable.write(folder / MANIFEST, f"{self.model_dump_json(indent=1)}\n".encode())
 
 
-def digest(content: object) -> str:
-    """Hash what JSON can hold: SHA-256 of the canonical form, hexadecimal."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def content_of(survey: Survey) -> str:
+    """Hash what a store takes from a corpus: the ids, the labels and the files of the usable utterances."""
+    labels = [(recording.utterance, recording.file_sha256) for recording in survey.recordings]
+    return digest(sorted([u.id, u.speaker, u.gender or "", u.emotion, sha256] for u, sha256 in labels))
+
+
+def parquet_name(speaker: str) -> str:
+    """Return the name of a speaker's Parquet file; characters that a file name can't hold are quoted as in URLs."""
+    return f"{quote(speaker, safe='')}.parquet"

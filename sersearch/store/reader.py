@@ -1,12 +1,11 @@
-"""Reading a store: tables and frames mapped into memory, shared by all processes of a machine."""
+"""Reading a store: tables and frames are mapped into memory, and so shared by all processes of a machine."""
 
-import json
 import math
 import warnings
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import cast
 
@@ -15,55 +14,63 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sersearch.digests import sha256_of
 from sersearch.durable import private_folder, replacing
 from sersearch.errors import InputError
-from sersearch.speech.corpora import sha256_of
 from sersearch.speech.features import Moments
-from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo, digest
+from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo
 
 Frames = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 """Log-Mels [T, M]."""
+
+ARROW = "arrow"
+"""Folder of a store's Arrow files."""
 
 
 def open_store(path: Path) -> "Store":
     """Open a complete store, without reading any of its rows.
 
     Raises:
-        InputError: it is no store or incomplete, or a file is missing or of the wrong size.
+        InputError: the folder holds no store, the store is incomplete, or a file is missing or has the wrong size.
     """
     manifest = Manifest.read(path)
     if manifest.missing:
         raise InputError(
             f"{path}: is incomplete, {len(manifest.missing)} of {len(manifest.planned)} speakers are "
-            "missing; run the same `sersearch features` again to go on"
+            "missing; run the same `sersearch features` command again to resume the build"
         )
     store = Store(path, manifest)
     wrong = [info.file for info in store.speakers if _size(path / info.file) != info.bytes]
     if wrong:
         others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise InputError(
-            f"{path / wrong[0]}{others}: missing, or not as long as written; delete what is left of it and "
-            "run the same `sersearch features` again"
+            f"{path / wrong[0]}{others}: is missing, or has another size than when it was written; delete what is left "
+            "of it and run the same `sersearch features` command again"
         )
     return store
 
 
 class Store:
-    """A complete store, open for reading."""
+    """A complete store that is open for reading.
+
+    Attributes:
+        path: folder of the store.
+        manifest: content of `store.json`.
+    """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
-        """Read the store at `path` as its manifest says; `open_store` checks that it's whole."""
+        """Create a reader without any check; `open_store` checks that the store is complete."""
         self.path = path
         self.manifest = manifest
 
     @property
     def recipe(self) -> Recipe:
-        """What the store was made from."""
+        """The recipe that the store was built by."""
         return self.manifest.recipe
 
     @property
     def fingerprint(self) -> str:
-        """The recipe's fingerprint."""
+        """The fingerprint of the recipe."""
         return self.manifest.fingerprint
 
     @property
@@ -77,36 +84,35 @@ class Store:
         return tuple(sorted(self.manifest.speakers, key=lambda info: info.speaker))
 
     def table(self, speaker: str) -> pa.Table:
-        """Map the rows of one speaker into memory, a column a chunk; no other speaker's file is touched.
+        """Map the rows of one speaker into memory, each column in one chunk; files of other speakers are not opened.
 
         Raises:
-            InputError: the store has no such speaker, or the speaker's file is damaged.
+            InputError: the store has no such speaker, or the file of the speaker is damaged.
         """
         info = self.info(speaker)
-        mappable = self._mappable(info)
-        return _read_arrow(mappable) if mappable else self._read(info)
+        arrow_file = self._arrow_file(info)
+        return _read_arrow(arrow_file) if arrow_file else self._read_parquet(info)
 
     def frames(self, speaker: str) -> Frames:
-        """Map the log-Mels [T, M] of all rows of one speaker, one row after the other, without a copy."""
+        """Map the log-Mels of all rows of one speaker into memory, one row after the other, as one matrix [T, M]."""
         (chunk,) = self.table(speaker).column("log_mel").chunks
         return cast(Frames, np.from_dlpack(chunk.values).reshape(-1, self.recipe.bands))
 
     def moments(self, speaker: str) -> Moments:
-        """Give the moments of a speaker's frames as the build counted them."""
+        """Return the moments of all frames of one speaker, as the build computed them."""
         return _unpack_moments(self.table(speaker).schema.metadata)
 
-    def verify(self) -> list[str]:
-        """Read every byte; give a line for each damaged, missing or foreign file, none if all is well."""
-        known = {MANIFEST: "", LOCK: ""}
+    def faults(self) -> dict[str, str]:
+        """Read every byte of the store's own files: `store.json`, the Parquet files and the Arrow files.
+
+        Returns:
+            What is wrong with each file, by its path in the store; "" for a file that is intact.
+        """
+        faults = {MANIFEST: "", LOCK: ""}
         for info in self.speakers:
-            known[info.file] = self._fault(info)
-            known[f"arrow/{_arrow_name(info)}"] = self._arrow_fault(info)
-        for folder in self.path.glob("functionals/*/"):
-            known |= self._functionals_faults(folder)
-        here = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir()}
-        faults = {name: fault for name, fault in known.items() if fault}
-        faults.update(dict.fromkeys(here - set(known), "foreign (not written by this store; remove it)"))
-        return sorted(f"{name}: {fault}" for name, fault in faults.items())
+            faults[info.file] = self._parquet_fault(info)
+            faults[f"{ARROW}/{_arrow_name(info)}"] = self._arrow_fault(info)
+        return faults
 
     def info(self, speaker: str) -> SpeakerInfo:
         """What the manifest says of one speaker.
@@ -120,60 +126,50 @@ class Store:
         names = ", ".join(info.speaker for info in self.speakers)
         raise InputError(f"{self.path}: has no speaker {speaker!r}; choose from {names}")
 
-    def _fault(self, info: SpeakerInfo) -> str:
-        return _fault_of(self.path / info.file, info.sha256)
+    def _parquet_fault(self, info: SpeakerInfo) -> str:
+        return file_fault(self.path / info.file, info.sha256)
 
     def _arrow_fault(self, info: SpeakerInfo) -> str:
-        path = self.path / "arrow" / _arrow_name(info)
-        if not path.is_file() or self._fault(info):
+        path = self.path / ARROW / _arrow_name(info)
+        if not path.is_file() or self._parquet_fault(info):
             return ""
         try:
-            same = _read_arrow(path).equals(self._read(info))
+            is_same = _read_arrow(path).equals(self._read_parquet(info))
         except InputError:
-            same = False
-        return "" if same else "damaged (not the rows of the Parquet file)"
+            is_same = False
+        return "" if is_same else "damaged (not the rows of the Parquet file)"
 
-    def _functionals_faults(self, folder: Path) -> dict[str, str]:
-        """The faults, by file, of a set of functionals: its manifest hashes the files, and itself."""
-        name = folder.relative_to(self.path).as_posix()
-        try:
-            facts = json.loads((folder / "functionals.json").read_bytes())
-            rest = {key: fact for key, fact in facts.items() if key != "digest"}
-            whole = digest(rest)[:16] == facts["digest"]
-        except (OSError, ValueError, KeyError, AttributeError):
-            whole = False
-        if not whole:
-            fault = "unfinished or damaged (run the same `sersearch functionals` again, or remove it)"
-            return {f"{name}/{path.name}": fault for path in folder.iterdir()}
-        files = {f"{name}/{file}": _fault_of(folder / file, sha256) for file, sha256 in facts["files"].items()}
-        return files | {f"{name}/functionals.json": ""}
-
-    def _read(self, info: SpeakerInfo) -> pa.Table:
-        """Read a Parquet file into memory."""
-        fault = self._fault(info)
+    def _read_parquet(self, info: SpeakerInfo) -> pa.Table:
+        """Read the Parquet file of one speaker into memory."""
+        fault = self._parquet_fault(info)
         if fault:
-            raise InputError(f"{self.path / info.file}: {fault}; delete it and run the same `sersearch features` again")
+            raise InputError(
+                f"{self.path / info.file}: {fault}; delete it and run the same `sersearch features` command again"
+            )
         with pq.ParquetFile(self.path / info.file) as file:
-            kept = {key: file.metadata.metadata[key] for key in (b"sersearch", b"count", b"moments")}
-            return file.read().combine_chunks().replace_schema_metadata(kept)
+            metadata = {key: file.metadata.metadata[key] for key in (b"sersearch", b"count", b"moments")}
+            return file.read().combine_chunks().replace_schema_metadata(metadata)
 
-    def _mappable(self, info: SpeakerInfo) -> Path | None:
-        """Find or make a speaker's Arrow file; its name has the Parquet file's hash, so it can't be stale."""
-        folders = [folder for folder in (self.path / "arrow", private_folder()) if folder]
-        # Look in both before making it in either: a folder without room may come before the one where the file is.
-        for make, folder in product((False, True), folders):
-            path = folder / _arrow_name(info)
-            try:
-                if make:
-                    folder.mkdir(exist_ok=True)
-                if make and not path.is_file():
-                    _write_arrow(path, self._read(info))
+    def _arrow_file(self, info: SpeakerInfo) -> Path | None:
+        """Find the Arrow file of one speaker, or write it; return None if no folder can be written.
+
+        The name of an Arrow file holds the hash of the Parquet file, so it is never out of date.
+        """
+        folders = [folder for folder in (self.path / ARROW, private_folder()) if folder]
+        paths = [folder / _arrow_name(info) for folder in folders]
+        # Look everywhere before writing anywhere: the file may lie in the second folder because the first had no room.
+        for path in paths:
+            with suppress(OSError):
                 if path.is_file():
                     return path
-            except OSError:
-                continue
+        for path in paths:
+            with suppress(OSError):
+                path.parent.mkdir(exist_ok=True)
+                if not path.is_file():  # another process may have written it
+                    _write_arrow(path, self._read_parquet(info))
+                return path
         warnings.warn(
-            f"none of {', '.join(map(str, folders))} can be written: each process holds its own frames",
+            f"can't write to {' or '.join(map(str, folders))}: each process holds its own copy of the frames",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -186,7 +182,7 @@ def _read_arrow(path: Path) -> pa.Table:
             return pa.ipc.open_file(file).read_all()
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: is damaged ({reason}); delete it, it will be made again") from None
+        raise InputError(f"{path}: is damaged ({reason}); delete it, and the next reader writes it again") from None
 
 
 def _write_arrow(path: Path, table: pa.Table) -> None:
@@ -202,7 +198,8 @@ def _arrow_name(info: SpeakerInfo) -> str:
     return f"{info.file.removesuffix('.parquet')}-{info.sha256[:16]}.arrow"
 
 
-def _fault_of(path: Path, sha256: str) -> str:
+def file_fault(path: Path, sha256: str) -> str:
+    """Say what is wrong with a file: it is missing, or its bytes don't have this hash; "" if it is intact."""
     if not path.is_file():
         return "missing"
     return "" if sha256_of(path) == sha256 else "damaged (not the bytes that were written)"
@@ -213,13 +210,14 @@ def _size(path: Path) -> int | None:
 
 
 def pack_moments(moments: Moments) -> dict[str, str]:
-    """Give the metadata of a Parquet file that keeps the moments of its frames."""
+    """Encode moments as metadata of a Parquet file."""
     packed = np.vstack([moments.total, moments.outer])
     return {"count": str(moments.count), "moments": b64encode(packed.tobytes()).decode()}
 
 
 def _unpack_moments(metadata: Mapping[bytes, bytes]) -> Moments:
+    """Decode what `pack_moments` encoded."""
     packed = np.frombuffer(b64decode(metadata[b"moments"]))
-    bands = math.isqrt(packed.size)  # M + M x M numbers
+    bands = math.isqrt(packed.size)  # there are M + M x M numbers, so the root rounds down to M
     packed = packed.reshape(bands + 1, bands)
     return Moments(int(metadata[b"count"]), packed[0], packed[1:])

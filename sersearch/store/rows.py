@@ -1,26 +1,25 @@
-"""The rows of a store, one copy of an utterance each: written by the speaker, made again one by one."""
+"""The rows of a store, one per copy of an utterance: writing all rows of a speaker, and computing one row again."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
+from sersearch.digests import sha256_of
 from sersearch.durable import sync
 from sersearch.errors import InputError
 from sersearch.speech.audio import Waveform, decode
 from sersearch.speech.augment import NoisyCopy, excerpt, mix, noisy_copies, utterance_generator
-from sersearch.speech.corpora import NoiseLibrary, Utterance, sha256_of
+from sersearch.speech.corpora import NoiseLibrary, Utterance
 from sersearch.speech.corpora.noises import active_signal
-from sersearch.speech.features import Moments, log_mel, moments_of, sum_moments
-from sersearch.store.manifest import Recipe, SpeakerInfo
+from sersearch.speech.features import Moments, sum_moments
+from sersearch.speech.kaldi import log_mel, moments_of, one_torch_thread
+from sersearch.store.manifest import Recipe, SpeakerInfo, parquet_name
 from sersearch.store.reader import Frames, pack_moments
 
 Row = dict[str, Any]
@@ -29,7 +28,7 @@ _ROWS_PER_GROUP = 64
 
 
 def row_schema(recipe: Recipe) -> pa.Schema:
-    """Give the columns of a store; noise, snr_db and noise_offset_s are null in clean rows."""
+    """Return the columns of a store; noise, snr_db and noise_offset_s are null in clean rows."""
     value = pa.field("element", pa.float16() if recipe.dtype == "float16" else pa.float32(), nullable=False)
     columns = [
         ("utterance", pa.string()),
@@ -51,47 +50,62 @@ def row_schema(recipe: Recipe) -> pa.Schema:
 
 
 def regenerate(row: Mapping[str, Any], recipe: Recipe, audio: Path, noise_folder: Path | None = None) -> Frames:
-    """Make a row's log-Mels again from the sound, bit for bit.
+    """Compute the log-Mels of a row again from the audio, bit for bit.
 
     Args:
-        row: a row of the store, as `Store.table(speaker).to_pylist()` gives it; its log-Mels aren't used.
-        recipe: of the store.
-        audio: file of the row's utterance.
-        noise_folder: of the noise library; may be None for a clean row.
+        row: row of the store, as `Store.table(speaker).to_pylist()` returns it; its log-Mels are not used.
+        recipe: recipe of the store.
+        audio: audio file of the utterance.
+        noise_folder: folder of the noise library; may be None for a clean row.
 
     Returns:
         Log-Mels [T, M].
 
     Raises:
-        InputError: a file can't be decoded, or `noise_folder` is missing for a noisy row.
+        InputError: a file can't be decoded, or the row is noisy and `noise_folder` is None.
     """
     waveform = decode(audio, recipe.sampling_rate)
     if row["noise"] is not None:
         if noise_folder is None:
-            raise InputError(f"a noisy copy of {row['utterance']} needs the noise library; give its folder")
+            raise InputError(
+                f"the noisy copy of {row['utterance']} needs the noise library, and none was given; give its folder"
+            )
         offset = round(row["noise_offset_s"] * recipe.sampling_rate)
         noise = excerpt(active_signal(noise_folder / row["noise"]), offset, waveform.size)
         waveform = mix(waveform, noise, row["snr_db"])
-    with _one_thread():
+    with one_torch_thread():
         return log_mel(waveform, recipe.sampling_rate, recipe.bands).astype(recipe.dtype)
 
 
 class SpeakerWriter:
-    """Writes the rows of one speaker to a file beside its place, and leaves it to the caller to rename it."""
+    """Writes the rows of one speaker to a partial file; the caller renames it."""
 
     def __init__(self, out: Path, recipe: Recipe, library: NoiseLibrary | None) -> None:
-        """Write to the folder `out`, with noises out of `library`, or clean rows only if there is none."""
+        """Create a writer.
+
+        Args:
+            out: folder of the store.
+            recipe: recipe of the store.
+            library: noise library; None to write clean rows only.
+        """
         self.out = out
         self.recipe = recipe
         self.library = library
         self.schema = row_schema(recipe)
 
     def __call__(self, utterances: tuple[Utterance, ...]) -> tuple[Path, SpeakerInfo]:
-        """Write all rows of the utterances of one speaker; give the file and what it holds."""
+        """Write all rows of one speaker.
+
+        Args:
+            utterances: all utterances of the speaker.
+
+        Returns:
+            The partial file, and what the manifest says about it.
+        """
         first = utterances[0]
-        file = f"{quote(first.speaker, safe='')}.parquet"
+        file = parquet_name(first.speaker)
         part = self.out / f".{file}.{uuid4().hex}.part"
-        with _one_thread():
+        with one_torch_thread():
             rows, frames = self._write(part, utterances)
         sync(part)
         info = SpeakerInfo(
@@ -107,14 +121,16 @@ class SpeakerWriter:
         return part, info
 
     def _write(self, part: Path, utterances: Iterable[Utterance]) -> tuple[int, int]:
-        """Write all rows in groups; give their number and their frames'."""
+        """Write all rows in groups; return the number of rows and the number of frames."""
         rows = (row for utterance in utterances for row in self._rows(utterance))
         count = 0
         moments: list[Moments] = []
-        plain = [name for name in self.schema.names if name != "log_mel"]
-        # Neighbouring bytes of floats have little in common: split, the exponents compress.
-        split = {"use_dictionary": plain, "use_byte_stream_split": ["log_mel.list.element"]}
-        with pq.ParquetWriter(part, self.schema, compression="zstd", **split) as writer:
+        # Stored float by float, log-Mels hardly compress. Stored byte by byte, the bytes of the exponents do.
+        encoding = {
+            "use_dictionary": [name for name in self.schema.names if name != "log_mel"],
+            "use_byte_stream_split": ["log_mel.list.element"],
+        }
+        with pq.ParquetWriter(part, self.schema, compression="zstd", **encoding) as writer:
             while group := list(islice(rows, _ROWS_PER_GROUP)):
                 writer.write_batch(_batch(group, self.schema))
                 count += len(group)
@@ -124,12 +140,12 @@ class SpeakerWriter:
         return count, total.count
 
     def _rows(self, utterance: Utterance) -> Iterator[Row]:
-        """Give the clean row of an utterance, then its noisy ones."""
+        """Compute the clean row of an utterance, then its noisy rows."""
         speech = decode(utterance.path, self.recipe.sampling_rate)
         yield self._row(utterance, speech, None)
         if self.library:
-            generator = utterance_generator(self.recipe.seed, utterance.id)
             recipe = self.recipe
+            generator = utterance_generator(recipe.seed, utterance.id)
             for copy in noisy_copies(speech, self.library, recipe.noises, recipe.snrs, recipe.snr_range, generator):
                 yield self._row(utterance, copy.waveform, copy)
 
@@ -152,20 +168,9 @@ class SpeakerWriter:
 
 
 def _batch(rows: list[Row], schema: pa.Schema) -> pa.RecordBatch:
-    """Turn rows into columns, the log-Mels without going through Python's numbers."""
+    """Turn rows into columns; the log-Mels never become Python numbers, which would be slow."""
     arrays = [pa.array([row[field.name] for row in rows], field.type) for field in schema if field.name != "log_mel"]
     ends = np.cumsum([0] + [row["log_mel"].size for row in rows])
     values = np.concatenate([row["log_mel"].ravel() for row in rows])
     kind = schema.field("log_mel").type
     return pa.record_batch([*arrays, pa.LargeListArray.from_arrays(ends, values, type=kind)], schema=schema)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: more are slower on matrices this small, and their number could change bits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -8,13 +8,13 @@ before leaves every existing key alone. A field for which that rule is wrong dec
 
 from __future__ import annotations
 
-import hashlib
-import json
 from enum import Enum
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from sersearch.digests import short_digest
 
 KEY_SCHEME = 2
 """Version of the rules on this page; it is part of every key."""
@@ -29,7 +29,7 @@ class KeyRule(Enum):
 
 def key_of(record: BaseModel) -> str:
     """Hash a record: the first 16 hexadecimal digits of a SHA-256."""
-    return digest({"scheme": KEY_SCHEME, **key_content(record)})
+    return short_digest({"scheme": KEY_SCHEME, **key_content(record)})
 
 
 def key_content(record: BaseModel) -> dict[str, Any]:
@@ -50,9 +50,3 @@ def key_content(record: BaseModel) -> dict[str, Any]:
 def _rule(field: FieldInfo) -> KeyRule:
     declared = [item for item in field.metadata if isinstance(item, KeyRule)]
     return declared[0] if declared else KeyRule.WHERE_IT_DIFFERS
-
-
-def digest(content: Any) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of canonical JSON."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

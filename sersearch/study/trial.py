@@ -8,10 +8,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny
 
+from sersearch.digests import short_digest
 from sersearch.study.configuration import Configuration, parse_configuration
 from sersearch.study.configuration.base import Protocol
 from sersearch.study.fold import Fold, Shares, leave_one_out, make_partition
-from sersearch.study.key import digest, key_of
+from sersearch.study.key import key_of
 
 
 def _configuration(given: object) -> object:
@@ -78,7 +79,7 @@ class StoreIdentity(BaseModel):
         """The data that a configuration is trained on: the store's frames, or one set of its vectors."""
         if configuration.vectors is None:
             return self.fingerprint
-        return digest([self.fingerprint, self.vectors.get(configuration.vectors, "")])
+        return short_digest([self.fingerprint, self.vectors.get(configuration.vectors, "")])
 
 
 class Folds:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sersearch.errors import InputError
 from sersearch.speech.features import Moments, dct_matrix, delta_kernels, deltas, sum_moments
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import Fold
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sersearch.speech.features import moments_of
+from sersearch.speech.kaldi import moments_of
 from sersearch.training.dataset import Dataset, Utterances
 
 MINIBATCHES = 2

@@ -21,7 +21,7 @@ from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels import gpu
 from sersearch.models.kernels.loops import one_thread
 from sersearch.run.ledger import Confusion, Epoch, Result, mean_recall_of
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration, NetworkConfiguration
 from sersearch.study.configuration.base import Module
@@ -49,9 +49,6 @@ from sersearch.training.system import (
     validation_confusion,
 )
 
-# Which form of the kernels suits a device.
-FORMS: dict[Device, gpu.Form] = {"cpu": "loops", "cuda": "cudnn"}
-
 # Evaluation has no gradients to hold, so a GPU takes this many training minibatches at a time; a CPU's cache doesn't.
 EVALUATED_TOGETHER = 4
 
@@ -75,8 +72,7 @@ class NetworkSystem(System):
         self.configuration = configuration
         self.data = data
         self.confusion: Confusion = {}
-        self.model = CLDNN(configuration, len(data.emotions), _generator(trial.key, "weights"), FORMS[device])
-        self.model.to(device)
+        self.model = CLDNN(configuration, len(data.emotions), _generator(trial.key, "weights"), device)
         self._train, self._validation = self.view(data.train), self.view(data.validation)
         self._optimiser = torch.optim.Adam(
             self.model.parameters(), lr=configuration.learning_rate, eps=1e-7, fused=True
@@ -91,7 +87,7 @@ class NetworkSystem(System):
 
     def view(self, utterances: Utterances) -> View:
         """Utterances as the model wants them, on the device that it computes on."""
-        if self.model.form == "cudnn":
+        if self.model.backend == "gpu":
             return ResidentView(utterances, self.configuration, self.data.moments, self.device)
         return View(utterances, self.configuration, self.data.moments)
 
@@ -144,7 +140,7 @@ class NetworkSystem(System):
         dropout = _generator(self.trial.key, f"dropout {epoch}", self.device)
         total = torch.zeros((), device=self.device)
         batches = shuffled(self._train.utterances.length, configuration.minibatch, order)
-        with gpu.products(configuration.precision):
+        with gpu.product_precision(configuration.precision):
             for batch in self._train.minibatches(batches):
                 total += self._update(batch, dropout) * len(batch.emotion_B)
         return float(total) / len(self._train.utterances)
@@ -175,9 +171,9 @@ class NetworkSystem(System):
         """Logits [U, E] of a view's utterances in their order, on the CPU."""
         lengths = view.utterances.length
         logits = torch.empty(len(lengths), self.model.emotions)
-        together = EVALUATED_TOGETHER if self.model.form == "cudnn" else 1
+        together = EVALUATED_TOGETHER if self.model.backend == "gpu" else 1
         order = list(by_length(lengths, self.configuration.minibatch * together))
-        with torch.inference_mode(), gpu.products(self.configuration.precision):
+        with torch.inference_mode(), gpu.product_precision(self.configuration.precision):
             parts = [self.model(batch.x_BTF, batch.lengths_B) for batch in view.minibatches(order)]
             logits[torch.from_numpy(np.concatenate(order))] = torch.cat(parts).cpu()
         return logits

@@ -18,14 +18,14 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from sersearch.digests import short_digest
 from sersearch.errors import InputError
 from sersearch.models.svm import apply_kernel, classify, fit, standardise
 from sersearch.run.ledger import Confusion, Result
-from sersearch.store import Store
-from sersearch.store.functionals import Functionals, open_functionals
+from sersearch.store.reader import Store
+from sersearch.store.vectors.reader import VectorSet, open_vector_set
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import SVMConfiguration
-from sersearch.study.key import digest
 from sersearch.study.trial import Trial
 from sersearch.training.system import Device, System, environment, processor, validation_confusion
 
@@ -86,8 +86,8 @@ def open_vectors(store: Store, trial: Trial, speakers: Iterable[str]) -> Vectors
     opened = {speaker: _SPEAKERS[trial.data, speaker] for speaker in wanted if (trial.data, speaker) in _SPEAKERS}
     missing = tuple(speaker for speaker in wanted if speaker not in opened)
     if missing:
-        vector_set = open_functionals(store, name, missing)
-        if digest([store.fingerprint, vector_set.digest]) != trial.data:
+        vector_set = open_vector_set(store, name, missing)
+        if short_digest([store.fingerprint, vector_set.digest]) != trial.data:
             raise InputError(
                 f"{store.path}: its vectors {name} are not those that the run began with: restore them, or name a new "
                 "run folder"
@@ -97,7 +97,7 @@ def open_vectors(store: Store, trial: Trial, speakers: Iterable[str]) -> Vectors
     return multiply(opened, store.emotions, trial.data)
 
 
-def standardise_speakers(vector_set: Functionals) -> dict[str, SpeakerVectors]:
+def standardise_speakers(vector_set: VectorSet) -> dict[str, SpeakerVectors]:
     """Each speaker's vectors, standardised by the speaker's own."""
     speaker_U = np.asarray(vector_set.speaker)
     speakers = {}

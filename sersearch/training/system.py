@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sersearch.run.ledger import Attempt, Confusion, Epoch, Result
-from sersearch.statistics.confusion import speaker_confusions
-from sersearch.store import Store
+from sersearch.statistics.counts import speaker_confusions
+from sersearch.store.reader import Store
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.base import Module

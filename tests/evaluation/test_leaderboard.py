@@ -15,7 +15,7 @@ from sersearch.evaluation.test_partition import evaluate_winners, opened_at, rea
 from sersearch.report.folder import read_report
 from sersearch.run.ledger import Result
 from sersearch.run.run import Run, open_run, start_run
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.configuration import Configuration, NetworkConfiguration
 from sersearch.study.study import load_study
 from sersearch.study.trial import Trial

@@ -35,8 +35,8 @@ from sersearch.evaluation.probe.inquiry import Asked, ProbeWinner, examine, prob
 from sersearch.evaluation.probe.probes import Chosen, choose_svm, deal, predict, prediction_p, read_off, shuffle
 from sersearch.evaluation.probe.representations import Representations, write_representations
 from sersearch.evaluation.probe.separability import inertia, project
-from sersearch.models import reference
 from sersearch.models.cldnn import CLDNN
+from sersearch.models.reference import ReferenceCLDNN
 from sersearch.report.figures import figures
 from sersearch.report.folder import make_report, read_report
 from sersearch.report.modules import label_places, sheets_of
@@ -46,8 +46,9 @@ from sersearch.report.text import table
 from sersearch.run.run import Run, start_run
 from sersearch.run.storage import Folder
 from sersearch.speech.corpora import read_corpus
-from sersearch.statistics import unweighted_accuracy
-from sersearch.store import Store, build_store
+from sersearch.statistics.counts import unweighted_accuracy
+from sersearch.store.build import build_store
+from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.configuration.base import MODULES, Module
 from sersearch.study.study import load_study
@@ -77,6 +78,8 @@ CONFIGURATIONS = [
 @pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=lambda c: c.model)
 def test_representations_are_means_over_real_frames(configuration: NetworkConfiguration) -> None:
     model = CLDNN(configuration, 3, torch.Generator().manual_seed(2)).double()
+    reference = ReferenceCLDNN(configuration, 3).double()
+    reference.load_state_dict(model.state_dict())
     lengths = torch.tensor([7, 1, 19])
     x_BTF = torch.full((3, 19, configuration.rows * configuration.channels), 1e3, dtype=torch.float64)
     for x_TF, length in zip(x_BTF, lengths.tolist(), strict=True):
@@ -85,17 +88,12 @@ def test_representations_are_means_over_real_frames(configuration: NetworkConfig
         found = represent(model, x_BTF, lengths)
         for row, length in enumerate(lengths.tolist()):
             x_TF = x_BTF[row, :length]
-            spliced = reference.splice(x_TF, configuration.left, configuration.right)
-            expected: dict[Module, torch.Tensor] = {"raw": spliced.flatten(1).mean(0)}
-            image = spliced.unflatten(1, (configuration.channels, configuration.rows))
-            vectors = reference.convolve(configuration, dict(model.named_parameters()), image).flatten(1)
+            expected: dict[Module, torch.Tensor] = {"raw": reference.spliced(x_TF).flatten(1).mean(0)}
+            vectors = reference.encode(x_TF)
             if configuration.kernels:
                 expected["cnn"] = vectors.mean(0)
-            kernel, recurrent, bias = model.blstm.kernel, model.blstm.recurrent, model.blstm.bias
-            ahead = reference.lstm(vectors, kernel[0], recurrent[0], bias[0])
-            back = reference.lstm(vectors.flip(0), kernel[1], recurrent[1], bias[1])
-            expected["blstm"] = torch.cat((ahead, back), dim=1).mean(0)
-            expected["mlp"] = reference.logits(configuration, dict(model.named_parameters()), x_TF).softmax(0)
+            expected["blstm"] = reference.represent(vectors)
+            expected["mlp"] = reference(x_TF).softmax(0)
             assert list(found) == list(expected)
             for name, vector in expected.items():
                 torch.testing.assert_close(found[name][row], vector, rtol=1e-10, atol=1e-10)

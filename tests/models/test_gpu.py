@@ -1,4 +1,4 @@
-"""A GPU's way through worker and benchmark, on a CPU."""
+"""Worker and benchmark with the GPU's form of the kernels, on a CPU."""
 
 import json
 import subprocess
@@ -9,12 +9,12 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+from sersearch.models.kernels import gpu
 from sersearch.run.run import Run, start_run
 from sersearch.search import tune, worker
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.study import parse_study
 from sersearch.study.trial import Trial
-from sersearch.training import network
 from sersearch.training.dataset import Dataset, Resident, Utterances
 from sersearch.training.network import NetworkSystem
 from sersearch.training.system import Device
@@ -33,14 +33,14 @@ def run(tiny_store: Store, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Has a worker train a GPU's way on the CPU; gives the devices that it named."""
+    """Let workers train on the CPU with the GPU's kernels; returns the devices that they asked for."""
     named: list[str] = []
 
     def training(trial: Trial, data: Dataset, device: Device) -> NetworkSystem:
         named.append(device)
         return NetworkSystem(trial, data)
 
-    monkeypatch.setitem(network.FORMS, "cpu", "cudnn")
+    monkeypatch.setattr(gpu, "backend_for", lambda device: "gpu")
     monkeypatch.setattr(worker, "make_system", training)
     return named
 
@@ -93,7 +93,7 @@ def test_too_little_memory_for_the_frames_is_the_trials_failure(
 
 
 def benchmark(*words: object) -> subprocess.CompletedProcess[str]:
-    """Run it where neither Ray nor Optuna can be imported."""
+    """Run the script in a process in which neither Ray nor Optuna can be imported."""
     code = (
         "import runpy, sys; sys.modules.update(ray=None, optuna=None); sys.argv = sys.argv[1:]; "
         f"sys.path.insert(0, {str(BENCHMARK.parent)!r}); runpy.run_path(sys.argv[0], run_name='__main__')"

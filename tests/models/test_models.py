@@ -5,16 +5,17 @@ import numba
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sersearch.models import reference
 from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels import convolution, filtering, gpu, loops, recurrence
 from sersearch.models.kernels.blstm import BLSTM
 from sersearch.models.kernels.filtering import correlate
-from sersearch.models.kernels.gpu import Form
+from sersearch.models.kernels.gpu import Backend
+from sersearch.models.reference import ReferenceCLDNN, blstm, convolve, max_pool
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.configuration.network import Precision
 
@@ -62,8 +63,8 @@ def batch(configuration: NetworkConfiguration, garbage: float = 9.0) -> tuple[Te
     return x, torch.tensor(LENGTHS)
 
 
-def build(configuration: NetworkConfiguration, form: Form = "loops") -> CLDNN:
-    model = CLDNN(configuration, 6, torch.Generator().manual_seed(1), form).double()
+def build(configuration: NetworkConfiguration, backend: Backend = "cpu") -> CLDNN:
+    model = CLDNN(configuration, 6, torch.Generator().manual_seed(1), backend=backend).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(
@@ -72,47 +73,82 @@ def build(configuration: NetworkConfiguration, form: Form = "loops") -> CLDNN:
     return model
 
 
+def reference_of(model: CLDNN) -> ReferenceCLDNN:
+    """The paper's form of a model with the same weights, in float64."""
+    reference = ReferenceCLDNN(model.configuration, model.emotions).double()
+    reference.load_state_dict(model.state_dict())
+    return reference
+
+
+def padded_blstm(x_TBV: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor, lengths: list[int]) -> Tensor:
+    """The paper's BLSTM over each utterance alone: [T, B, V] to [T, B, 2 * H], zero behind an utterance's end."""
+    outputs = []
+    for b, length in enumerate(lengths):
+        output_TH = blstm(x_TBV[:length, b], kernel, recurrent, bias)
+        outputs.append(F.pad(output_TH, (0, 0, 0, len(x_TBV) - length)))
+    return torch.stack(outputs, dim=1)
+
+
+def assert_equals_the_reference(model: CLDNN) -> None:
+    """Logits and gradients of a minibatch are those of the paper's form of the model."""
+    reference = reference_of(model)
+    x, lengths = batch(model.configuration)
+    weight = torch.randn(len(LENGTHS), 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+    fast = model(x, lengths)
+    fast_gradients = torch.autograd.grad((fast * weight).sum(), list(model.parameters()))
+    slow = torch.stack([reference(x[row, :length]) for row, length in enumerate(LENGTHS)])
+    slow_gradients = torch.autograd.grad((slow * weight).sum(), list(reference.parameters()))
+
+    torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-10)
+    for ours, theirs in zip(fast_gradients, slow_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
 def ends_of_table_2() -> list[NetworkConfiguration]:
     ends = ("4x1-3x1", "30x1-3x1", "1x3-1x2", "1x8-1x3", "4x3-3x2", "9x8-4x3", "40x3-1x2", "13x8-1x3")
     return [c for c in table_2() if c.model == "LDNN" or named(c).endswith(ends)]
 
 
-def literal_blstm(x_TBF: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor, lengths: list[int]) -> Tensor:
-    """Both directions over each utterance alone: [T, B, F] to [T, B, 2 * H], zero behind an utterance's end."""
-    weights = {"blstm.kernel": kernel, "blstm.recurrent": recurrent, "blstm.bias": bias}
-    outputs = []
-    for b, length in enumerate(lengths):
-        hidden = reference.bidirectional_lstm(weights, x_TBF[:length, b])
-        outputs.append(torch.nn.functional.pad(hidden, (0, 0, 0, len(x_TBF) - length)))
-    return torch.stack(outputs, dim=1)
-
-
 @pytest.mark.parametrize("configuration", ends_of_table_2() + beyond_the_paper(), ids=named)
-def test_a_gpus_form_gives_the_same_numbers_and_gradients(configuration: NetworkConfiguration) -> None:
-    check_against_the_reference(configuration, "cudnn")
+def test_the_gpus_kernels_give_the_same_numbers_and_gradients(configuration: NetworkConfiguration) -> None:
+    assert_equals_the_reference(build(configuration, backend="gpu"))
 
 
 @pytest.mark.parametrize("configuration", table_2() + beyond_the_paper(), ids=named)
 def test_same_numbers_and_gradients_as_the_reference(configuration: NetworkConfiguration) -> None:
-    check_against_the_reference(configuration, "loops")
+    assert_equals_the_reference(build(configuration))
 
 
-def check_against_the_reference(configuration: NetworkConfiguration, form: Form) -> None:
-    model = build(configuration, form)
-    x, lengths = batch(configuration)
-    weight = torch.randn(len(LENGTHS), 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+def test_a_network_is_built_for_its_device() -> None:
+    configuration = NetworkConfiguration(model="S-CLDNN", h1=4, h2=3, **SMALL)
+    assert CLDNN(configuration, 6).backend == "cpu"
+    for name, backend in (("cpu", "cpu"), ("cuda", "gpu"), ("cuda:1", "gpu")):
+        assert gpu.backend_for(name) == backend
+    model = CLDNN(configuration, 6, backend="gpu")
+    assert model.backend == model.convolutions.backend == model.blstm.backend == "gpu"
 
-    fast = model(x, lengths)
-    fast_gradients = torch.autograd.grad((fast * weight).sum(), list(model.parameters()))
-    weights = dict(model.named_parameters())
-    slow = torch.stack(
-        [reference.logits(configuration, weights, x[row, :length]) for row, length in enumerate(LENGTHS)]
-    )
-    slow_gradients = torch.autograd.grad((slow * weight).sum(), list(model.parameters()))
 
-    torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-10)
-    for ours, theirs in zip(fast_gradients, slow_gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+def test_the_references_convolution_is_equation_1() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 7, 6, generator=generator, dtype=torch.float64)
+    kernel = torch.randn(4, 3, 3, 2, generator=generator, dtype=torch.float64)
+    bias = torch.randn(4, generator=generator, dtype=torch.float64)
+    found = convolve(x, kernel, bias)
+    assert found.shape == (2, 4, 5, 5)
+    for t, k, i, j in np.ndindex(*found.shape):
+        expected = bias[k].item()
+        for c, mu, nu in np.ndindex(3, 3, 2):
+            expected += x[t, c, i + mu, j + nu].item() * kernel[k, c, mu, nu].item()
+        assert found[t, k, i, j].item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_references_pooling_is_equation_2_and_floors() -> None:
+    y = torch.randn(2, 4, 8, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = max_pool(y, (3, 3), (2, 2))
+    assert found.shape == (2, 4, 3, 2)
+    for t, k, i, j in np.ndindex(*found.shape):
+        assert found[t, k, i, j] == y[t, k, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max()
 
 
 @pytest.mark.parametrize(
@@ -126,7 +162,7 @@ def test_parameters_are_those_of_the_arithmetic(configuration: NetworkConfigurat
     assert sum(p.numel() for p in model.dense.parameters()) == counted.mlp
 
 
-def test_padding_reaches_nothing() -> None:
+def test_padding_does_not_change_the_logits() -> None:
     configuration = NetworkConfiguration(model="ST-CLDNN", h1=5, h2=3, w1=4, w2=2, **SMALL)
     model = build(configuration)
     x, lengths = batch(configuration, garbage=1.0)
@@ -236,14 +272,14 @@ def test_blocks_of_outputs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     kernel = torch.randn(7, 30, 16, generator=generator, dtype=torch.float64, requires_grad=True)
     whole = correlate(x, kernel)
     whole_gradients = torch.autograd.grad(whole.square().sum(), (x, kernel))
-    monkeypatch.setattr(filtering, "BLOCK", 95 * 30 * 2)
+    monkeypatch.setattr(filtering, "BLOCK_NUMBERS", 95 * 30 * 2)
     parts = correlate(x, kernel)
     torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(torch.autograd.grad(parts.square().sum(), (x, kernel)), whole_gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-@given(st.lists(st.integers(1, 2 * loops.KEPT + 1), min_size=1, max_size=4), st.integers(0, 2**31))
+@given(st.lists(st.integers(1, 2 * loops.KEEP_EVERY + 1), min_size=1, max_size=4), st.integers(0, 2**31))
 @settings(max_examples=20, deadline=None)
 def test_recurrence_and_gradients_are_the_papers_equations(lengths: list[int], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -256,9 +292,9 @@ def test_recurrence_and_gradients_are_the_papers_equations(lengths: list[int], s
     real = (torch.arange(max(lengths)).unsqueeze(1) < counts).unsqueeze(2)
     weight = torch.randn(*real.shape[:2], 6, generator=generator, dtype=torch.float64) * real
     gates, recurrent, bias = inputs
-    stepped = recurrence.recur(gates.clone(), recurrent, bias, counts)
+    stepped = recurrence.blstm_from_gates(gates.clone(), recurrent, bias, counts)
     kernel = torch.eye(24, dtype=torch.float64).reshape(2, 12, 24)
-    expected = literal_blstm(gates, kernel, recurrent, bias, lengths)
+    expected = padded_blstm(gates, kernel, recurrent, bias, lengths)
     torch.testing.assert_close(stepped, expected, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(
         torch.autograd.grad(stepped, inputs, weight), torch.autograd.grad(expected, inputs, weight), strict=True
@@ -290,7 +326,7 @@ def test_utterances_convolved_together_or_apart_are_the_same(
     whole = found()
     rows = configuration.left + max(LENGTHS) + configuration.right
     numbers = rows * model.convolutions.geometry[0].convolved[0] * configuration.maps
-    monkeypatch.setattr(convolution, "TOGETHER", together * numbers)
+    monkeypatch.setattr(convolution, "GROUP_NUMBERS", together * numbers)
     for ours, theirs in zip(found(), whole, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
@@ -307,8 +343,8 @@ def test_both_directions_in_one_call_are_the_papers_equations(lengths: list[int]
     inputs = made(max(lengths), len(lengths), 5), made(2, 12, 5), made(2, 12, 3), made(2, 12)
     real = (torch.arange(max(lengths)).unsqueeze(1) < counts).unsqueeze(2)
     weight = torch.randn(*real.shape[:2], 6, generator=generator, dtype=torch.float64) * real
-    together = recurrence.recur_together(inputs[0] * scale, *inputs[1:], counts)
-    apart = literal_blstm(inputs[0] * scale, *inputs[1:], lengths)
+    together = recurrence.blstm_from_inputs(inputs[0] * scale, *inputs[1:], counts)
+    apart = padded_blstm(inputs[0] * scale, *inputs[1:], lengths)
     torch.testing.assert_close(together, apart, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(
         torch.autograd.grad(together, inputs, weight), torch.autograd.grad(apart, inputs, weight), strict=True
@@ -328,7 +364,7 @@ def test_recurrence_in_float32_is_as_exact_as_float32(lengths: list[int], scale:
         gates, recurrent, bias = (
             x.mul_(factor).requires_grad_() for x, factor in zip(made, (scale, 0.1, 0.1), strict=True)
         )
-        y = recurrence.recur(gates.clone(), recurrent, bias, counts)
+        y = recurrence.blstm_from_gates(gates.clone(), recurrent, bias, counts)
         weight = torch.randn(y.shape, generator=generator).to(dtype)
         return [y, *torch.autograd.grad(y, (gates, recurrent, bias), weight)]
 
@@ -350,16 +386,16 @@ def test_tanh_is_tanh() -> None:
     assert np.isnan(compiled(np.full(3, np.nan, np.float32))).all()
 
 
-def test_a_gate_that_is_not_a_number_is_not_hidden() -> None:
+def test_a_gate_that_is_nan_makes_the_output_nan() -> None:
     gates = torch.zeros(4, 1, 24)
     gates[1, 0, 2] = torch.nan
-    y = recurrence.recur(gates, torch.zeros(2, 12, 3), torch.zeros(2, 12), torch.tensor([4]))
+    y = recurrence.blstm_from_gates(gates, torch.zeros(2, 12, 3), torch.zeros(2, 12), torch.tensor([4]))
     assert y.isnan().any()
 
 
 @pytest.mark.parametrize("frame", [0, 10, 39])
 @pytest.mark.parametrize("model", [{"model": "S-CLDNN", "h1": 4, "h2": 3}, {"model": "T-CLDNN", "w1": 3, "w2": 2}])
-def test_a_frame_that_is_not_a_number_is_not_pooled_away(model: dict[str, object], frame: int) -> None:
+def test_a_frame_that_is_nan_is_not_lost_in_pooling(model: dict[str, object], frame: int) -> None:
     configuration = NetworkConfiguration.model_validate(model | SMALL)
     x = torch.randn(1, 40, 40, generator=torch.Generator().manual_seed(0))
     x[0, frame] = torch.nan
@@ -367,15 +403,15 @@ def test_a_frame_that_is_not_a_number_is_not_pooled_away(model: dict[str, object
     assert maps.isnan().any()
 
 
-def test_a_recurrence_uses_its_input_up_and_says_so() -> None:
+def test_a_recurrence_overwrites_its_input_and_autograd_notices() -> None:
     recurrent, bias = torch.zeros(2, 12, 3, requires_grad=True), torch.zeros(2, 12)
     x = torch.ones(4, 1, 24, requires_grad=True)
     gates = x * 2
     squares = gates.square()
-    y = recurrence.recur(gates, recurrent, bias, torch.tensor([4]))
+    y = recurrence.blstm_from_gates(gates, recurrent, bias, torch.tensor([4]))
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         (squares.sum() + y.sum()).backward()
-    y = recurrence.recur(x * 2, recurrent, bias, torch.tensor([4])).sum()
+    y = recurrence.blstm_from_gates(x * 2, recurrent, bias, torch.tensor([4])).sum()
     y.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="once"):
         y.backward()
@@ -396,18 +432,18 @@ def test_bf16_on_a_gpu_is_float32_to_its_accuracy(settings: dict[str, object]) -
     x = torch.randn(3, 200, 40, generator=torch.Generator().manual_seed(2))
     lengths, emotion = torch.tensor([200, 199, 7]), torch.tensor([0, 4, 2])
 
-    def found(precision: Precision, form: Form) -> list[Tensor]:
-        precise = configuration.model_copy(update={"precision": precision})
-        model = CLDNN(precise, 6, torch.Generator().manual_seed(1), form)
+    def found(precision: Precision, backend: Backend) -> list[Tensor]:
+        chosen = configuration.model_copy(update={"precision": precision})
+        model = CLDNN(chosen, 6, torch.Generator().manual_seed(1), backend=backend)
         logits = model(x, lengths)
         gradients = torch.autograd.grad(cross_entropy(logits, emotion), list(model.parameters()))
         assert {t.dtype for t in (logits, *gradients, *model.parameters())} == {torch.float32}
         return [logits.detach(), *gradients]
 
-    exact = found("float32", "loops")
-    assert all(map(torch.equal, found("bf16", "loops"), exact)), "a CPU computes in float32"
-    single, half = found("float32", "cudnn"), found("bf16", "cudnn")
-    assert all(map(torch.equal, found("tf32", "cudnn"), single))
+    exact = found("float32", "cpu")
+    assert all(map(torch.equal, found("bf16", "cpu"), exact)), "a CPU computes in float32"
+    single, half = found("float32", "gpu"), found("bf16", "gpu")
+    assert all(map(torch.equal, found("tf32", "gpu"), single))
     for a, b, c in zip(exact, single, half, strict=True):
         assert (a - b).norm() <= 1e-4 * a.norm()
         # Rounding changes which value of a window is the largest: plain PyTorch under autocast is off by up to 0.28.
@@ -419,10 +455,10 @@ def test_a_trials_precision_ends_with_it(precision: Precision, flag: str) -> Non
     backends = torch.backends
     parts = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
     before = [part.fp32_precision for part in parts]
-    with gpu.products(precision):
+    with gpu.product_precision(precision):
         assert [part.fp32_precision for part in parts] == [flag] * 3
     assert [part.fp32_precision for part in parts] == before
-    with pytest.raises(FloatingPointError), gpu.products(precision):
+    with pytest.raises(FloatingPointError), gpu.product_precision(precision):
         raise FloatingPointError
     assert [part.fp32_precision for part in parts] == before
 

@@ -19,7 +19,7 @@ from sersearch.planning.calibration import bind
 from sersearch.planning.plan import PAPERS_DATA, Plan, make_plan, plan_facts
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run, start_run
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.agenda import Agenda
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.study import Study, load_study, parse_study

@@ -28,8 +28,9 @@ from sersearch.report.paper import TABLE_4
 from sersearch.report.sheets import evidence, leaderboards
 from sersearch.report.versus import compare, merge, merged, merged_facts, side_by_side
 from sersearch.run.run import Run, open_run
-from sersearch.statistics import noise_loss, paired_difference
-from sersearch.store import Store
+from sersearch.statistics.intervals import noise_loss
+from sersearch.statistics.tests import paired_difference
+from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.paper import is_papers_space
 from tests.generated import generate_run
@@ -422,6 +423,7 @@ def test_a_run_compared_with_itself_and_with_another(run: Run, facts: Facts, tin
     (tmp_path / "study.toml").write_text(STUDY.format(seeds=1) + "seed = 5\n[training]\nepochs = 3\n")
     other = read_report(generate_run(tmp_path / "run", tmp_path / "study.toml", tiny_store, seed=1))
     rows = compare(facts, other, np.random.default_rng(0))
+    assert len(rows) == 14
     assert all(row.a and row.b and row.comparison is None for row in rows)
     unpaired, differ = side_by_side(facts, other, rows).notes
     assert "can't be paired" in unpaired

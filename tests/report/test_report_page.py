@@ -17,7 +17,7 @@ from selenium.webdriver.support.select import Select
 
 from sersearch.report.folder import read_report
 from sersearch.report.page import page
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from tests.generated import generate_run
 
 FLAGS = (

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from sersearch.cli import app
 from sersearch.errors import InputError
 from sersearch.run.run import Run, start_run
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.study import load_study
 from sersearch.training.dataset import open_dataset
 from sersearch.training.rerun import rerun

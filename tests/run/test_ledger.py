@@ -11,7 +11,7 @@ from sersearch.errors import InputError
 from sersearch.run.ledger import Epoch, Ledger, Result
 from sersearch.run.run import open_run, start_run
 from sersearch.run.storage import Folder
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.study import parse_study
 from tests.trials import make_trial

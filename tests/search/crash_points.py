@@ -15,7 +15,7 @@ from typing import Any
 
 from sersearch.run.ledger import Ledger
 from sersearch.run.storage import Folder
-from sersearch.store import open_store
+from sersearch.store.reader import open_store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import Fold
 from sersearch.training.dataset import open_dataset

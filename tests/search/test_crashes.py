@@ -13,7 +13,7 @@ import pytest
 
 from sersearch.run.ledger import Epoch, Ledger
 from sersearch.run.storage import Folder
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.training.dataset import Dataset, open_dataset
 from sersearch.training.system import run_trial
 from tests.disks import small_disk_at

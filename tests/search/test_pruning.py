@@ -6,7 +6,7 @@ import pytest
 from sersearch.run.ledger import Epoch, Ledger, Result
 from sersearch.run.storage import Folder
 from sersearch.search.pruning import Pruner
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.study import Search
 from tests.search.test_search import sersearch

@@ -12,7 +12,7 @@ import pytest
 
 from sersearch.run.run import open_run
 from sersearch.search.export import export_optuna
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from tests.search.test_search import attempts, command, leaderboard, results, sersearch
 
 pytestmark = pytest.mark.slow("each search starts the real Ray, and some are killed and resumed")
@@ -155,8 +155,8 @@ def test_a_grid_with_a_failure_in_an_optuna_storage(finished: Path, tiny_store: 
 
 
 @pytest.mark.parametrize("storage", ["studies.db", "sqlite:////nowhere/at/all.db", "nosuchbase://x"])
-def test_a_storage_that_is_none(finished: Path, storage: str) -> None:
+def test_a_storage_that_cannot_be_opened_is_refused(finished: Path, storage: str) -> None:
     refused = sersearch("export-optuna", finished, storage)
     assert refused.returncode == 2
-    assert f"{storage}: is no storage (" in refused.stderr
+    assert f"{storage}: can't be opened as an Optuna storage (" in refused.stderr
     assert refused.stderr.count("\n") == 1

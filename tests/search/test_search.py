@@ -16,7 +16,7 @@ from sersearch.report.text import comma_separated
 from sersearch.run.ledger import Ledger
 from sersearch.run.run import open_run
 from sersearch.run.storage import Folder
-from sersearch.store import Store
+from sersearch.store.reader import Store
 
 pytestmark = pytest.mark.slow("each search starts the real Ray, which takes seconds, and some are killed and resumed")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -13,15 +13,13 @@ from optuna.trial import TrialState
 from sersearch.errors import InputError
 from sersearch.run.storage import Folder
 from sersearch.run.suggestions import Suggestions
-from sersearch.search.dimensions import parameters
-from sersearch.search.suggest import Suggester
+from sersearch.search.dimensions import optuna_parameters
+from sersearch.search.suggest import SAMPLERS, Suggester
 from sersearch.study.agenda import FAILED, Agenda, Outcome
 from sersearch.study.configuration import Configuration
-from sersearch.study.study import Study, build, parse_study
+from sersearch.study.study import Sampler, Study, build, parse_study
 from sersearch.study.trial import Trial
-from tests.trials import IDENTITY, make_trial
-
-SAMPLERS = ("random", "tpe", "gp", "cma-es", "qmc", "nsga-ii")
+from tests.trials import IDENTITY
 
 # Ten leaves, of which S with h1 = 31 can't be built.
 CONDITIONAL = {
@@ -121,6 +119,10 @@ def check_any_order_any_crash(study: Study, data: st.DataObject) -> None:
     assert len(trained) == len(set(trained)) == len(expected.agenda.trials)
 
 
+def test_each_sampler_that_a_study_can_name_is_in_the_table() -> None:
+    assert SAMPLERS.keys() == set(get_args(Sampler)) - {"grid"}
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_sequence_is_the_same_whatever_happens(sampler: str) -> None:
     spaces = (ENDLESS, SMALL) if sampler == "gp" else (CONDITIONAL, ENDLESS, SMALL)  # a GP takes its time
@@ -160,7 +162,7 @@ def test_every_trial_is_told_the_truth(sampler: str, space: dict[str, Any]) -> N
         for name, value in trial.params.items():
             chosen[name] = [int(width) for width in value.split("-")] if name == "dense" else value
         made = build(study.spaces[0], chosen)
-        outcome = tabulated(make_trial(made, 0, "d"), study) if made else FAILED
+        outcome = tabulated(driver.agenda.trials_of(made)[0], study) if made else FAILED
         if outcome.state == "failed":
             assert trial.state is TrialState.FAIL
         elif outcome.state == "pruned":
@@ -206,7 +208,7 @@ def test_a_configuration_and_its_parameters_say_the_same() -> None:
     driver = uninterrupted(study)
     for space in study.spaces:
         for trial in driver.agenda.spaces[space.name]:
-            values, distributions = parameters(trial.configuration, space)
+            values, distributions = optuna_parameters(trial.configuration, space)
             assert values.keys() == distributions.keys()
             assert all(distributions[n]._contains(distributions[n].to_internal_repr(v)) for n, v in values.items())
 
@@ -272,7 +274,7 @@ def test_whole_numbers_from_an_interval_run_out() -> None:
 def test_a_space_without_anything_to_build_says_so() -> None:
     hopeless = {"name": "h", "model": "S-CLDNN", "h1": 31, "h2": 3, "dropout": {"linear": [0.1, 0.2]}}
     with pytest.raises(
-        InputError, match=r"space h: after 0 configurations 1000 suggestions in a row were known or can't"
+        InputError, match=r"space h: after 0 configurations, 1000 suggestions in a row were known or can't"
     ):
         Driver(make_study(hopeless), {})
 

@@ -49,7 +49,7 @@ def flac_from_a_pipe(folder: Path) -> Path:
 
 
 UNUSABLE = {
-    "flac of unknown length": (flac_from_a_pipe, "doesn't say how long it is"),
+    "flac of unknown length": (flac_from_a_pipe, "has no length in its header"),
     "flac cut in half": (cut(".flac", 0.5), "can't be decoded|cut short"),
     "flac without its last bytes": (cut(".flac", 0.999), "can't be decoded|cut short"),
     "wav cut in half": (cut(".wav", 0.5), "cut short"),
@@ -59,8 +59,8 @@ UNUSABLE = {
     "no bytes": (raw(b""), "can't be decoded"),
     "not audio": (raw(b"<html>not found</html>" * 100), "can't be decoded"),
     "no samples": (written(np.zeros(0), ".wav"), "no samples"),
-    "one sample": (written(np.ones(1) * 0.5), "lasts 0.1 ms, one window needs 25 ms"),
-    "a sample too few": (written(HISS[:399]), "one window needs 25 ms"),
+    "one sample": (written(np.ones(1) * 0.5), "lasts 0.1 ms, shorter than one window of 25 ms"),
+    "a sample too few": (written(HISS[:399]), "shorter than one window of 25 ms"),
     "NaN": (written(np.where(np.arange(RATE) == 7, np.nan, HISS), ".wav", "FLOAT"), "NaN or infinite"),
     "infinite": (written(np.where(np.arange(RATE) == 7, np.inf, HISS), ".wav", "FLOAT"), "NaN or infinite"),
     "silent": (written(np.zeros(RATE)), "digital silence"),

@@ -84,7 +84,7 @@ def test_every_noise_is_as_likely_and_snrs_are_uniform() -> None:
 
 
 def test_more_noises_than_there_are() -> None:
-    with pytest.raises(InputError, match="5 noises an utterance can't be drawn from 4 clips; ask for 4 or fewer"):
+    with pytest.raises(InputError, match="5 noises per utterance can't be drawn from a library of 4; draw 4 or fewer"):
         copies(0, "u", 5, 1, LIBRARY)
 
 

@@ -50,9 +50,9 @@ def test_ravdess_names_that_break_the_rule_are_refused_not_fatal(tmp_path: Path)
         "Actor_02/03-01-05-01-01-01-02.wav": "",
         "again/03-01-05-01-01-01-02.wav": "has the same name as",
         "Actor_02/03-02-05-01-01-01-02.wav": "is not audio-only speech",
-        "Actor_02/03-01-09-01-01-01-02.wav": "breaks RAVDESS' rule",
-        "Actor_02/03-01-05-01-01-01-25.wav": "breaks RAVDESS' rule",
-        "Actor_02/take 1.flac": "breaks RAVDESS' rule",
+        "Actor_02/03-01-09-01-01-01-02.wav": "does not fit RAVDESS' pattern",
+        "Actor_02/03-01-05-01-01-01-25.wav": "does not fit RAVDESS' pattern",
+        "Actor_02/take 1.flac": "does not fit RAVDESS' pattern",
     }
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -77,7 +77,7 @@ def test_unknown_emotion(name: str, ravdess: Path, tiny_corpus: Path) -> None:
     folder = ravdess if name == "ravdess" else tiny_corpus
     with pytest.raises(InputError, match=r"no emotion 'angre'; did you mean 'anger'\? choose from anger, "):
         read_corpus(name, folder, ("sadness", "angre"))
-    with pytest.raises(InputError, match="is wanted; choose from anger"):
+    with pytest.raises(InputError, match="is empty; choose from anger"):
         read_corpus(name, folder, ())
 
 
@@ -125,7 +125,7 @@ WRONG_MANIFESTS = {
     ),
     "same id": (
         "path,speaker,emotion,utterance\n1.wav,ann,joy,a\n2.wav,ann,joy,a\n",
-        "line 3: the utterance 'a' is there twice",
+        "line 3: the id 'a' is used twice",
     ),
 }
 
@@ -145,7 +145,9 @@ def test_manifest_in_another_encoding(tmp_path: Path) -> None:
 
 
 def test_no_manifest(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no manifest.csv, and 'mine' is no corpus known by name; .*'ravdess'"):
+    with pytest.raises(
+        InputError, match=r"no manifest.csv, and 'mine' is not a corpus with a reader of its own; .*'ravdess'"
+    ):
         read_corpus("mine", tmp_path)
     with pytest.raises(InputError, match="no manifest"):
         read_corpus("mine", tmp_path / "nothing")
@@ -163,7 +165,7 @@ def test_examine_refuses_files_and_notes_identical_recordings(tmp_path: Path) ->
     soundfile.write(folder / "4.flac", soundfile.read(folder / "1.wav", dtype="int16")[0], RATE)
     survey = examine(read_corpus("mine", folder))
     assert [r.utterance.id for r in survey.recordings] == ["1.wav", "2.wav", "4.flac"]
-    assert [(r.path.name, r.reason) for r in survey.refused] == [("3.wav", "is digital silence throughout; remove it")]
+    assert [(r.path.name, r.reason) for r in survey.refused] == [("3.wav", "is entirely digital silence; remove it")]
     assert survey.identical == (("1.wav", "2.wav", "4.flac"),)
     assert survey.speakers == {"ann": 2, "bob": 1}
     assert survey.total_s == 3
@@ -182,7 +184,7 @@ def test_noise_with_too_little_sound_is_refused(tmp_path: Path, tiny_noise: Path
     library = read_noises(tmp_path / "noise")
     assert len(library) == 3
     assert [(r.path.name, r.reason) for r in library.refused] == [
-        ("click.wav", "only 70 ms of it is not silent, 100 ms are needed")
+        ("click.wav", "only 70 ms of it is not silent, and 100 ms are needed; remove it")
     ]
 
 
@@ -205,3 +207,10 @@ def test_noise_cache_forgets_what_was_used_longest_ago(tiny_noise: Path, monkeyp
     again = library["hiss.flac"]
     assert again is not hiss
     np.testing.assert_array_equal(again, hiss)
+
+
+def test_noise_larger_than_the_cache_is_decoded_each_time(tiny_noise: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sersearch.speech.corpora.noises._CACHE_BYTES", 4)
+    library = read_noises(tiny_noise)
+    np.testing.assert_array_equal(library["hiss.flac"], library["hiss.flac"])
+    assert library["hiss.flac"] is not library["hiss.flac"]

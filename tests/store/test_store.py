@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,13 @@ import psutil
 import pytest
 import soundfile
 
+from sersearch.digests import sha256_of
 from sersearch.errors import InputError
-from sersearch.speech.corpora import Corpus, read_corpus, sha256_of
-from sersearch.store import Store, build_store, open_store, regenerate
+from sersearch.speech.corpora import Corpus, read_corpus
+from sersearch.store.build import build_store
+from sersearch.store.reader import Store, open_store
+from sersearch.store.rows import regenerate
+from sersearch.store.verify import verify_store
 from tests.disks import small_disk_at
 
 COLUMNS = [
@@ -83,6 +86,18 @@ def test_frames_are_mapped_not_copied(tiny_store: Store) -> None:
     assert mapped
 
 
+def test_reading_needs_no_torch(tiny_store: Store) -> None:
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from sersearch.store.reader import open_store; from sersearch.store.verify import verify_store\n"
+        "store = open_store(Path(sys.argv[1]))\n"
+        "print(store.frames('s0').shape[1], store.moments('s0').covariance().shape, verify_store(store))\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tiny_store.path)], capture_output=True, text=True)
+    assert done.stdout == "40 (40, 40) []\nFalse\n", done.stderr
+
+
 def test_parquet_can_be_read_by_others(tiny_store: Store) -> None:
     table = polars.read_parquet(tiny_store.path / "s1.parquet")
     assert table.columns == COLUMNS
@@ -111,7 +126,7 @@ def test_real_speech_and_noise(tmp_path: Path, ravdess: Path, esc10: Path) -> No
     for row in random.Random(1).sample(rows, 12):
         again = regenerate(row, store.recipe, paths[row["utterance"]], esc10)
         np.testing.assert_array_equal(again.ravel(), np.array(row["log_mel"], dtype=np.float32))
-    assert store.verify() == []
+    assert verify_store(store) == []
 
 
 def test_half_precision(tmp_path: Path, tiny_store: Store, tiny_corpus: Path, tiny_noise: Path) -> None:
@@ -173,7 +188,7 @@ BUILD = """
 import sys, time
 from pathlib import Path
 from sersearch.speech.corpora import read_corpus
-from sersearch.store import build_store
+from sersearch.store.build import build_store
 
 def progress(done, total, speaker):
     print(done, flush=True)
@@ -223,7 +238,7 @@ def test_killed_build_goes_on(
     assert len(seen) == 4
     assert {name: (out / name).stat().st_mtime_ns for name in done} == done
     assert parquet(out) == parquet(tiny_store.path)
-    assert store.verify() == []
+    assert verify_store(store) == []
 
 
 def speakers_of(folder: Path) -> list[dict[str, str]]:
@@ -236,7 +251,7 @@ def test_two_builds_at_once(tmp_path: Path, tiny_corpus: Path, tiny_noise: Path)
     out = tmp_path / "store"
     process = start_build(out, tiny_corpus, tiny_noise, workers=1, stop_at=18)
     try:
-        with pytest.raises(InputError, match="another build is at work there"):
+        with pytest.raises(InputError, match="another build is running there"):
             build(out, tiny_corpus, tiny_noise)
     finally:
         process.kill()
@@ -272,7 +287,7 @@ WRONG_NUMBERS = {
     "noises without SNRs": ({"noises": 2, "snrs": 0}, "2 noises x 0 SNRs"),
     "range upside down": ({"snr_range": (5.0, -5.0)}, "SNRs from 5 to -5 dB"),
     "range not finite": ({"snr_range": (-10.0, float("inf"))}, "SNRs from -10 to inf dB"),
-    "more noises than clips": ({"noises": 4}, "4 noises an utterance can't be drawn from 3 clips"),
+    "more noises than clips": ({"noises": 4}, "4 noises per utterance can't be drawn from a library of 3"),
 }
 
 
@@ -286,7 +301,7 @@ def test_wrong_numbers(
 
 
 def test_no_noise_library(tmp_path: Path, tiny_corpus: Path) -> None:
-    with pytest.raises(InputError, match="there is no noise library"):
+    with pytest.raises(InputError, match="need a noise library, and none was given"):
         build(tmp_path / "store", tiny_corpus, None)
 
 
@@ -316,13 +331,15 @@ def test_speakers_with_awkward_names(tmp_path: Path) -> None:
     for name in names:
         assert store.table(name)["speaker"].to_pylist() == [name]
         assert store.table(name)["gender"].to_pylist() == [None]
-    assert store.verify() == []
+    assert verify_store(store) == []
 
 
 @pytest.mark.parametrize("text", ["", "garbage", '{"format": 1, "finger', "[]", '{"format": 2}'])
 def test_damaged_store_json(store: Path, tiny_corpus: Path, tiny_noise: Path, text: str) -> None:
     (store / "store.json").write_text(text)
-    with pytest.raises(InputError, match=r"store.json: is damaged or of another version \(.*\); build into") as refusal:
+    with pytest.raises(
+        InputError, match=r"store.json: is damaged or of another version \(.*\); build the store"
+    ) as refusal:
         open_store(store)
     assert "\n" not in str(refusal.value)
     with pytest.raises(InputError, match="is damaged or of another version"):
@@ -332,14 +349,14 @@ def test_damaged_store_json(store: Path, tiny_corpus: Path, tiny_noise: Path, te
 def test_recipe_that_was_edited(store: Path) -> None:
     path = store / "store.json"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
-    with pytest.raises(InputError, match="its fingerprint is not its recipe's"):
+    with pytest.raises(InputError, match="its fingerprint is not that of its recipe"):
         open_store(store)
 
 
 def test_not_a_store(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no store"):
+    with pytest.raises(InputError, match="is not a store"):
         open_store(tmp_path)
-    with pytest.raises(InputError, match="is no store"):
+    with pytest.raises(InputError, match="is not a store"):
         open_store(tmp_path / "nothing")
 
 
@@ -359,7 +376,7 @@ def test_damaged_missing_and_foreign_files_are_named(store: Path) -> None:
     flip_a_byte(next((store / "arrow").glob("s4-*.arrow")))
     (store / "s2.parquet").unlink()
     (store / "notes.txt").touch()
-    faults = dict(line.split(": ", 1) for line in opened.verify())
+    faults = dict(line.split(": ", 1) for line in verify_store(opened))
     (arrow,) = (name for name in faults if name.startswith("arrow/"))
     assert arrow.startswith("arrow/s4-")
     assert faults["s1.parquet"].startswith("damaged")
@@ -377,14 +394,16 @@ def test_damaged_file_is_never_used_and_is_made_again(
     with pytest.raises(InputError, match=r"s1.parquet: is damaged; delete it"):
         build(store, tiny_corpus, tiny_noise)
     (store / "s1.parquet").unlink()
-    assert build(store, tiny_corpus, tiny_noise).verify() == []
+    assert verify_store(build(store, tiny_corpus, tiny_noise)) == []
     assert parquet(store) == parquet(tiny_store.path)
 
 
 def test_short_or_missing_file_is_noticed_on_opening(store: Path) -> None:
     (store / "s1.parquet").write_bytes(b"PAR1")
     (store / "s5.parquet").unlink()
-    with pytest.raises(InputError, match=r"s1.parquet and 1 more: missing, or not as long as written; delete"):
+    with pytest.raises(
+        InputError, match=r"s1.parquet and 1 more: is missing, or has another size than when it was written; delete"
+    ):
         open_store(store)
 
 
@@ -412,14 +431,16 @@ def test_folder_that_cannot_be_written(
     store: Path, tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (store / "arrow").touch()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    with pytest.warns(RuntimeWarning, match="each process holds its own frames"):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    cache.touch()
+    with pytest.warns(RuntimeWarning, match="each process holds its own copy of the frames"):
         in_memory = open_store(store).frames("s0")
-    (tmp_path / "temporary").mkdir()
+    cache.unlink()
     mapped = open_store(store).frames("s0")
     np.testing.assert_array_equal(in_memory, tiny_store.frames("s0"))
     np.testing.assert_array_equal(mapped, tiny_store.frames("s0"))
-    assert len(list((tmp_path / "temporary").glob("sersearch-*/s0-*.arrow"))) == 1
+    assert len(list((cache / "sersearch").glob("s0-*.arrow"))) == 1
 
 
 @pytest.fixture
@@ -432,24 +453,23 @@ def small_disk(store: Path) -> Iterator[Path]:
 def test_arrow_files_that_find_no_room_go_elsewhere(
     store: Path, small_disk: Path, tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     opened = open_store(store)
     for info in opened.speakers:
         np.testing.assert_array_equal(opened.frames(info.speaker), tiny_store.frames(info.speaker))
-    elsewhere = {path.name[:3] for path in (tmp_path / "temporary").glob("sersearch-*/s*.arrow")}
+    elsewhere = {path.name[:3] for path in (tmp_path / "cache").glob("sersearch/s*.arrow")}
     assert {path.name[:3] for path in small_disk.iterdir()} == {"s0-"}
     assert elsewhere == {"s1-", "s2-", "s3-", "s4-", "s5-"}
-    assert opened.verify() == []
+    assert verify_store(opened) == []
 
 
 def test_no_room_for_arrow_files_anywhere(
     store: Path, small_disk: Path, tiny_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(small_disk))
     opened = open_store(store)
     np.testing.assert_array_equal(opened.frames("s0"), tiny_store.frames("s0"))
-    with pytest.warns(RuntimeWarning, match="each process holds its own frames"):
+    with pytest.warns(RuntimeWarning, match="each process holds its own copy of the frames"):
         np.testing.assert_array_equal(opened.frames("s1"), tiny_store.frames("s1"))
     assert sorted(path.name[:3] for path in small_disk.rglob("*") if path.is_file()) == ["s0-"]
 
@@ -464,7 +484,7 @@ def test_arrow_files_of_other_rows_are_not_used(
     opened = open_store(store)
     np.testing.assert_array_equal(opened.frames("s0"), other.frames("s0"))
     assert not np.array_equal(before, opened.frames("s0"))
-    (fault,) = opened.verify()
+    (fault,) = verify_store(opened)
     assert fault.startswith("arrow/s0-")
     assert "foreign" in fault
 
@@ -472,7 +492,7 @@ def test_arrow_files_of_other_rows_are_not_used(
 @pytest.mark.slow("two processes import the package")
 def test_several_processes_make_arrow_files_at_once(store: Path, tiny_store: Store) -> None:
     program = (
-        "import sys; from pathlib import Path; from sersearch.store import open_store; sys.stdin.read(1);"
+        "import sys; from pathlib import Path; from sersearch.store.reader import open_store; sys.stdin.read(1);"
         "store = open_store(Path(sys.argv[1]));"
         "print(sum(float(store.frames(info.speaker).sum(dtype='f8')) for info in store.speakers))"
     )
@@ -482,7 +502,7 @@ def test_several_processes_make_arrow_files_at_once(store: Path, tiny_store: Sto
     sums = [float(process.communicate("\n")[0]) for process in processes]
     assert sums == [expected] * 2
     assert len(list((store / "arrow").iterdir())) == 6
-    assert open_store(store).verify() == []
+    assert verify_store(open_store(store)) == []
 
 
 def test_moments_are_those_of_the_frames(tiny_store: Store) -> None:
@@ -497,8 +517,7 @@ def test_moments_are_those_of_the_frames(tiny_store: Store) -> None:
 def test_arrow_files_elsewhere_are_found_before_any_is_made_again(
     store: Path, small_disk: Path, tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for info in tiny_store.speakers:
         open_store(store).table(info.speaker)
         flip_a_byte(store / info.file)  # whoever reads it again is told so

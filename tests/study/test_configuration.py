@@ -2,8 +2,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from sersearch.models import reference
-from sersearch.models.cldnn import CLDNN
+from sersearch.models.reference import ReferenceCLDNN
 from sersearch.study.configuration import NetworkConfiguration
 from tests.models.test_models import beyond_the_paper, named, table_2
 
@@ -33,11 +32,10 @@ def test_parameters_against_counting_by_hand(configuration: NetworkConfiguration
 
 
 @pytest.mark.parametrize("configuration", table_2() + beyond_the_paper(), ids=named)
-def test_shapes_are_those_of_the_literal_convolution(configuration: NetworkConfiguration) -> None:
-    model = CLDNN(configuration, 4)
+def test_shapes_are_those_of_the_reference(configuration: NetworkConfiguration) -> None:
     c = configuration
     image = torch.zeros(1, c.channels, c.rows, c.columns)
-    expected = reference.convolve(configuration, dict(model.named_parameters()), image).shape
+    expected = ReferenceCLDNN(configuration, 4).convolutions(image).shape
     found = configuration.shapes
     assert found.vector == expected[1:].numel()
     if found.layers:

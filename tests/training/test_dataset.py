@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from sersearch.errors import InputError
 from sersearch.speech.corpora import examine, read_corpus
-from sersearch.speech.features import deltas, frame_count, mfcc, moments_of
-from sersearch.store import Store, open_store
+from sersearch.speech.features import deltas, frame_count, mfcc
+from sersearch.speech.kaldi import moments_of
+from sersearch.store.reader import Store, open_store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import Fold, Shares, make_partition
 from sersearch.training.dataset import ResidentView, Utterances, View, by_length, open_dataset, shuffled

@@ -7,12 +7,12 @@ import safetensors.torch
 import torch
 
 from sersearch.models.cldnn import CLDNN
+from sersearch.models.kernels import gpu
 from sersearch.run.ledger import Epoch, Ledger, Result
 from sersearch.run.storage import Folder
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import Fold
-from sersearch.training import network
 from sersearch.training.dataset import Dataset, ResidentView, View, open_dataset
 from sersearch.training.network import NetworkSystem
 from sersearch.training.system import run_steps, run_trial
@@ -74,7 +74,7 @@ def test_interrupted_or_not_the_same_bits(data: Dataset, tmp_path: Path, stops: 
 @pytest.fixture
 def gpus_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """What training does on a GPU, done on a CPU."""
-    monkeypatch.setitem(network.FORMS, "cpu", "cudnn")
+    monkeypatch.setattr(gpu, "backend_for", lambda device: "gpu")
 
 
 @pytest.mark.usefixtures("gpus_way")
@@ -96,7 +96,7 @@ def test_a_gpus_way_trains_alike_in_every_precision(
 
     exact = losses("float32")
     assert losses("bf16") == losses("tf32") == exact, "a CPU computes in float32"
-    monkeypatch.setitem(network.FORMS, "cpu", "cudnn")
+    monkeypatch.setattr(gpu, "backend_for", lambda device: "gpu")
     assert losses("float32") == losses("tf32") == pytest.approx(exact, rel=1e-4)
     half = losses("bf16")
     assert half != pytest.approx(exact, rel=1e-7)

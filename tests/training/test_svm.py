@@ -28,8 +28,9 @@ from sersearch.report.folder import read_report
 from sersearch.report.sheets import evidence, leaderboards
 from sersearch.run.ledger import Result
 from sersearch.run.run import open_run, start_run
-from sersearch.store import Store, open_store
-from sersearch.store.functionals import Functionals, import_table, open_functionals
+from sersearch.store.reader import Store, open_store
+from sersearch.store.vectors.reader import VectorSet, open_vector_set
+from sersearch.store.vectors.table import import_table
 from sersearch.study.configuration import SVMConfiguration
 from sersearch.study.fold import Fold
 from sersearch.study.study import load_study, parse_study
@@ -45,17 +46,17 @@ EMOTIONS = ("anger", "happiness", "sadness")
 
 def functionals(
     x_UD: np.ndarray, speakers: int, emotion_U: np.ndarray | None = None, seed: int = 0
-) -> tuple[Functionals, np.ndarray]:
+) -> tuple[VectorSet, np.ndarray]:
     """Vectors of so many speakers, each with as many utterances, of random emotions unless given."""
     count = len(x_UD)
     emotion = np.random.default_rng(seed).integers(0, 3, count) if emotion_U is None else emotion_U
     speaker = np.repeat([f"s{number:02}" for number in range(speakers)], count // speakers)
     ids = tuple(f"u{number:04}" for number in range(count))
     names = tuple(f"f{number}" for number in range(x_UD.shape[1]))
-    return Functionals("own", names, x_UD, ids, speaker, np.full(count, "female"), emotion, "0" * 16), emotion
+    return VectorSet("own", names, x_UD, ids, speaker, np.full(count, "female"), emotion, "0" * 16), emotion
 
 
-def make_vectors(vector_set: Functionals) -> Vectors:
+def make_vectors(vector_set: VectorSet) -> Vectors:
     content = hashlib.sha256(vector_set.x_UD.tobytes()).hexdigest()
     return multiply(standardise_speakers(vector_set), EMOTIONS, content)
 
@@ -179,7 +180,7 @@ def test_what_tells_nothing_or_is_not_finite_becomes_nothing() -> None:
 def test_a_product_depends_on_its_two_speakers_alone() -> None:
     x = np.random.default_rng(0).standard_normal((40, 501))
     made, _ = functionals(x, 4)
-    some = Functionals(
+    some = VectorSet(
         "own", made.names, x[10:30], made.utterance[10:30], made.speaker[10:30], made.gender[10:30],
         made.emotion[10:30], made.digest,
     )  # fmt: skip
@@ -372,6 +373,7 @@ def test_a_search_that_is_killed_gives_the_same_tables(store: Store, finished: P
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     before = {path: path.stat().st_mtime_ns for path in run.glob("trials/*/result.json")}
+    assert before
     assert sersearch("resume", run).returncode == 0
     assert all(path.stat().st_mtime_ns == written for path, written in before.items())
     assert sersearch("report", run).returncode == 0
@@ -404,7 +406,7 @@ def test_table_3_has_its_evidence(store: Store, finished: Path) -> None:
 
 def test_table_3_is_scikit_learns_nested_loop(store: Store, finished: Path) -> None:
     """Each speaker left out: configurations ranked by leaving out each of the others, the best asked of the speaker."""
-    read = open_functionals(store, "own")
+    read = open_vector_set(store, "own")
     x = np.concatenate([StandardScaler().fit_transform(read.x_UD[read.speaker == s]) for s in np.unique(read.speaker)])
     grid = {(k, C): SVC(kernel=k, C=C / 3 if k == "linear" else C, gamma=1 / 3, class_weight="balanced")
             for k in ("linear", "rbf") for C in (0.1, 1, 10)}  # fmt: skip
@@ -458,7 +460,7 @@ def test_a_set_that_is_missing_or_changed_is_named(tiny_store: Store, store: Sto
         start_run(tmp_path / "run", study, tiny_store.path)
     shutil.copytree(store.path, tmp_path / "store")
     start_run(tmp_path / "run", study, tmp_path / "store")
-    shutil.rmtree(tmp_path / "store" / "functionals" / "own")
+    shutil.rmtree(tmp_path / "store" / "vectors" / "own")
     with (store.path.parent / "own.csv").open() as file:
         lines = file.read().splitlines()
     (tmp_path / "own.csv").write_text("\n".join([lines[0], *(line + "1" for line in lines[1:])]))

@@ -19,8 +19,9 @@ from sersearch.cli import app
 from sersearch.errors import InputError
 from sersearch.run.ledger import Ledger, Result
 from sersearch.run.storage import Folder
-from sersearch.store import Store, open_store
-from sersearch.store.functionals import functionals_digests, import_table
+from sersearch.store.reader import Store, open_store
+from sersearch.store.vectors.reader import vector_digests
+from sersearch.store.vectors.table import import_table
 from sersearch.study.conditions import CONDITIONS
 from sersearch.study.configuration import Configuration, load_systems, parse_configuration
 from sersearch.study.fold import Fold
@@ -28,6 +29,7 @@ from sersearch.study.study import parse_study
 from sersearch.study.trial import StoreIdentity, Trial
 from sersearch.training.system import System, make_system, run_steps, run_trial, system_class
 from tests.search.test_search import command, leaderboard, results, sersearch
+from tests.trials import make_trial
 
 TINY = Path(__file__).parent / "tiny_system.py"
 load_systems([str(TINY)])
@@ -61,9 +63,9 @@ def store(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(params=SYSTEMS)
 def trial(request: pytest.FixtureRequest, store: Store) -> Trial:
     configuration = parse_configuration(SYSTEMS[request.param])
-    vectors = functionals_digests(store)
+    vectors = vector_digests(store)
     identity = StoreIdentity(fingerprint=store.fingerprint, speakers=("s0",), vectors=vectors)
-    return Trial(configuration=configuration, fold=FOLD, data=identity.data(configuration))
+    return make_trial(configuration=configuration, fold=FOLD, data=identity.data(configuration))
 
 
 def open_data(store: Store, trial: Trial) -> Any:
@@ -103,7 +105,7 @@ def test_stopped_after_any_step_and_resumed_to_the_same_bits(trial: Trial, store
 
 
 def test_a_worker_sees_no_test_speaker(trial: Trial, store: Store, tmp_path: Path) -> None:
-    """Training works, and gives the same, where the test speaker's files are gone."""
+    """NetworkSystem works, and gives the same, where the test speaker's files are gone."""
     whole = run_trial(trial, open_data(store, trial))
     shutil.copytree(store.path, tmp_path / "store")
     for file in (tmp_path / "store").rglob("s5*"):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sersearch.run.ledger import Epoch, Result, mean_recall_of
-from sersearch.store import Store
+from sersearch.store.reader import Store
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.base import Module

@@ -16,7 +16,7 @@ from sersearch.errors import InputError
 from sersearch.evaluation.leaderboard import Winner
 from sersearch.models.svm import Kernel
 from sersearch.run.run import Run
-from sersearch.statistics import Interval
+from sersearch.statistics.intervals import Interval
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.study.configuration.base import MODULES, Module
 

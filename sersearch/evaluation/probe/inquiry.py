@@ -41,7 +41,8 @@ from sersearch.evaluation.probe.representations import Representations, write_re
 from sersearch.evaluation.probe.separability import inertia, project
 from sersearch.run.run import Run
 from sersearch.speech.augment import snr_bands
-from sersearch.statistics import Counts, mean_recall, noise_loss, speaker_confusions, speaker_interval
+from sersearch.statistics.counts import Counts, mean_recall, speaker_confusions
+from sersearch.statistics.intervals import noise_loss, speaker_interval
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration.base import Module
 from sersearch.workers import in_parallel

@@ -19,7 +19,7 @@ from scipy.linalg import cholesky, solve_triangular
 
 from sersearch.evaluation.probe.separability import within_span
 from sersearch.models.svm import Kernel, classify, kernel_matrix, standardise, standardise_by
-from sersearch.statistics import unweighted_accuracy
+from sersearch.statistics.counts import unweighted_accuracy
 
 Indices = NDArray[np.int64]
 

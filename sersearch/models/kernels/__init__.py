@@ -1,1 +1,1 @@
-"""The fast form of the models: compiled loops, fast filters, cuDNN. `models.reference` is what they must equal."""
+"""The fast form of the networks: compiled loops, fast filters, cuDNN. `models.reference` gives the same numbers."""

@@ -1,14 +1,15 @@
 """Convolution over spliced frames, computed once per utterance (Section 3.1).
 
-A splice is a window of W frames around each frame, and neighbouring splices share all but one column. A valid
-convolution over the edge-padded utterance gives each column's value once; stride-1 pooling in time followed by a
-second layer with time dilation 2 gives, at the right offsets, exactly what the layers would give on each splice
-alone. The splices themselves are never built.
+A splice is a window of W frames around each frame, and neighbouring splices share all columns but one. A valid
+convolution over the edge-padded utterance computes each column once. Pooling in time then has stride 1 instead of 2,
+and the second layer has a dilation of 2 in time instead: at the right offsets this gives exactly what the layers give
+on each splice alone. The splices are never built.
 
-Frames come first and maps last, so that a shift in time is a view and a convolution a matrix product.
+Frames are the first axis and maps the last, so that a shift in time is a view and a convolution is a matrix product.
 
-Shapes: P padded frames, B utterances, C input maps, K maps, M rows, H rows left, W columns of a splice, V = K * H;
-inside the layers R = P * b for b utterances together, and N values of one column and all maps.
+Shapes: P padded frames; B utterances; C input maps; K maps; M rows; H rows after convolution or pooling; W columns of a
+splice; V = K * H. Inside the layers: R = P * b columns of b utterances together; w columns of a kernel; N numbers under
+one column of a kernel; L = H and margins of zero rows above and below.
 """
 
 from typing import Any
@@ -18,24 +19,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sersearch.models.kernels import loops
-from sersearch.models.kernels.gpu import Form
-from sersearch.study.configuration.network import NetworkConfiguration, pools
-from sersearch.study.configuration.shapes import POOL_STRIDE, Layer
+from sersearch.models.kernels.gpu import Backend
+from sersearch.study.configuration import Layer, NetworkConfiguration
+from sersearch.study.configuration.network import pools
+from sersearch.study.configuration.shapes import POOL_STRIDE
 
-# Numbers in a layer's maps of the utterances that are convolved together: 512 KiB in float32.
-TOGETHER = 2**17
-# Columns of no more numbers than this are gathered: products that add so few don't pay.
-GATHERED = 12
+# Utterances are convolved in groups whose maps have about this many numbers, to stay in the cache: 512 KiB in float32.
+GROUP_NUMBERS = 2**17
+# If a kernel's column in the first layer has at most this many numbers, all columns are copied side by side and
+# multiplied at once, because a matrix product per column would be too small to be fast.
+GATHER_LIMIT = 12
 
 
 def edge_pad(x_BTF: Tensor, lengths_B: Tensor, left: int, right: int) -> Tensor:
     """Repeat each utterance's first frame `left` times before it and its last frame `right` times after it.
 
     Args:
-        x_BTF: frames, padded at the end to a common T with anything.
+        x_BTF: frames; the padding behind an utterance's length may have any values.
         lengths_B: real frames of each utterance, at least 1.
-        left: context before a frame.
-        right: context after a frame.
+        left: frames of context before a frame.
+        right: frames of context after a frame.
 
     Returns:
         [P, B, F], P = left + T + right; position p of an utterance of n frames holds frame clamp(p - left, 0, n - 1).
@@ -47,66 +50,70 @@ def edge_pad(x_BTF: Tensor, lengths_B: Tensor, left: int, right: int) -> Tensor:
 
 
 class Convolutions(nn.Module):
-    """The convolutional layers of a configuration over edge-padded utterances; for the LDNN there are none.
+    """The convolutional layers of a configuration over edge-padded utterances; the LDNN has none.
 
     Attributes:
-        columns: how many columns of a splice are left after the last layer.
-        dilation: how many frames lie between them.
+        geometry: the sizes of each layer.
+        columns: number of columns of a splice after the last layer.
+        dilation: distance in frames between two neighbouring ones of these columns.
     """
 
-    def __init__(self, configuration: NetworkConfiguration, form: Form = "loops") -> None:
-        """Make the layers; parameters are not initialised.
+    def __init__(self, configuration: NetworkConfiguration, backend: Backend = "cpu") -> None:
+        """Create the parameters without initialising them.
 
         Args:
             configuration: a feasible configuration.
-            form: of the kernels; "cudnn" on a GPU.
+            backend: the form of the kernels.
         """
         super().__init__()
-        shapes = configuration.shapes
-        assert shapes.feasible, shapes.reason
-        self.form = form
-        self.geometry: tuple[Layer, ...] = shapes.layers
+        self.backend = backend
+        found = configuration.shapes
+        assert found.feasible, found.reason
+        self.geometry: tuple[Layer, ...] = found.layers
         maps = configuration.maps
-        self.kernels = nn.ParameterList(torch.empty(maps, layer.channels, *layer.kernel) for layer in shapes.layers)
-        self.biases = nn.ParameterList(torch.empty(maps) for _ in shapes.layers)
-        last = shapes.layers[-1] if shapes.layers else None
+        self.kernels = nn.ParameterList(torch.empty(maps, layer.channels, *layer.kernel) for layer in found.layers)
+        self.biases = nn.ParameterList(torch.empty(maps) for _ in found.layers)
+        last = found.layers[-1] if found.layers else None
         self.columns = last.pooled[1] if last else configuration.columns
-        self._stride = POOL_STRIDE if pools(configuration.model)[1] else 1
-        self.dilation = self._stride ** len(shapes.layers)
+        self._column_stride = POOL_STRIDE if pools(configuration.model)[1] else 1
+        self.dilation = self._column_stride ** len(found.layers)
 
     def forward(self, x_PBCM: Tensor) -> Tensor:
-        """Convolve, pool and rectify: [P, B, C, M] to [P', B, V], P' as many frames as the last splice needs.
+        """Convolve, pool and apply ReLU: [P, B, C, M] to [P', B, V].
 
-        Column j of the splice of frame t lies at position t + j * dilation. It computes in the precision of its inputs.
+        Column j of the splice of frame t is at position t + j * dilation, and P' is the position of the last splice's
+        last column, plus 1. The results have the precision of the inputs.
         """
-        if self.form == "cudnn":
-            return self._whole_tensors(x_PBCM)
+        if self.backend == "gpu":
+            return self._forward_on_gpu(x_PBCM)
         if not self.geometry:
             return x_PBCM.flatten(2)
         weights_WNK = [kernel.permute(3, 2, 1, 0).flatten(1, 2) for kernel in self.kernels]
-        if self.geometry[0].channels * self.geometry[0].kernel[0] <= GATHERED:
+        if self.geometry[0].channels * self.geometry[0].kernel[0] <= GATHER_LIMIT:
             weights_WNK[0] = self.kernels[0].permute(2, 3, 1, 0).flatten(0, 2).unsqueeze(0)
-        y_PBV: Tensor = _Layers.apply(x_PBCM, self.geometry, self._stride, *weights_WNK, *self.biases)  # type: ignore[no-untyped-call]
+        parameters = (*weights_WNK, *self.biases)
+        y_PBV: Tensor = _ConvolutionalLayers.apply(x_PBCM, self.geometry, self._column_stride, *parameters)  # type: ignore[no-untyped-call]
         return y_PBV
 
-    def _whole_tensors(self, x_PBCM: Tensor) -> Tensor:
+    def _forward_on_gpu(self, x_PBCM: Tensor) -> Tensor:
         x_BKMP = x_PBCM.permute(1, 2, 3, 0)
         dilation = 1
         for layer, kernel, bias in zip(self.geometry, self.kernels, self.biases, strict=True):
             weights = kernel.to(x_BKMP.dtype), bias.to(x_BKMP.dtype)
             x_BKMP = functional.conv2d(x_BKMP, *weights, dilation=(1, dilation))
-            stride = _stride(layer.window), 1
+            stride = _row_stride(layer.window), 1
             x_BKMP = functional.max_pool2d(x_BKMP, layer.window, stride, dilation=(1, dilation)).relu()
-            dilation *= self._stride
+            dilation *= self._column_stride
         return x_BKMP.permute(3, 0, 1, 2).flatten(2)
 
 
-class _Layers(torch.autograd.Function):
-    """Convolution, bias, max pooling and ReLU, layer after layer, for as many utterances at a time as a cache holds.
+class _ConvolutionalLayers(torch.autograd.Function):
+    """All layers as one node of autograd's graph, for as many utterances at a time as the cache holds.
 
-    A convolution is a product over overlapping views for each column of its kernel, or one for all columns of the
-    first layer's, if they are short. Pooling is one pass over what comes of it, which leaves the output and a byte for
-    each of its values: what was pooled is not kept. Of equal values the first takes the gradient.
+    A convolution is one matrix product per column of its kernel, over overlapping views of its input; if the columns
+    are short, one product for all columns of the first layer. Bias, max pooling and ReLU are one pass over the
+    products, which keeps the output and one byte per value, the number of the window's largest element. The products
+    are not kept. On a tie the first element takes the gradient.
     """
 
     @staticmethod
@@ -114,7 +121,7 @@ class _Layers(torch.autograd.Function):
         assert not x_PBCM.requires_grad, "frames take no gradient"
         weights_WNK, biases = parameters[: len(geometry)], parameters[len(geometry) :]
         rows, maps = geometry[-1].pooled[0], len(biases[-1])
-        together = max(1, TOGETHER // (len(x_PBCM) * geometry[0].convolved[0] * maps))
+        together = max(1, GROUP_NUMBERS // (len(x_PBCM) * geometry[0].convolved[0] * maps))
         reach = sum((layer.kernel[1] + layer.window[1] - 2) * stride**n for n, layer in enumerate(geometry))
         y_PBKH = x_PBCM.new_empty(len(x_PBCM) - reach, x_PBCM.shape[1], maps, rows)
         ctx.groups = []
@@ -122,10 +129,11 @@ class _Layers(torch.autograd.Function):
             batch, kept = x_PbCM.shape[1], []
             x_RMC = x_PbCM.flatten(0, 1).transpose(1, 2).contiguous()
             for n, (layer, weight_WNK, bias_K) in enumerate(zip(geometry, weights_WNK, biases, strict=True)):
-                # One row of R is one frame of one utterance, so a frame later is `batch` rows later.
+                # R has one entry per frame and utterance, so the next frame is `batch` entries further.
                 dilation = batch * stride**n
-                z_RHK = _convolve(_under(x_RMC, layer, weight_WNK, dilation), weight_WNK, layer.kernel[0], dilation)
-                y_RHK, winner_RHK = _pool(z_RHK, bias_K, layer.window, dilation)
+                columns_RMC = _gather_columns(x_RMC, layer, weight_WNK, dilation)
+                z_RHK = _convolve(columns_RMC, weight_WNK, layer.kernel[0], dilation)
+                y_RHK, winner_RHK = _max_pool_forward(z_RHK, bias_K, layer.window, dilation)
                 kept.append((x_RMC, winner_RHK))
                 x_RMC = y_RHK
             y_PbKH.copy_(x_RMC.view(-1, batch, rows, maps).transpose(2, 3))
@@ -146,20 +154,20 @@ class _Layers(torch.autograd.Function):
             d_y_RHK = d_y_PbKH.transpose(2, 3).contiguous().view(-1, rows, maps)
             for n in reversed(range(len(geometry))):
                 layer, (x_RMC, winner_RHK), dilation = geometry[n], kept[n], batch * ctx.stride**n
-                # Rows of zeros above and below are for the way back to the inputs.
+                # The gradient of the inputs is a full convolution, which needs zeros above and below.
                 margin = layer.kernel[0] - 1 if n > 0 else 0
-                d_z_RLK = _pool_back(d_y_RHK, winner_RHK, layer, dilation, margin)
+                d_z_RLK = _max_pool_backward(d_y_RHK, winner_RHK, layer, dilation, margin)
                 d_biases[n] += d_z_RLK.sum((0, 1))
                 d_z = d_z_RLK[:, margin : margin + layer.convolved[0]]
-                seen_RMC = _under(x_RMC, layer, weights_WNK[n], dilation)
-                _weights_back(seen_RMC, d_z, layer.kernel[0], dilation, d_weights_WNK[n])
+                columns_RMC = _gather_columns(x_RMC, layer, weights_WNK[n], dilation)
+                _add_weight_gradient(columns_RMC, d_z, layer.kernel[0], dilation, d_weights_WNK[n])
                 if n > 0:
-                    d_y_RHK = _inputs_back(d_z_RLK, weights_WNK[n], layer.kernel[0], dilation, x_RMC.shape)
+                    d_y_RHK = _input_gradient(d_z_RLK, weights_WNK[n], layer.kernel[0], dilation, x_RMC.shape)
         return None, None, None, *d_weights_WNK, *d_biases
 
 
-def _under(x_RMC: Tensor, layer: Layer, weight_WNK: Tensor, dilation: int) -> Tensor:
-    """What a product sees: if it is one for all columns, [R', M, w * C] of [R, M, C], else that itself."""
+def _gather_columns(x_RMC: Tensor, layer: Layer, weight_WNK: Tensor, dilation: int) -> Tensor:
+    """Copy the columns under the kernel side by side if one product serves all: [R, M, C] to [R', M, w * C]."""
     width = layer.kernel[1]
     if len(weight_WNK) == width:
         return x_RMC
@@ -171,75 +179,75 @@ def _under(x_RMC: Tensor, layer: Layer, weight_WNK: Tensor, dilation: int) -> Te
 
 
 def _convolve(x_RMC: Tensor, weight_WNK: Tensor, height: int, dilation: int) -> Tensor:
-    """[R, M, C] to [R', H, K]."""
+    """The products of a convolution, without bias: [R, M, C] to [R', H, K]."""
     frames = len(x_RMC) - (len(weight_WNK) - 1) * dilation
     z_RHK = x_RMC.new_empty(frames, x_RMC.shape[1] - height + 1, weight_WNK.shape[2])
     for w, weight_NK in enumerate(weight_WNK):
         windows = _windows(x_RMC[w * dilation :][:frames], height)
-        _by_row(z_RHK, height).baddbmm_(windows, weight_NK.expand(len(windows), -1, -1), beta=int(w > 0))
+        _rows_first(z_RHK, height).baddbmm_(windows, weight_NK.expand(len(windows), -1, -1), beta=int(w > 0))
     return z_RHK
 
 
-def _weights_back(x_RMC: Tensor, d_z_RHK: Tensor, height: int, dilation: int, d_weight_WNK: Tensor) -> None:
-    """Add what the weights of a convolution get."""
+def _add_weight_gradient(x_RMC: Tensor, d_z_RHK: Tensor, height: int, dilation: int, d_weight_WNK: Tensor) -> None:
+    """Add the gradients of a convolution's weights to `d_weight_WNK`."""
     for w, d_weight_NK in enumerate(d_weight_WNK):
         windows = _windows(x_RMC[w * dilation :][: len(d_z_RHK)], height)
-        d_weight_NK += (windows.transpose(1, 2) @ _by_row(d_z_RHK, height)).sum(0)
+        d_weight_NK += (windows.transpose(1, 2) @ _rows_first(d_z_RHK, height)).sum(0)
 
 
-def _inputs_back(d_z_RLK: Tensor, weight_WNK: Tensor, height: int, dilation: int, shape: torch.Size) -> Tensor:
-    """What the inputs of a convolution get, [R, M, C], of that shape: a convolution too, with L = M + height - 1."""
+def _input_gradient(d_z_RLK: Tensor, weight_WNK: Tensor, height: int, dilation: int, shape: torch.Size) -> Tensor:
+    """The gradients of a convolution's inputs [R, M, C]: a convolution with the flipped kernel, L = M + height - 1."""
     back_WNC = weight_WNK.unflatten(1, (height, -1)).flip(1).transpose(2, 3).flatten(1, 2)  # type: ignore[no-untyped-call]
     windows, frames = _windows(d_z_RLK, height), len(d_z_RLK)
     d_x_RMC = d_z_RLK.new_empty(shape)
     d_x_RMC[frames:] = 0
     for w, back_NC in enumerate(back_WNC):
-        d_x = _by_row(d_x_RMC[w * dilation :][:frames], height)
+        d_x = _rows_first(d_x_RMC[w * dilation :][:frames], height)
         d_x.baddbmm_(windows, back_NC.expand(len(windows), -1, -1), beta=int(w > 0))
     return d_x_RMC
 
 
 def _windows(x_RMN: Tensor, height: int) -> Tensor:
-    """What lies under a kernel at each of its heights, as a view: [R, M, N] to [H, R, height * N]."""
+    """The numbers under a kernel at each of its positions, as a view: [R, M, N] to [H, R, height * N]."""
     frames, rows, values = x_RMN.shape
     if height == 1:
         return x_RMN.view(1, -1, values)
     return x_RMN.as_strided((rows - height + 1, frames, height * values), (values, rows * values, 1))
 
 
-def _by_row(z_RHK: Tensor, height: int) -> Tensor:
-    """The product of `_windows` and a kernel, as a view of its result."""
+def _rows_first(z_RHK: Tensor, height: int) -> Tensor:
+    """View a result [R, H, K] in the shape of the product of `_windows` and a kernel."""
     return z_RHK.view(1, -1, z_RHK.shape[2]) if height == 1 else z_RHK.transpose(0, 1)
 
 
-def _pool(z_RHK: Tensor, bias_K: Tensor, window: tuple[int, int], dilation: int) -> tuple[Tensor, Tensor]:
-    """[R, H, K] to [R', H', K], and the winners."""
-    (heights, columns), stride = window, _stride(window)
+def _max_pool_forward(z_RHK: Tensor, bias_K: Tensor, window: tuple[int, int], dilation: int) -> tuple[Tensor, Tensor]:
+    """Add the bias, pool and apply ReLU: [R, H, K] to the pooled values and their winners, [R', H', K] each."""
+    (heights, columns), stride = window, _row_stride(window)
     pooled = len(z_RHK) - (columns - 1) * dilation, (z_RHK.shape[1] - heights) // stride + 1, len(bias_K)
     y_RHK, winner_RHK = z_RHK.new_empty(pooled), torch.empty(pooled, dtype=torch.uint8)
     if heights == 1:
-        # A row's values are like as many maps.
+        # No pooling over rows: each row and map is treated as one map, which makes the loops' rows longer.
         bias_K = bias_K.repeat(pooled[1])
-    z, y, winner = (_as_maps(tensor, heights == 1) for tensor in (z_RHK, y_RHK, winner_RHK))
-    loops.pool(z, bias_K.numpy(), window, stride, dilation, y, winner)
+    z, y, winner = (_as_array(tensor, heights == 1) for tensor in (z_RHK, y_RHK, winner_RHK))
+    loops.max_pool_forward(z, bias_K.numpy(), window, stride, dilation, y, winner)
     return y_RHK, winner_RHK
 
 
-def _pool_back(d_y_RHK: Tensor, winner_RHK: Tensor, layer: Layer, dilation: int, margin: int) -> Tensor:
-    """Gradients of what was pooled: [R, margin + H + margin, K], zero in the margins."""
+def _max_pool_backward(d_y_RHK: Tensor, winner_RHK: Tensor, layer: Layer, dilation: int, margin: int) -> Tensor:
+    """The gradients of the products that were pooled: [R, margin + H + margin, K], zero in the margins."""
     heights, columns = layer.window
     frames = len(d_y_RHK) + (columns - 1) * dilation
     d_z_RLK = d_y_RHK.new_zeros(frames, margin + layer.convolved[0] + margin, d_y_RHK.shape[2])
-    d_y, winner, d_z = (_as_maps(each, heights == 1 and margin == 0) for each in (d_y_RHK, winner_RHK, d_z_RLK))
-    loops.pool_back(d_y, winner, layer.window, _stride(layer.window), dilation, margin, d_z)
+    d_y, winner, d_z = (_as_array(each, heights == 1 and margin == 0) for each in (d_y_RHK, winner_RHK, d_z_RLK))
+    loops.max_pool_backward(d_y, winner, layer.window, _row_stride(layer.window), dilation, margin, d_z)
     return d_z_RLK
 
 
-def _as_maps(tensor_RHK: Tensor, alike: bool) -> Any:
-    """An array for the loops."""
+def _as_array(tensor_RHK: Tensor, alike: bool) -> Any:
+    """The tensor as an array for the loops; with rows and maps in one axis, [R, 1, H * K], if they are alike."""
     return (tensor_RHK.flatten(1).unsqueeze(1) if alike else tensor_RHK).numpy()
 
 
-def _stride(window: tuple[int, int]) -> int:
-    """Rows from one pooling window to the next; in time it is 1."""
+def _row_stride(window: tuple[int, int]) -> int:
+    """Rows from one pooling window to the next; the stride in time is always 1 here."""
     return POOL_STRIDE if window[0] > 1 else 1

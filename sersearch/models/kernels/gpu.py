@@ -1,4 +1,4 @@
-"""The two forms of the kernels, and the precision of products on a GPU."""
+"""Where the networks are computed differently on a GPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,25 +8,40 @@ import torch
 
 from sersearch.study.configuration.network import Precision
 
-Form = Literal["loops", "cudnn"]
-"""loops: compiled loops and blocks that stay in a CPU's cache. cudnn: few calls on whole tensors, because on a GPU each
-launch costs more than a cache saves. Both compute the same numbers but for rounding, on any device."""
+Backend = Literal["cpu", "gpu"]
+"""The two forms of the kernels; both compute the same numbers on any device, but each is fast on its own only."""
 
 _CUDNN: Any = torch.backends.cudnn
-_PRODUCTS = (torch.backends.cuda.matmul, _CUDNN.conv, _CUDNN.rnn)
+_BACKENDS = (torch.backends.cuda.matmul, _CUDNN.conv, _CUDNN.rnn)
+
+
+def backend_for(device: str) -> Backend:
+    """The form of the kernels that is fast on a device.
+
+    On a CPU these are loops and filters over blocks that fit the cache. On a GPU starting an operation costs more than
+    the cache saves, so these are few operations of torch over the whole minibatch.
+
+    Args:
+        device: torch's name of the device, such as "cpu" or "cuda".
+    """
+    return "gpu" if torch.device(device).type == "cuda" else "cpu"
 
 
 @contextmanager
-def products(precision: Precision) -> Iterator[None]:
-    """Have float32 products, convolutions and recurrences rounded to TF32 or not; as before afterwards.
+def product_precision(precision: Precision) -> Iterator[None]:
+    """Choose TF32 or full float32 for products, convolutions and recurrences of float32 in a `with` block.
 
-    torch's own default is mixed: matrix products in float32, convolutions and recurrences in TF32.
+    Without it, torch computes matrix products in float32, but convolutions and recurrences in TF32. The settings from
+    before the block are restored after it.
+
+    Args:
+        precision: "tf32" for TF32; "float32" and "bf16" for full float32.
     """
-    before = [each.fp32_precision for each in _PRODUCTS]
+    before = [backend.fp32_precision for backend in _BACKENDS]
     try:
-        for each in _PRODUCTS:
-            each.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        for backend in _BACKENDS:
+            backend.fp32_precision = "tf32" if precision == "tf32" else "ieee"
         yield
     finally:
-        for each, value in zip(_PRODUCTS, before, strict=True):
-            each.fp32_precision = value
+        for backend, value in zip(_BACKENDS, before, strict=True):
+            backend.fp32_precision = value

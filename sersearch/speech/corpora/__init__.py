@@ -1,16 +1,16 @@
-"""Corpora of emotional speech: a folder in, a table of utterances out.
+"""Corpora of emotional speech and noise libraries: from a folder to a table of utterances or noises.
 
-`read_corpus` reads names and labels only; `examine` decodes every file and says what is in it.
-A noise library (`read_noises`) is any folder of audio.
+`read_corpus` reads names and labels only; `examine` decodes every file and counts what is in it. A noise library
+(`read_noises`) is any folder of audio.
 """
 
 from pathlib import Path
 
-from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance
+from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance, utterances_by_speaker
 from sersearch.speech.corpora.manifest import read_manifest
 from sersearch.speech.corpora.noises import NoiseClip, NoiseLibrary, read_noises
 from sersearch.speech.corpora.ravdess import read_ravdess
-from sersearch.speech.corpora.survey import Recording, Survey, examine, sha256_of
+from sersearch.speech.corpora.survey import Recording, Survey, examine
 
 __all__ = [
     "Corpus",
@@ -24,21 +24,21 @@ __all__ = [
     "examine",
     "read_corpus",
     "read_noises",
-    "sha256_of",
+    "utterances_by_speaker",
 ]
 
 
 def read_corpus(name: str, folder: Path, emotions: tuple[str, ...] | None = None) -> Corpus:
-    """Read a corpus: which utterances there are, who speaks them, with which emotion.
+    """Read the utterances of a corpus, with their speakers and emotions.
 
     Args:
-        name: "ravdess" for that corpus as it is distributed; any other name for a corpus described by a
-            manifest.csv with columns path, speaker, emotion and optionally gender, utterance.
-        folder: the corpus' folder, or the path of its manifest.
-        emotions: the emotions to keep. None: the paper's six for RAVDESS, all of them for a manifest.
+        name: "ravdess" for RAVDESS as it is distributed; any other name for a corpus that is described by a
+            manifest.csv with the columns path, speaker, emotion and optionally gender, utterance.
+        folder: folder of the corpus, or path of its manifest.
+        emotions: emotions to keep; None for the paper's six in RAVDESS, and for all in any other corpus.
 
     Raises:
-        InputError: no such corpus there, a malformed manifest, or an emotion that the corpus doesn't have.
+        InputError: the folder holds no such corpus, its manifest is malformed, or the corpus lacks an emotion.
     """
     if name == "ravdess":
         return read_ravdess(folder, emotions)

@@ -1,8 +1,9 @@
-"""What every corpus is: utterances with speaker, gender and emotion."""
+"""The form of every corpus: utterances with speaker, gender and emotion."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,15 @@ Gender = Literal["female", "male"]
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording of one emotion by one speaker; `id` is unique in its corpus."""
+    """One recording of one emotion by one speaker.
+
+    Attributes:
+        id: name that is unique in the corpus.
+        path: audio file.
+        speaker: name of the speaker.
+        gender: gender of the speaker, None if unknown.
+        emotion: name of the emotion.
+    """
 
     id: str
     path: Path
@@ -24,7 +33,12 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A file that can't be used, and why."""
+    """A file that can't be used.
+
+    Attributes:
+        path: the file.
+        reason: why the file can't be used, as the end of a sentence that begins with the path.
+    """
 
     path: Path
     reason: str
@@ -32,7 +46,13 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The utterances of a corpus in the order of their ids, and the files that its reader refused."""
+    """The utterances of a corpus.
+
+    Attributes:
+        name: name of the corpus.
+        utterances: utterances, sorted by id.
+        refused: files that the reader of the corpus refused.
+    """
 
     name: str
     utterances: tuple[Utterance, ...]
@@ -49,15 +69,22 @@ class Corpus:
         return tuple(sorted({utterance.emotion for utterance in self.utterances}))
 
 
+def utterances_by_speaker(utterances: Iterable[Utterance]) -> dict[str, tuple[Utterance, ...]]:
+    """Group utterances by speaker: the speakers sorted by name, the utterances of each sorted by id."""
+    in_order = sorted(utterances, key=lambda utterance: (utterance.speaker, utterance.id))
+    groups = groupby(in_order, key=lambda utterance: utterance.speaker)
+    return {speaker: tuple(group) for speaker, group in groups}
+
+
 def check_emotions(wanted: tuple[str, ...], known: Iterable[str], corpus: str) -> None:
-    """Refuse an emotion that the corpus doesn't have.
+    """Check that a corpus has all the wanted emotions.
 
     Raises:
-        InputError: names the emotion, the nearest one, and all there are.
+        InputError: no emotion is wanted, or the corpus lacks one; the message suggests the most similar name.
     """
     choices = sorted(known)
     if not wanted:
-        raise InputError(f"no emotion of {corpus} is wanted; choose from {', '.join(choices)}")
+        raise InputError(f"the list of emotions of {corpus} is empty; choose from {', '.join(choices)}")
     for emotion in wanted:
         if emotion not in choices:
             nearest = get_close_matches(emotion, choices, n=1)

@@ -1,16 +1,17 @@
-"""A noise library: any folder of audio, each clip known by its path in the folder."""
+"""Reading a noise library: any folder of audio, where the name of a clip is its path in the folder."""
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from cachetools import LRUCache
+
+from sersearch.digests import sha256_of
 from sersearch.errors import InputError
 from sersearch.speech.audio import SAMPLING_RATE, Waveform, audio_files, decode, drop_silence
 from sersearch.speech.corpora.corpus import Refusal
-from sersearch.speech.corpora.survey import sha256_of
 
 SHORTEST_ACTIVE_MS = 100
 _CACHE_BYTES = 512 * 2**20
@@ -18,7 +19,13 @@ _CACHE_BYTES = 512 * 2**20
 
 @dataclass(frozen=True)
 class NoiseClip:
-    """A usable clip: its path in the library, SHA-256 of the file, samples at 16 kHz that are not silent."""
+    """A usable clip of a noise library.
+
+    Attributes:
+        name: path of the clip, relative to the folder of the library.
+        file_sha256: SHA-256 of the file.
+        active_samples: number of samples at 16 kHz that are not silent.
+    """
 
     name: str
     file_sha256: str
@@ -28,32 +35,41 @@ class NoiseClip:
 class NoiseLibrary(Mapping[str, Waveform]):
     """Maps a clip's name to its active signal: the clip without its silent stretches.
 
-    Clips are decoded when asked for; those used last stay in memory, up to 512 MiB.
+    A clip is decoded at its first use. The clips that were used last stay in memory, up to 512 MiB.
     """
 
     def __init__(self, folder: Path, clips: tuple[NoiseClip, ...], refused: tuple[Refusal, ...] = ()) -> None:
-        """Describe the library of `clips` in `folder`; `refused` says what else is there."""
+        """Create the library of the usable clips in a folder.
+
+        Args:
+            folder: folder of the library.
+            clips: usable clips, sorted by name.
+            refused: files of the folder that can't be used.
+        """
         self.folder = folder
         self.clips = clips
         self.refused = refused
         self._names = {clip.name for clip in clips}
-        self._decoded: OrderedDict[str, Waveform] = OrderedDict()
-        self._bytes = 0
+        self._signals: LRUCache[str, Waveform] = LRUCache(_CACHE_BYTES, getsizeof=lambda signal: signal.nbytes)
 
     def __getitem__(self, name: str) -> Waveform:
-        """Give the active signal [N] of one clip."""
+        """Return the active signal [N] of one clip.
+
+        Raises:
+            KeyError: the library has no such clip.
+            InputError: the clip's file changed and can't be used any more.
+        """
         if name not in self._names:
             raise KeyError(name)
-        if name not in self._decoded:
-            self._decoded[name] = active_signal(self.folder / name)
-            self._bytes += self._decoded[name].nbytes
-        self._decoded.move_to_end(name)
-        while self._bytes > _CACHE_BYTES and len(self._decoded) > 1:
-            self._bytes -= self._decoded.popitem(last=False)[1].nbytes
-        return self._decoded[name]
+        if name in self._signals:
+            return self._signals[name]
+        signal = active_signal(self.folder / name)
+        if signal.nbytes <= _CACHE_BYTES:
+            self._signals[name] = signal
+        return signal
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the names, sorted."""
+        """Iterate over the names of the clips, sorted."""
         return (clip.name for clip in self.clips)
 
     def __len__(self) -> int:
@@ -63,39 +79,45 @@ class NoiseLibrary(Mapping[str, Waveform]):
     def __reduce__(
         self,
     ) -> tuple[type["NoiseLibrary"], tuple[Path, tuple[NoiseClip, ...], tuple[Refusal, ...]]]:
-        """Travel to another process without the decoded clips."""
+        """Pickle the library without its decoded clips, to send it to another process."""
         return NoiseLibrary, (self.folder, self.clips, self.refused)
 
 
 def read_noises(folder: Path, workers: int | None = None) -> NoiseLibrary:
-    """Read a noise library, and decode every clip once to know that it can be used.
+    """Read a noise library, and decode every clip once to check that it can be used.
 
     Args:
         folder: any folder of audio.
-        workers: threads; None for a few more than cores.
+        workers: number of threads; None for a few more than there are cores.
 
     Returns:
-        The library; `refused` holds the clips that can't be decoded or have less than 100 ms of sound.
+        The library; `refused` holds the clips that can't be decoded, or that are silent except for less than 100 ms.
 
     Raises:
-        InputError: there is no audio.
+        InputError: the folder holds no audio.
     """
     with ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(partial(_clip, folder), audio_files(folder)))
     clips = tuple(result for result in results if isinstance(result, NoiseClip))
-    return NoiseLibrary(folder, clips, tuple(result for result in results if isinstance(result, Refusal)))
+    refused = tuple(result for result in results if isinstance(result, Refusal))
+    return NoiseLibrary(folder, clips, refused)
 
 
 def active_signal(path: Path) -> Waveform:
-    """Decode a clip of noise and drop its silent stretches.
+    """Decode a clip of noise and remove its silent stretches.
+
+    Returns:
+        Samples [N] at 16 kHz.
 
     Raises:
-        InputError: it can't be decoded, or less than 100 ms is left.
+        InputError: the clip can't be decoded, or less than 100 ms of it is not silent.
     """
     active = drop_silence(decode(path))
     if active.size * 1000 < SHORTEST_ACTIVE_MS * SAMPLING_RATE:
-        lasts_ms = 1000 * active.size / SAMPLING_RATE
-        raise InputError(f"{path}: only {lasts_ms:.0f} ms of it is not silent, {SHORTEST_ACTIVE_MS} ms are needed")
+        active_ms = 1000 * active.size / SAMPLING_RATE
+        raise InputError(
+            f"{path}: only {active_ms:.0f} ms of it is not silent, and {SHORTEST_ACTIVE_MS} ms are needed; remove it"
+        )
     return active
 
 

@@ -1,8 +1,8 @@
-"""RAVDESS, the speech part: labels from file names.
+"""Reading the speech part of RAVDESS, whose file names hold the labels.
 
 Livingstone and Russo (2018), "The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS)",
-PLoS ONE 13(5): e0196391. A name is MM-VV-EE-II-SS-RR-AA: modality, vocal channel, emotion, intensity,
-sentence, repetition, actor; actors with odd numbers are male.
+PLoS ONE 13(5): e0196391. The pattern of a name is MM-VV-EE-II-SS-RR-AA: modality, vocal channel, emotion, intensity,
+sentence, repetition, actor. Actors with odd numbers are male.
 """
 
 import re
@@ -31,42 +31,42 @@ def read_ravdess(folder: Path, emotions: tuple[str, ...] | None = None) -> Corpu
     """Read RAVDESS' audio-only speech from the folder that holds Actor_01 to Actor_24.
 
     Args:
-        folder: where the files are, at any depth.
-        emotions: the emotions to keep; None for the six archetypal ones. There are "calm" and "neutral" too.
+        folder: folder that holds the files at any depth.
+        emotions: emotions to keep; None for the six archetypal ones. RAVDESS has "calm" and "neutral" as well.
 
     Returns:
-        The utterances, whose ids are the names without suffix, and the files whose names break the rule.
+        The corpus, where the id of an utterance is the name of its file without suffix; `refused` holds the files whose
+        names don't fit.
 
     Raises:
-        InputError: no file there follows the rule, or RAVDESS has no such emotion.
+        InputError: no name fits, or RAVDESS lacks an emotion.
     """
     wanted = ARCHETYPAL if emotions is None else emotions
     check_emotions(wanted, _EMOTIONS.values(), "RAVDESS")
-    found: dict[str, Utterance] = {}
+    by_id: dict[str, Utterance] = {}
     refused: list[Refusal] = []
     for path in audio_files(folder):
-        match _label(path):
-            case str(reason):
-                refused.append(Refusal(path, reason))
-            case utterance if utterance.id in found:
-                refused.append(Refusal(path, f"has the same name as {found[utterance.id].path}"))
-            case utterance:
-                found[utterance.id] = utterance
-    kept = tuple(found[id] for id in sorted(found) if found[id].emotion in wanted)
+        utterance = _read_labels(path)
+        if isinstance(utterance, Refusal):
+            refused.append(utterance)
+        elif utterance.id in by_id:
+            refused.append(Refusal(path, f"has the same name as {by_id[utterance.id].path}"))
+        else:
+            by_id[utterance.id] = utterance
+    kept = tuple(by_id[id] for id in sorted(by_id) if by_id[id].emotion in wanted)
     if not kept:
         raise InputError(
-            f"{folder}: none of its {len(refused) + len(found)} audio files is RAVDESS' speech with "
+            f"{folder}: none of its {len(refused) + len(by_id)} audio files is RAVDESS' speech with "
             f"{', '.join(wanted)}; give the folder that holds Actor_01 to Actor_24"
         )
     return Corpus("ravdess", kept, tuple(refused))
 
 
-def _label(path: Path) -> Utterance | str:
-    """Read the labels off a file's name, or say why they can't be."""
+def _read_labels(path: Path) -> Utterance | Refusal:
     name = _NAME.fullmatch(path.stem)
     if name is None or not 1 <= int(name["actor"]) <= 24:
-        return "its name breaks RAVDESS' rule MM-VV-EE-II-SS-RR-AA"
+        return Refusal(path, "its name does not fit RAVDESS' pattern MM-VV-EE-II-SS-RR-AA")
     if name["modality"] != "03" or name["channel"] != "01":
-        return "is not audio-only speech (its name must start with 03-01)"
+        return Refusal(path, "is not audio-only speech (its name must start with 03-01)")
     gender: Gender = "male" if int(name["actor"]) % 2 else "female"
     return Utterance(path.stem, path, name["actor"], gender, _EMOTIONS[name["emotion"]])
