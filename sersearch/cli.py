@@ -25,7 +25,7 @@ app = typer.Typer(
 
 
 class Format(StrEnum):
-    """How facts are printed: for people, or for machines."""
+    """How facts are printed: for people, or for programs."""
 
     text = "text"
     json = "json"
@@ -38,11 +38,11 @@ class WonUnder(StrEnum):
     noisy = "noisy"
 
 
-_Format = Annotated[Format, typer.Option("--format", help="For people, or the same facts for machines.")]
+_Format = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
 _Run = Annotated[Path, typer.Argument(help="The run's folder.", metavar="RUN")]
 _Emotions = Annotated[
     str | None,
-    typer.Option(help="Emotions to keep, as in anger,happiness,calm; the corpus' usual ones unless given."),
+    typer.Option(help="Emotions to keep, as in anger,happiness,calm; the corpus' default unless given."),
 ]
 _Address = Annotated[
     str | None,
@@ -50,7 +50,7 @@ _Address = Annotated[
 ]
 _RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try trials that failed for good again.")]
 _TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files to RUN/tensorboard.")]
-_Store = Annotated[Path | None, typer.Option(help="The store; the one that is on record unless given.")]
+_Store = Annotated[Path | None, typer.Option(help="The store; the recorded one unless given.")]
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        print(f"sersearch: {error.filename or ''}: {error.strerror}; what is done is kept", file=sys.stderr)
+        print(f"sersearch: {error.filename or ''}: {error.strerror}; finished work is kept", file=sys.stderr)
         sys.exit(1)
 
 
@@ -71,19 +71,19 @@ def _emit(facts: Any) -> None:
     print(json.dumps(facts, indent=1, ensure_ascii=False))
 
 
-@app.command()
-def corpus(
+@app.command("corpus")
+def describe_corpus(
     name: Annotated[str, typer.Argument(help="ravdess, or any name for a folder with a manifest.csv.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The corpus' folder, or its manifest.")],
     emotions: _Emotions = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core unless given.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
 ) -> None:
-    """Say what is in a corpus: counts, speakers, durations, and what was refused and why.
+    """Show what a corpus contains: counts, speakers, durations, and which files were refused and why.
 
     Example: [bold]sersearch corpus ravdess data/RAVDESS[/bold]
     """
     from sersearch.speech.corpora import examine, read_corpus
-    from sersearch.terminal.tables import print_survey
+    from sersearch.terminal.corpus import print_survey
 
     survey = examine(read_corpus(name, folder, _listed(emotions)), workers)
     print_survey(survey, Console())
@@ -91,10 +91,10 @@ def corpus(
         raise typer.Exit(2)
 
 
-@app.command()
-def features(
+@app.command("features")
+def build_features(
     corpus: Annotated[str, typer.Option(metavar="NAME=DIR", help="The corpus, as for the command corpus.")],
-    out: Annotated[Path, typer.Option(metavar="STORE", help="Where the store is built; run again to go on.")],
+    out: Annotated[Path, typer.Option(metavar="STORE", help="Where the store is built; run again to continue.")],
     noise: Annotated[Path | None, typer.Option(metavar="DIR", help="Any folder of audio.")] = None,
     emotions: _Emotions = None,
     noises: Annotated[int, typer.Option(min=0, help="Noises drawn for each clean utterance.")] = 20,
@@ -102,7 +102,7 @@ def features(
     snr_range: Annotated[str, typer.Option(metavar="LOW:HIGH", help="In dB.")] = "-10:15",
     bands: Annotated[int, typer.Option(min=2, help="Mel bands, the paper's M.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Of the noises and SNRs.")] = 0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core unless given.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
     skip_refused: Annotated[bool, typer.Option("--skip-refused", help="Leave out files that can't be used.")] = False,
 ) -> None:
     """Build the store: log-Mels of each utterance and of its noisy copies (Section 5.2).
@@ -111,7 +111,7 @@ def features(
     """
     from sersearch.speech.corpora import read_corpus
     from sersearch.store.build import build_store
-    from sersearch.terminal.tables import BuildProgress
+    from sersearch.terminal.corpus import BuildProgress
 
     name, separator, folder = corpus.partition("=")
     if not separator:
@@ -134,20 +134,26 @@ def features(
     print(f"{out}: {rows} copies of {len(store.speakers)} speakers, fingerprint {store.fingerprint}")
 
 
-@app.command()
-def functionals(
-    out: Annotated[Path, typer.Option(metavar="STORE", help="The store they are added to; run again to go on.")],
+@app.command("functionals")
+def add_functionals(
+    out: Annotated[
+        Path,
+        typer.Option(metavar="STORE", help="The store to add to; run again to continue."),
+    ],
     corpus: Annotated[
         str | None, typer.Option(metavar="NAME=DIR", help="The corpus the store was built from: openSMILE's sets.")
     ] = None,
-    sets: Annotated[str | None, typer.Option(help="As in IS09,IS13; IS09 to IS13 and eGeMAPSv02 unless given.")] = None,
+    sets: Annotated[str | None, typer.Option(help="Sets, as in IS09,IS13; all six unless given.")] = None,
     table: Annotated[
         str | None,
-        typer.Option(metavar="NAME=FILE", help="Your own: .csv or .parquet, a column utterance, all others numbers."),
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Your own .csv or .parquet: a column utterance, all others numbers.",
+        ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core unless given.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
 ) -> None:
-    """Add a vector an utterance to a store: openSMILE's functionals (Section 4.1), clean only, or a table of your own.
+    """Add one vector per utterance to a store: openSMILE's functionals (Section 4.1), or a table of your own.
 
     openSMILE comes with the extra `functionals`; its licence allows research and private use, no products.
 
@@ -157,12 +163,15 @@ def functionals(
     from sersearch.store.reader import open_store
     from sersearch.store.vectors.opensmile import SETS, extract_functionals
     from sersearch.store.vectors.table import import_table
-    from sersearch.terminal.tables import BuildProgress
+    from sersearch.terminal.corpus import BuildProgress
 
     if sets is not None and not corpus:
-        raise InputError(f"--sets {sets}: are extracted from a corpus; give --corpus NAME=DIR too")
+        raise InputError(f"--sets {sets} was given without a corpus; openSMILE needs the sound: give --corpus NAME=DIR")
     if not (corpus or table):
-        raise InputError("functionals of what? Give --corpus NAME=DIR for openSMILE's, or --table NAME=FILE for yours")
+        raise InputError(
+            "The source of the vectors is missing: give --corpus NAME=DIR for openSMILE's functionals, or "
+            "--table NAME=FILE for your own numbers"
+        )
     store, added = open_store(out), []
     if table:
         added.append(import_table(store, *_pair("--table", table)))
@@ -178,8 +187,8 @@ def functionals(
             print(f"{out}: {manifest.name}: {counts} are NaN (too short, or not to be computed)")
 
 
-@app.command()
-def plan(
+@app.command("plan")
+def plan_study(
     study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What to look at.")],
     store: _Store = None,
     run: Annotated[Path | None, typer.Option(metavar="RUN", help="Mark what this run has done.")] = None,
@@ -194,7 +203,7 @@ def plan(
         int | None, typer.Option(min=1, help="Epochs that a trial is assumed to take; early stopping's unless given.")
     ] = None,
 ) -> None:
-    """Say what a study would train: every trial, its shapes and size, what can't be built, what is done.
+    """Show what a study would train: every trial, its shapes and size, what can't be built, what is done.
 
     Example: [bold]sersearch plan search_spaces/paper.toml[/bold]
     """
@@ -224,16 +233,16 @@ def plan(
         print_forecast(forecast, console)
 
 
-@app.command()
-def search(
+@app.command("search")
+def search_study(
     study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What to search.")],
-    run: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder; an existing run goes on.")],
+    run: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder; an existing run is continued.")],
     store: _Store = None,
     address: _Address = None,
     retry_failed: _RetryFailed = False,
     tensorboard: _TensorBoard = False,
 ) -> None:
-    """Train every trial of a study that the run does not hold yet: start, or go on.
+    """Train every trial of a study that the run does not hold yet: start a run, or continue it.
 
     Example: [bold]sersearch search search_spaces/smoke.toml --store stores/ravdess --run runs/smoke[/bold]
     """
@@ -243,15 +252,15 @@ def search(
     _search(start_run(run, load_study(study), store), address, retry_failed, tensorboard)
 
 
-@app.command()
-def resume(
+@app.command("resume")
+def resume_run(
     run: _Run,
     store: _Store = None,
     address: _Address = None,
     retry_failed: _RetryFailed = False,
     tensorboard: _TensorBoard = False,
 ) -> None:
-    """Go on with a run, with nothing but its folder.
+    """Resume a run with nothing but its folder.
 
     Example: [bold]sersearch resume runs/smoke[/bold]
     """
@@ -275,26 +284,26 @@ def _search(run: Any, address: str | None, retry_failed: bool, tensorboard: bool
             f"{run.path}: trial {key} failed: {run.ledger.failure(key)}; see {run.ledger.locate(key)}", file=sys.stderr
         )
     if stopped:
-        print(f"{run.path}: {stopped}; `sersearch resume {run.path}` goes on", file=sys.stderr)
+        print(f"{run.path}: {stopped}; resume with `sersearch resume {run.path}`", file=sys.stderr)
     elif agenda.failed:
-        print(f"{run.path}: --retry-failed tries what failed again", file=sys.stderr)
+        print(f"{run.path}: add --retry-failed to try the failed trials again", file=sys.stderr)
     if stopped or agenda.failed:
         raise typer.Exit(1)
     print(f"{run.path}: all {len(agenda.trials)} trials are done; see them with `sersearch report {run.path}`")
 
 
-@app.command()
-def status(
+@app.command("status")
+def show_status(
     run: _Run,
     verify: Annotated[bool, typer.Option("--verify", help="Check every trial of the plan against the ledger.")] = False,
     format: _Format = Format.text,
 ) -> None:
-    """Say what is done, running and left, the best so far and the time left.
+    """Show what is done, begun and left, the best so far and the time left.
 
     Example: [bold]sersearch status runs/smoke[/bold]
     """
     from sersearch.run.run import open_run
-    from sersearch.terminal.tables import print_status, status_facts, verified_facts
+    from sersearch.terminal.status import print_status, status_facts, verified_facts
 
     opened = open_run(run)
     # What is damaged is among what is looked for.
@@ -309,8 +318,8 @@ def status(
         raise typer.Exit(1)
 
 
-@app.command()
-def report(run: _Run, store: _Store = None, format: _Format = Format.text) -> None:
+@app.command("report")
+def report_run(run: _Run, store: _Store = None, format: _Format = Format.text) -> None:
     """Write tables, figures and a page to RUN/report, and show the leaderboard.
 
     Example: [bold]sersearch report runs/smoke[/bold]
@@ -328,19 +337,19 @@ def report(run: _Run, store: _Store = None, format: _Format = Format.text) -> No
         print(f"written to {run / 'report'}: open report.html there", file=sys.stderr)
 
 
-@app.command()
-def probe(
+@app.command("probe")
+def probe_run(
     run: _Run,
-    condition: Annotated[WonUnder, typer.Option(help="Whose winners; the paper looks into those of clean.")] = (
+    condition: Annotated[WonUnder, typer.Option(help="Whose winners to probe; the paper's are those of clean.")] = (
         WonUnder.clean
     ),
     store: _Store = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core unless given.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
     format: _Format = Format.text,
 ) -> None:
-    """Look into the winners: what each module knows of emotion, speaker and gender (Table 5, Figures 3 to 9).
+    """Probe the winners: how well emotion, speaker and gender are read off each module (Table 5, Figures 3 to 9).
 
-    Writes RUN/probe, and the report anew with these tables and figures. What was represented once is used again.
+    Writes RUN/probe, and the report again with these tables and figures. Representations that exist are used again.
 
     Example: [bold]sersearch probe runs/smoke[/bold]
     """
@@ -362,13 +371,13 @@ def probe(
         print(f"written to {run / 'probe'} and {run / 'report'}: open report.html there", file=sys.stderr)
 
 
-@app.command()
-def rerun(
+@app.command("rerun")
+def rerun_trial(
     run: _Run,
     key: Annotated[str, typer.Argument(metavar="KEY", help="The trial's key, or its first characters.")],
     store: _Store = None,
 ) -> None:
-    """Train a trial again as it is on record, without Ray, and say whether the numbers are the same.
+    """Train a recorded trial again, without Ray, and say whether the numbers are the same.
 
     Example: [bold]sersearch rerun runs/smoke 190c615aedf03d54[/bold]
     """
@@ -381,14 +390,14 @@ def rerun(
         raise typer.Exit(1)
 
 
-@app.command()
-def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Their folders, two or more.")],
+@app.command("compare")
+def compare_runs(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of two or more runs.")],
     format: _Format = Format.text,
 ) -> None:
-    """Merge the leaderboards of runs, with paired tests of what is tested on the same utterances.
+    """Merge the leaderboards of runs, with paired tests where runs are tested on the same utterances.
 
-    Two runs are also held side by side.
+    Two runs are also compared row by row.
 
     Example: [bold]sersearch compare runs/smoke runs/smoke-2[/bold]
     """
@@ -401,7 +410,7 @@ def compare(
     from sersearch.run.run import open_run
 
     if len(runs) < 2:
-        raise InputError(f"{runs[0]}: one run alone can't be compared; name two or more")
+        raise InputError(f"{runs[0]}: is one run, and a comparison needs two; name another run")
     found = [read_report(open_run(run)) for run in runs]
     boards, sheets, facts = merge(found, np.random.default_rng(SEED)), [], {}
     if len(found) == 2:
@@ -414,12 +423,12 @@ def compare(
         print("\n\n".join(table(sheet) for sheet in [*sheets, *merged(boards)]))
 
 
-@app.command()
-def export_optuna(
+@app.command("export-optuna")
+def export_run(
     run: _Run,
-    storage: Annotated[str, typer.Argument(metavar="STORAGE", help="URL of a data base; again adds what is new.")],
+    storage: Annotated[str, typer.Argument(metavar="STORAGE", help="URL of a database; run again to add what is new.")],
 ) -> None:
-    """Write a run's trials to an Optuna storage, one study a space, for optuna-dashboard.
+    """Write a run's trials to an Optuna storage, one study per space, for optuna-dashboard.
 
     Example: [bold]sersearch export-optuna runs/smoke sqlite:///studies.db[/bold]
     """
@@ -430,27 +439,27 @@ def export_optuna(
         print(f"{name}: {added} trials added")
 
 
-@app.command()
-def demo(
+@app.command("demo")
+def run_demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything is written.")] = Path("demo"),
 ) -> None:
-    """Go the whole way on generated speech, in minutes: corpus, store, search, leaderboard. Run again to go on.
+    """Run everything on generated speech, in minutes: corpus, store, search, leaderboard. Run it again to continue.
 
     Example: [bold]sersearch demo --out demo[/bold]
     """
     from sersearch.demo.study import make_demo
 
-    print("Synthetic speech (espeak-ng) and generated noise: its figures show how the tool works, nothing else.\n")
+    print("Synthetic speech (espeak-ng) and generated noise: its figures only show how the tool works.\n")
     make_demo(out)
     speech, store, run = out / "speech", out / "store", out / "run"
     _say(f"corpus speech {speech}")
-    corpus("speech", speech)
+    describe_corpus("speech", speech)
     _say(f"features --corpus speech={speech} --noise {out / 'noise'} --noises 1 --snrs 1 --out {store}")
-    features(f"speech={speech}", store, out / "noise", noises=1, snrs=1)
+    build_features(f"speech={speech}", store, out / "noise", noises=1, snrs=1)
     _say(f"search {out / 'study.toml'} --run {run}")
-    search(out / "study.toml", run)
+    search_study(out / "study.toml", run)
     _say(f"report {run}")
-    report(run)
+    report_run(run)
     print("Synthetic speech: see README.md for a corpus of your own.")
 
 

@@ -163,7 +163,7 @@ def test_a_search_without_a_store_or_with_too_few_speakers(tmp_path: Path, copy:
 
 def test_what_is_no_run(tmp_path: Path) -> None:
     for command in ("resume", "status", "report"):
-        assert "is no run" in refused(command, tmp_path)
+        assert "is not a run" in refused(command, tmp_path)
     (tmp_path / "run.json").write_text("{torn")
     assert "is damaged" in refused("status", tmp_path)
 

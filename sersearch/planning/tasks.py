@@ -54,7 +54,7 @@ def _stand_ins(space: Space, agenda: Agenda) -> Iterator[Task]:
 
 
 def _drawn_blindly(space: Space, study: Study, count: int) -> list[Configuration]:
-    """So many configurations that can be built, as a sampler draws that knows nothing; always the same."""
+    """`count` configurations that can be built, drawn as a sampler draws without outcomes; always the same."""
     generator = random.Random(0)
     conditions = list(space.conditions(study.settings))
     made: list[Configuration] = []

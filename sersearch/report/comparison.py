@@ -39,7 +39,7 @@ class Pair:
 
     @property
     def apart(self) -> bool:
-        """Whether the two can be told apart at 5 %."""
+        """Whether the difference is significant at 5 %."""
         return self.adjusted_p <= LEVEL
 
 
@@ -63,7 +63,7 @@ class Ranking:
 
     @property
     def ties(self) -> tuple[str, ...]:
-        """A letter for each row in order; as long as a row can't be told from the next, the letter stays."""
+        """A letter for each row in order, the same as long as a row can't be distinguished from the next one."""
         steps = np.cumsum([0, *(pair.apart for pair in self.neighbours)])
         return tuple(chr(ord("a") + step) if step < 26 else f"a{step}" for step in steps.tolist())
 
@@ -137,7 +137,7 @@ class Robustness:
         shown = "is shown" if self.trend.p_value <= LEVEL else "is not shown"
         return (
             f"The paper's claim is that noise costs {order}. The losses here {'' if falls else 'do not '}stand in this "
-            f"order. That they fall along it {shown}: {self.trend.fall_per_step:.2f} points a step, "
+            f"order. That they fall along it {shown}: {self.trend.fall_per_step:.2f} points per step, "
             f"one-sided p: {format_p(self.trend.p_value)}."
         )
 

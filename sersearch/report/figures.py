@@ -271,7 +271,7 @@ def _draw_panel(axes: Axes, findings: Findings, module: ProbedModule, attribute:
         axes.plot([centre[0], x], [centre[1], y], color="black", linewidth=0.5)
         halo = [withStroke(linewidth=2, foreground="white")]
         axes.text(x, y, label, ha="center", va="center", fontsize=7, weight="bold", path_effects=halo)
-    axes.set_title(f"ρ = {percent(module.parted[attribute].rho)}")
+    axes.set_title(f"ρ = {percent(module.separability[attribute].rho)}")
     axes.set_xticks([])
     axes.set_yticks([])
 
@@ -285,10 +285,10 @@ def _draw_module_noise(figure: Figure, findings: Findings) -> None:
         for module in winner.modules:
             number = list(HEADINGS).index(module.name)
             bands = [each for each in module.noise if each.band != "all"]
-            ua = [*(each.noisy_ua for each in bands), module.known["emotion"].ua]
+            ua = [*(each.noisy_ua for each in bands), module.accuracy["emotion"].ua]
             look = {"color": COLOURS[number], "marker": MARKERS[number], "label": HEADINGS[module.name]}
             axes.plot(ua, linewidth=1, markersize=4, **look)
-        axes.axhline(winner.modules[0].known["emotion"].chance, color="#000000", linewidth=0.5, linestyle=":")
+        axes.axhline(winner.modules[0].accuracy["emotion"].chance, color="#000000", linewidth=0.5, linestyle=":")
         ticks = [*(each.band.removesuffix(" dB") for each in bands), "clean"]
         axes.set_xticks(range(len(ticks)), ticks, rotation=60, ha="right", fontsize=6)
         axes.set_title(title(winner))

@@ -25,8 +25,8 @@ class Landscape:
         condition: of the UA.
         rows: names of the sizes that go down, as ("h1", "h2").
         columns: of those that go across.
-        row_sizes: their values, one entry a row.
-        column_sizes: one a column.
+        row_sizes: the sizes of each row.
+        column_sizes: the sizes of each column.
         ua: [rows][columns] in per cent; None where nothing was tried.
         best: row and column of the winner.
     """

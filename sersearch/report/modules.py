@@ -57,7 +57,7 @@ def _table_5(findings: Findings) -> Sheet:
         "An SVM on each module's output, learnt from the clean training utterances and chosen on validation, with its "
         f"95 % interval over test speakers. °: no better than chance at {100 * LEVEL:.0f} %.",
         *_contributions(findings),
-        "The paper's figures are eNTERFACE'05's: another corpus is not to be held against them.",
+        "The paper's figures are eNTERFACE'05's: don't compare them with another corpus.",
     ]
     columns = ("model", *HEADINGS.values(), "paper: raw CNN BLSTM MLP")
     heading = f"Clean test UA of each module (%), {findings.condition} winners (Table 5)"
@@ -67,7 +67,7 @@ def _table_5(findings: Findings) -> Sheet:
 def _emotion(module: ProbedModule | None) -> str:
     if module is None:
         return NONE
-    found = module.known["emotion"]
+    found = module.accuracy["emotion"]
     return f"{percent(found.ua)}{'' if found.p_value <= LEVEL else '°'} {bounds(found.interval)}".rstrip()
 
 
@@ -92,25 +92,25 @@ def _knowledge(findings: Findings) -> Sheet:
             title(winner),
             HEADINGS[module.name],
             f"{module.numbers:,}",
-            *(_accuracy(module.known[attribute]) for attribute in asked),
+            *(_accuracy(module.accuracy[attribute]) for attribute in asked),
             *(_rho(module, attribute) for attribute in asked),
         )
         for winner in findings.winners
         for module in winner.modules
     )
     chances = ", ".join(
-        f"{name} {percent(found.chance)}" for name, found in findings.winners[0].modules[0].known.items()
+        f"{name} {percent(found.chance)}" for name, found in findings.winners[0].modules[0].accuracy.items()
     )
     notes = (
         f"UA, its 95 % interval over speakers, and p of a permutation test; chance is {chances}. Emotion is Table 5's; "
         "speaker and gender are read off the clean training utterances by a linear classifier, across folds.",
-        "ρ is the inertia within classes over that between them (eq. 17), the smaller the better parted.",
+        "ρ is the inertia within classes over that between them (eq. 17), smaller where classes are better separated.",
         *_means(findings, asked),
         *_verdict(findings, asked),
-        *(f"{name.capitalize()} is left out: {why}." for name, why in findings.left_out.items()),
+        *(f"{name.capitalize()} is left out: {why}." for name, why in findings.omitted.items()),
     )
     columns = ("model", "module", "numbers", *(f"{name} (%)" for name in asked), *(f"ρ {name}" for name in asked))
-    heading = f"What each module knows of emotion, speaker and gender, {findings.condition} winners"
+    heading = f"Emotion, speaker and gender predicted from each module, {findings.condition} winners"
     return Sheet(f"modules-knowledge-{findings.condition}", heading, columns, rows, notes)
 
 
@@ -119,7 +119,7 @@ def _accuracy(found: Accuracy) -> str:
 
 
 def _rho(module: ProbedModule, attribute: Attribute) -> str:
-    return percent(module.parted[attribute].rho)
+    return percent(module.separability[attribute].rho)
 
 
 def _means(findings: Findings, asked: list[Attribute]) -> list[str]:
@@ -127,7 +127,7 @@ def _means(findings: Findings, asked: list[Attribute]) -> list[str]:
     whole = [winner.modules for winner in findings.winners if winner.module("cnn")]
     if len(whole) < 2:
         return []
-    means = {name: [fmean(m.known[name].ua for m in each) for each in zip(*whole, strict=True)] for name in asked}
+    means = {name: [fmean(m.accuracy[name].ua for m in each) for each in zip(*whole, strict=True)] for name in asked}
     words = "; ".join(f"{name} {', '.join(map(percent, along))}" for name, along in means.items())
     return [f"Mean UA over the CLDNNs, raw, CNN, BLSTM and MLP: {words}."]
 
@@ -140,7 +140,7 @@ def _verdict(findings: Findings, asked: list[Attribute]) -> list[str]:
     said = []
     for attribute in asked:
         sign = -1 if attribute == "emotion" else 1
-        rhos = [[module.parted[attribute].rho or np.inf for module in modules] for modules in whole]
+        rhos = [[module.separability[attribute].rho or np.inf for module in modules] for modules in whole]
         in_all = sum(sign * (rho[-1] - rho[0]) > 0 for rho in rhos)
         stepwise = sum(all(sign * (b - a) > 0 for a, b in pairwise(rho)) for rho in rhos)
         moves = "falls" if attribute == "emotion" else "rises"
@@ -157,15 +157,16 @@ def _noise(findings: Findings) -> Sheet:
         (
             title(winner),
             HEADINGS[module.name],
-            percent(module.known["emotion"].ua),
+            percent(module.accuracy["emotion"].ua),
             *(f"{round(each.loss, 2) + 0.0:.2f} {bounds(each.interval)}".rstrip() for each in module.noise),
         )
         for winner in findings.winners
         for module in winner.modules
     )
     notes = (
-        "Table 5's SVM, asked of the noisy copies of the test utterances: what it loses against the clean ones that "
-        "they are copies of, with its 95 % interval over speakers. The SVM never heard noise; the model did.",
+        "Table 5's SVM on the noisy copies of the test utterances: the UA that it loses against the clean copies of "
+        "the same utterances, with its 95 % interval over speakers. The SVM is trained on clean speech only, the model "
+        "on noisy speech too.",
     )
     columns = ("model", "module", "clean (%)", *("all noisy copies" if band == "all" else band for band in bands))
     heading = f"Where noise enters: UA that each module loses (points), {findings.condition} winners"
@@ -195,7 +196,7 @@ def classes(findings: Findings, attribute: Attribute) -> tuple[list[str], NDArra
 
 def spread(module: ProbedModule, attribute: Attribute) -> NDArray[np.float64]:
     """Where a picture shows each utterance, [U, 2]; where there is one component, they lie one below the other."""
-    points_UK = np.array(module.parted[attribute].points)
+    points_UK = np.array(module.separability[attribute].points)
     if points_UK.shape[1] == 2:
         return points_UK
     return np.column_stack([points_UK[:, 0], np.linspace(0, 1, len(points_UK))])
@@ -275,7 +276,7 @@ def _panel(module: ProbedModule, attribute: Attribute, labels: list[str], class_
     return {
         "attribute": attribute,
         "module": HEADINGS[module.name],
-        "rho": percent(module.parted[attribute].rho),
+        "rho": percent(module.separability[attribute].rho),
         "points": on_grid(points_U2),
         "labels": on_grid(label_places(points_U2, class_U, labels)),
     }

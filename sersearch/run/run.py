@@ -137,11 +137,11 @@ def open_run(path: Path, store: Path | None = None) -> Run:
         store: where the store is now, if it was moved.
 
     Raises:
-        InputError: it is no run, or its record is damaged.
+        InputError: it is not a run, or its record is damaged.
     """
     content = Folder(path).get(RUN)
     if content is None:
-        raise InputError(f"{path}: is no run (no {RUN} there); start one with `sersearch search STUDY --run RUN`")
+        raise InputError(f"{path}: is not a run (it has no {RUN}); start one with `sersearch search STUDY --run RUN`")
     try:
         record = RunRecord.model_validate_json(content)
     except ValidationError as error:

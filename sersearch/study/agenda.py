@@ -1,6 +1,6 @@
-"""What a study still has to train: its trials less those done, in order, each handed out once.
+"""What a study still has to train: its trials without those that are done, in order, each handed out once.
 
-Pure logic over keys and outcomes: it knows no Ray, no Optuna, no torch, no files.
+Pure logic over keys and outcomes, without Ray, Optuna, torch or files.
 """
 
 from __future__ import annotations

@@ -73,10 +73,10 @@ class Range(BaseModel):
 
 def _interval(given: Mapping[str, Any]) -> dict[str, Any]:
     if set(given) not in ({"log"}, {"linear"}):
-        raise ValueError(f"{dict(given)} is no range; write {{log = [a, b]}} or {{linear = [a, b]}}")
+        raise ValueError(f"{dict(given)} is not a range; write {{log = [a, b]}} or {{linear = [a, b]}}")
     ((scale, ends),) = given.items()
     if not isinstance(ends, list | tuple) or len(ends) != 2 or not all(isinstance(e, int | float) for e in ends):
-        raise ValueError(f"{scale} = {ends} is no interval; write {scale} = [low, high]")
+        raise ValueError(f"{scale} = {ends} is not an interval; write {scale} = [low, high]")
     low, high = map(float, ends)
     if not low < high or (scale == "log" and low <= 0):
         rule = "0 < low < high" if scale == "log" else "low < high"
@@ -129,7 +129,7 @@ class Space(BaseModel):
     def _applies(self) -> Self:
         models = [str(model) for model in self.ranges["model"].choices]
         if not models:
-            raise ValueError("model is no number, so no interval: list its values")
+            raise ValueError("model is not a number, so it has no interval: list its values")
         kinds = {model: model_class(model) for model in models}
         strangers = [model for model in models if kinds[model] is not kinds[models[0]]]
         if strangers:
@@ -139,9 +139,9 @@ class Space(BaseModel):
         kind = kinds[models[0]]
         for name, found in self.ranges.items():
             if name not in kind.model_fields:
-                raise ValueError(f"{name} is no parameter of {', '.join(models)}: leave it out")
+                raise ValueError(f"{name} is not a parameter of {', '.join(models)}: leave it out")
             if not found.finite and number_type(kind, name) is None:
-                raise ValueError(f"{name} is no number, so no interval: list its values")
+                raise ValueError(f"{name} is not a number, so it has no interval: list its values")
             if not found.finite and self.is_whole(name) and not found.whole():
                 raise ValueError(f"{name} is a whole number, and there is none from {found.low} to {found.high}")
         kind.check_ranges(models, self.ranges)

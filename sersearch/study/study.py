@@ -134,7 +134,7 @@ def load_study(path: Path) -> Study:
     table = _read_toml(path)
     listed = table.get("spaces", [])
     if not isinstance(listed, list):
-        raise InputError(f'{path}: spaces = {listed!r} is no list; write spaces = ["t-cldnn-log-mels"]')
+        raise InputError(f'{path}: spaces = {listed!r} is not a list; write spaces = ["t-cldnn-log-mels"]')
     table["spaces"] = [_inline(path, entry) for entry in listed]
     table.setdefault("name", path.stem)
     if isinstance(table.get("systems"), list):

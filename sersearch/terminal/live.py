@@ -1,4 +1,4 @@
-"""How a search goes, as a person sees it: a live view on a terminal, a line a finished trial elsewhere."""
+"""The progress of a search: a live view on a terminal, one line per finished trial elsewhere."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SearchProgress:
         Args:
             agenda: what is planned.
             results: what is done.
-            tensorboard: a folder for TensorBoard's files, one run a trial; none are written without it.
+            tensorboard: a folder for TensorBoard's files, one run per trial; without it none are written.
             console: where to show it; standard error unless given.
         """
         self.console = console or Console(stderr=True)
@@ -137,7 +137,7 @@ class SearchProgress:
         """The search can't go on."""
         if self.console.is_terminal:
             self._live.stop()
-        line = f"sersearch: {reason}; what is done is kept: `sersearch resume RUN` goes on"
+        line = f"sersearch: {reason}; finished work is kept: resume with `sersearch resume RUN`"
         self.console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
 
     def left(self) -> int:

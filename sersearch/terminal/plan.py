@@ -1,4 +1,4 @@
-"""A plan as a person sees it: one line a configuration, grouped by space."""
+"""A plan as a table: one row per configuration, grouped by space."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     totals = plan.totals()
     assumed = "" if plan.data.identity.fingerprint else " (no store is named, so keys are not settled)"
     console.print(
-        "\nCNN, BLSTM, MLP: trained parameters; MMAC/s: million multiply-adds a second of speech, forward; "
+        "\nCNN, BLSTM, MLP: trained parameters; MMAC/s: million multiply-adds per second of speech, forward; "
         "MB: memory of a minibatch in training",
         highlight=False,
         soft_wrap=True,
@@ -52,7 +52,7 @@ def _epochs(plan: Plan) -> str:
     limits = [configuration.step_limits for configuration in in_epochs]
     assumed = sorted({epochs_assumed(configuration, plan.epochs) for configuration in in_epochs})
     words = " to ".join(map(str, dict.fromkeys((assumed[0], assumed[-1]))))
-    return f"{words} a trial (at least {min(low for low, _ in limits)}, at most {max(high for _, high in limits)})"
+    return f"{words} per trial (at least {min(low for low, _ in limits)}, at most {max(high for _, high in limits)})"
 
 
 def print_forecast(forecast: Forecast, console: Console) -> None:

@@ -81,7 +81,7 @@ class Utterances:
         return replace(self, **{name: getattr(self, name)[indices] for name in columns})
 
     def on(self, device: str) -> Resident:
-        """Move all frames to a device; they stay there as long as these utterances, for whoever asks again.
+        """Move all frames to a device, where they stay as long as these utterances exist.
 
         Raises:
             torch.OutOfMemoryError: the device has too little memory.

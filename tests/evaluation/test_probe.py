@@ -30,9 +30,9 @@ from typer.testing import CliRunner
 from sersearch.cli import app
 from sersearch.evaluation.leaderboard import Winner, select_winners
 from sersearch.evaluation.probe import probes, separability
-from sersearch.evaluation.probe.findings import Findings, ProbedModule, ProbedWinner, read_findings
-from sersearch.evaluation.probe.inquiry import Asked, ProbeWinner, examine, probe
-from sersearch.evaluation.probe.probes import Chosen, choose_svm, deal, predict, prediction_p, read_off, shuffle
+from sersearch.evaluation.probe.findings import Accuracy, Findings, ProbedModule, ProbedWinner, read_findings
+from sersearch.evaluation.probe.inquiry import ProbeTargets, ProbeWinner, probe, probe_module
+from sersearch.evaluation.probe.probes import Chosen, choose_svm, cross_validate, deal, predict, prediction_p, shuffle
 from sersearch.evaluation.probe.representations import Representations, write_representations
 from sersearch.evaluation.probe.separability import inertia, project
 from sersearch.models.cldnn import CLDNN
@@ -213,7 +213,7 @@ def test_reading_off_is_the_nearest_mean(dimensions: int) -> None:
     x_UD = generator.normal(0, 1, (90, dimensions)) * np.geomspace(1, 9, dimensions) + 4
     x_UD += 1.5 * generator.normal(0, 1, (3, dimensions))[label_U]
     fold_U = deal(label_U, 5, generator)
-    predicted, p_value = read_off(x_UD, label_U, fold_U, shuffle(label_U, fold_U, generator))
+    predicted, p_value = cross_validate(x_UD, label_U, fold_U, shuffle(label_U, fold_U, generator))
     z_UD = (x_UD - x_UD.mean(0)) / x_UD.std(0)
     for u in range(90):
         learnt = fold_U != fold_U[u]
@@ -231,7 +231,7 @@ def test_of_two_classes_it_is_fishers_discriminant(monkeypatch: pytest.MonkeyPat
     label_U = (generator.random(400) < 0.15).astype(np.int64)
     x_UD = generator.normal(0, 1, (400, 6)) @ generator.normal(0, 1, (6, 6)) + label_U[:, None]
     fold_U = deal(label_U, 4, generator)
-    predicted, _ = read_off(x_UD, label_U, fold_U, shuffle(label_U, fold_U, generator)[:1])
+    predicted, _ = cross_validate(x_UD, label_U, fold_U, shuffle(label_U, fold_U, generator)[:1])
     for fold in range(4):
         oracle = LinearDiscriminantAnalysis(priors=[0.5, 0.5]).fit(x_UD[fold_U != fold], label_U[fold_U != fold])
         assert (predicted[fold_U == fold] == oracle.predict(x_UD[fold_U == fold])).all()
@@ -244,7 +244,7 @@ def test_p_values_of_nothing_are_spread_evenly() -> None:
     for _ in range(40):
         fold_U = deal(label_U, 5, generator)
         shuffled_PU = shuffle(label_U, fold_U, generator)[:99]
-        found.append(read_off(generator.normal(0, 1, (30, 4)), label_U, fold_U, shuffled_PU)[1])
+        found.append(cross_validate(generator.normal(0, 1, (30, 4)), label_U, fold_U, shuffled_PU)[1])
     assert 0.35 < np.mean(found) < 0.65
     assert np.mean(np.array(found) <= 0.1) < 0.25
 
@@ -309,8 +309,8 @@ def known() -> Representations:
 
 
 @pytest.fixture(scope="module")
-def asked(known: Representations) -> Asked:
-    return Asked.of(known, EMOTIONS)
+def asked(known: Representations) -> ProbeTargets:
+    return ProbeTargets.of(known, EMOTIONS)
 
 
 def planted(known: Representations, **strength: float) -> NDArray[np.float32]:
@@ -323,10 +323,12 @@ def planted(known: Representations, **strength: float) -> NDArray[np.float32]:
     return x_UD.astype(np.float32)
 
 
-def test_what_is_planted_comes_out(known: Representations, asked: Asked) -> None:
-    found = {each: examine(planted(known, **{each: 2.0}), "cnn", asked) for each in ("emotion", "speaker", "gender")}
+def test_what_is_planted_comes_out(known: Representations, asked: ProbeTargets) -> None:
+    found = {
+        each: probe_module(planted(known, **{each: 2.0}), "cnn", asked) for each in ("emotion", "speaker", "gender")
+    }
     for carried, probed in found.items():
-        for attribute, accuracy in probed.known.items():
+        for attribute, accuracy in probed.accuracy.items():
             if attribute == carried:
                 assert accuracy.ua > 95, (carried, attribute)
                 assert accuracy.p_value < 0.05, (carried, attribute)
@@ -335,16 +337,16 @@ def test_what_is_planted_comes_out(known: Representations, asked: Asked) -> None
             else:
                 assert accuracy.p_value > 0.05, (carried, attribute)
                 assert abs(accuracy.ua - accuracy.chance) < 20, (carried, attribute)
-        rho = {attribute: each.rho or math.inf for attribute, each in probed.parted.items()}
+        rho = {attribute: each.rho or math.inf for attribute, each in probed.separability.items()}
         assert min(rho, key=rho.__getitem__) == carried
-    assert found["emotion"].known["speaker"].chance == pytest.approx(100 / 9)
+    assert found["emotion"].accuracy["speaker"].chance == pytest.approx(100 / 9)
 
 
-def test_noise_is_counted_against_the_same_utterances(known: Representations, asked: Asked) -> None:
+def test_noise_is_counted_against_the_same_utterances(known: Representations, asked: ProbeTargets) -> None:
     x_UD = planted(known, emotion=2.0)
     lost = np.isclose(known.snr_db_U, -7)
     x_UD[lost] = x_UD[lost][::-1] * 0
-    probed = examine(x_UD, "cnn", asked)
+    probed = probe_module(x_UD, "cnn", asked)
     by_band = {each.band: each for each in probed.noise}
     assert list(by_band) == ["all", "-10 to -5 dB", "10 to 15 dB"]
     assert [each.copies for each in probed.noise] == [80, 40, 40]
@@ -354,11 +356,11 @@ def test_noise_is_counted_against_the_same_utterances(known: Representations, as
     for each in probed.noise:
         assert each.loss == pytest.approx(each.clean_ua - each.noisy_ua)
     assert both.noisy_ua == pytest.approx((low.noisy_ua + high.noisy_ua) / 2)
-    assert both.clean_ua == pytest.approx(probed.known["emotion"].ua)
+    assert both.clean_ua == pytest.approx(probed.accuracy["emotion"].ua)
 
 
-def test_folds_of_gender_have_other_speakers(known: Representations, asked: Asked) -> None:
-    gender, speaker = asked.questions["gender"], asked.questions["speaker"]
+def test_folds_of_gender_have_other_speakers(known: Representations, asked: ProbeTargets) -> None:
+    gender, speaker = asked.attribute_folds["gender"], asked.attribute_folds["speaker"]
     speaker_U = known.speaker_U[asked.train]
     for name in np.unique(speaker_U):
         assert len(np.unique(gender.fold_U[speaker_U == name])) == 1
@@ -375,43 +377,52 @@ def test_folds_of_gender_have_other_speakers(known: Representations, asked: Aske
 )
 def test_a_corpus_of_one_gender_leaves_the_row_out_and_says_so(genders: tuple[str, str], why: str) -> None:
     known = labels(genders)
-    asked = Asked.of(known, EMOTIONS)
-    assert asked.left_out == {"gender": why}
-    assert list(asked.questions) == ["speaker"]
-    probed = examine(planted(known, emotion=1.0), "mlp", asked)
-    assert list(probed.known) == list(probed.parted) == ["emotion", "speaker"]
+    asked = ProbeTargets.of(known, EMOTIONS)
+    assert asked.omitted == {"gender": why}
+    assert list(asked.attribute_folds) == ["speaker"]
+    probed = probe_module(planted(known, emotion=1.0), "mlp", asked)
+    assert list(probed.accuracy) == list(probed.separability) == ["emotion", "speaker"]
     findings = of_drawn_modules(probed, asked)
     (sheet,) = [sheet for sheet in sheets_of(findings) if sheet.name.startswith("modules-knowledge")]
     assert f"Gender is left out: {why}." in sheet.notes
     assert not any("gender" in column for column in sheet.columns)
 
 
-def of_drawn_modules(probed: ProbedModule, asked: Asked) -> Findings:
+def of_drawn_modules(probed: ProbedModule, asked: ProbeTargets) -> Findings:
     modules = tuple(probed.model_copy(update={"name": name}) for name in MODULES)
     return Findings(
         condition="clean",
         emotions=EMOTIONS,
         utterance=asked.utterance,
         labels={name: tuple(each.tolist()) for name, each in asked.names.items()},
-        left_out=asked.left_out,
-        winners=(ProbedWinner(key="k", space="t", model="T-CLDNN", features="log-mels", speaks=True, modules=modules),),
+        omitted=asked.omitted,
+        winners=(
+            ProbedWinner(
+                key="k", space="t", model="T-CLDNN", features="log-mels", represents_model=True, modules=modules
+            ),
+        ),
     )
 
 
-def test_contributions_are_the_papers_on_its_own_table(known: Representations, asked: Asked) -> None:
-    probed = examine(planted(known), "mlp", asked)
+def test_contributions_are_the_papers_on_its_own_table(known: Representations, asked: ProbeTargets) -> None:
+    probed = probe_module(planted(known), "mlp", asked)
     one = of_drawn_modules(probed, asked)
 
-    def winner(model: str, features: str, speaks: bool) -> ProbedWinner:
+    def with_ua(module: ProbedModule, ua: float) -> Accuracy:
+        return module.accuracy["emotion"].model_copy(update={"ua": ua})
+
+    def winner(model: str, features: str, represents_model: bool) -> ProbedWinner:
         modules = tuple(
-            module.model_copy(update={"known": {"emotion": module.known["emotion"].model_copy(update={"ua": ua})}})
+            module.model_copy(
+                update={"accuracy": {"emotion": module.accuracy["emotion"].model_copy(update={"ua": ua})}}
+            )
             for module, ua in zip(one.winners[0].modules, TABLE_5[model, features], strict=True)
         )
-        kind = {"model": model, "features": features, "speaks": speaks, "modules": modules}
+        kind = {"model": model, "features": features, "represents_model": represents_model, "modules": modules}
         return one.winners[0].model_copy(update=kind)
 
-    silent = winner("S-CLDNN", "log-mels", speaks=False)
-    table_5 = one.model_copy(update={"winners": (silent, *(winner(*kind, speaks=True) for kind in TABLE_5))})
+    silent = winner("S-CLDNN", "log-mels", represents_model=False)
+    table_5 = one.model_copy(update={"winners": (silent, *(winner(*kind, represents_model=True) for kind in TABLE_5))})
     for name, (mean, deviation) in table_5.contributions().items():
         assert (mean, deviation) == pytest.approx(CONTRIBUTIONS[name], abs=0.01)
 
@@ -617,9 +628,9 @@ def test_real_speech_tells_speakers_apart_and_the_answer_much_less(ravdess: Path
     raw, mlp = found.module("raw"), found.module("mlp")
     assert raw
     assert mlp
-    assert raw.known["speaker"].ua > 80
-    assert raw.known["speaker"].p_value == 1 / 500
-    assert mlp.known["speaker"].ua < raw.known["speaker"].ua - 20
+    assert raw.accuracy["speaker"].ua > 80
+    assert raw.accuracy["speaker"].p_value == 1 / 500
+    assert mlp.accuracy["speaker"].ua < raw.accuracy["speaker"].ua - 20
     assert raw.noise == (), "there is no noise in the store"
     report = run.path / "report"
     written = (report / "leaderboard.md").read_text()

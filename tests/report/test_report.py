@@ -513,4 +513,4 @@ def test_the_command_compares_any_number_of_runs(several: list[Facts]) -> None:
     assert two["same_test"]
     assert {tuple(row["runs"]) for board in two["leaderboards"] for row in board["rows"]} == {tuple(paths[:2])}
     alone = CliRunner().invoke(app, ["compare", paths[0]])
-    assert "one run alone can't be compared; name two or more" in str(alone.exception)
+    assert "is one run, and a comparison needs two; name another run" in str(alone.exception)

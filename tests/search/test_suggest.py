@@ -288,7 +288,7 @@ def test_a_space_without_anything_to_build_says_so() -> None:
         ({"search": {"sampler": "gp", "trials": 0}}, "search.trials: 0 was given"),
         ({"search": {"sampler": "gp", "trials": 9, "seeed": 0}}, "search: unknown key seeed; did you mean seed?"),
         ({"learning_rate": {"log": [1e-3, 1e-2]}}, "space l holds an interval, which a grid can't exhaust"),
-        ({"normalisation": {"linear": [0, 1]}}, "normalisation is no number"),
+        ({"normalisation": {"linear": [0, 1]}}, "normalisation is not a number"),
         ({"cells": {"linear": [4.1, 4.9]}}, "cells is a whole number, and there is none from 4.1 to 4.9"),
         (
             {"dropout": {"linear": [0.5, 1.5]}, "search": {"sampler": "gp", "trials": 9}},

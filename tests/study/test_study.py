@@ -87,7 +87,7 @@ def test_a_parameter_that_a_model_lacks_is_no_dimension() -> None:
         ({"spaces": [{**FST, "w1": "8:3"}]}, 'space fst.w1: the range "8:3" is empty; write "low:high"'),
         ({"spaces": [{**FST, "w1": []}]}, "space fst.w1: the list is empty"),
         ({"spaces": [{**FST, "ww1": 3}]}, "space fst: unknown key ww1; did you mean w1?"),
-        ({"spaces": [{**FST, "h1": 5}]}, "space fst: h1 is no free parameter of FST-CLDNN"),
+        ({"spaces": [{**FST, "h1": 5}]}, "space fst: h1 is not a free parameter of FST-CLDNN"),
         ({"spaces": [{**FST, "model": "FTS-CLDNN"}]}, "space fst: model: 'FTS-CLDNN' was given"),
         (
             {"spaces": [{"name": "s", "model": "S-CLDNN", "h1": "39:41", "h2": 3}]},

@@ -1,4 +1,4 @@
-"""What the modules of a run's winners know, as it is kept in RUN/probe (Section 7.5).
+"""What probes find in the modules of a run's winners, as RUN/probe keeps it (Section 7.5).
 
 UA and losses are in per cent (points); intervals are those of `statistics`, over speakers.
 """
@@ -29,13 +29,13 @@ class _Record(BaseModel):
 
 
 class Accuracy(_Record):
-    """How well a probe reads something off a module.
+    """How well a probe predicts an attribute from a module.
 
     Attributes:
         ua: mean recall of the classes.
-        interval: over speakers; None where there is none to give.
-        chance: of a probe that knows nothing.
-        p_value: of a permutation test that it is no better.
+        interval: over speakers; None where one speaker gives none.
+        chance: the UA of guessing.
+        p_value: of a permutation test against chance.
     """
 
     ua: float
@@ -86,9 +86,9 @@ class ProbedModule(_Record):
     Attributes:
         name: raw, cnn, blstm or mlp.
         numbers: D, the length of its representations.
-        kernel: of the support vector machine that is best on validation.
-        C: likewise.
-        validation_ua: likewise.
+        kernel: kernel of the support vector machine that is best on validation.
+        C: its price of an error.
+        validation_ua: its UA on validation.
         known: how well emotion (Table 5: on the test partition), speaker and gender are read off.
         noise: what noise costs Table 5's machine, all copies first, then by band of SNR.
         parted: emotion, speaker and gender in Figures 3 to 9.
@@ -99,9 +99,9 @@ class ProbedModule(_Record):
     kernel: Kernel
     C: float
     validation_ua: float
-    known: dict[Attribute, Accuracy]
+    accuracy: dict[Attribute, Accuracy]
     noise: tuple[Noise, ...]
-    parted: dict[Attribute, Separability]
+    separability: dict[Attribute, Separability]
 
 
 class ProbedWinner(_Record):
@@ -111,8 +111,8 @@ class ProbedWinner(_Record):
     space: str
     model: str
     features: str
-    speaks: bool
-    """Whether it alone speaks for its model and features, of which there may be several spaces."""
+    represents_model: bool
+    """Whether it represents its model and features, which may have winners in several spaces."""
     modules: tuple[ProbedModule, ...]
 
     def module(self, name: Module) -> ProbedModule | None:
@@ -121,14 +121,14 @@ class ProbedWinner(_Record):
 
 
 class Findings(_Record):
-    """What the winners under one condition know; all figures are of the clean condition unless they say noisy.
+    """What the probes of the winners under one condition found; figures are of clean speech unless they say noisy.
 
     Attributes:
         condition: under which the winners were selected.
         emotions: names of the classes.
         utterance: names of the clean training utterances, which the pictures show.
         labels: names of their emotions, speakers and genders.
-        left_out: what was not asked, and why.
+        omitted: the attributes that were not probed, and why.
         winners: in the leaderboard's order.
     """
 
@@ -136,7 +136,7 @@ class Findings(_Record):
     emotions: tuple[str, ...]
     utterance: tuple[str, ...]
     labels: dict[Attribute, tuple[str, ...]]
-    left_out: dict[Attribute, str]
+    omitted: dict[Attribute, str]
     winners: tuple[ProbedWinner, ...]
 
     def contributions(self) -> dict[Module, tuple[float, float | None]]:
@@ -144,9 +144,9 @@ class Findings(_Record):
         found: dict[Module, tuple[float, float | None]] = {}
         for before, after in pairwise(MODULES):
             steps = [
-                b.known["emotion"].ua - a.known["emotion"].ua
+                b.accuracy["emotion"].ua - a.accuracy["emotion"].ua
                 for winner in self.winners
-                if winner.speaks
+                if winner.represents_model
                 and winner.module("cnn")
                 and (a := winner.module(before))
                 and (b := winner.module(after))

@@ -1,4 +1,4 @@
-"""Looking into a run's winners, one after the other (Section 7.5).
+"""Probing a run's winners, one after the other (Section 7.5).
 
 Shapes: U utterances (copies), S speakers, E emotions, D numbers of a representation, P permutations.
 """
@@ -31,10 +31,10 @@ from sersearch.evaluation.probe.probes import (
     Indices,
     Rows,
     choose_svm,
+    cross_validate,
     deal,
     predict,
     prediction_p,
-    read_off,
     shuffle,
 )
 from sersearch.evaluation.probe.representations import Representations, write_representations
@@ -74,13 +74,13 @@ def probe(run: Run, condition: Condition, tell: Callable[[str], object], workers
         modules[key] = probed
         candidates = by_key[key].candidates
         tell(f"{len(modules)}/{len(by_key)} {candidates.title}, {candidates.space}")
-    asked = probe_winner.asked(winners[0])
+    targets = probe_winner.targets(winners[0])
     findings = Findings(
         condition=condition,
         emotions=run.store.emotions,
-        utterance=asked.utterance,
-        labels={attribute: tuple(names.tolist()) for attribute, names in asked.names.items()},
-        left_out=asked.left_out,
+        utterance=targets.utterance,
+        labels={attribute: tuple(names.tolist()) for attribute, names in targets.names.items()},
+        omitted=targets.omitted,
         winners=tuple(_record(winner, winners, modules[winner.key]) for winner in winners),
     )
     run.storage.put(findings_name(condition), findings.model_dump_json().encode())
@@ -95,7 +95,7 @@ def _record(winner: Winner, winners: list[Winner], modules: tuple[ProbedModule, 
         space=candidates.space,
         model=candidates.model,
         features=candidates.features,
-        speaks=winner is max(of_same_kind, key=precedence),
+        represents_model=winner is max(of_same_kind, key=precedence),
         modules=modules,
     )
 
@@ -114,15 +114,17 @@ class ProbeWinner:
     def __call__(self, winner: Winner) -> tuple[str, tuple[ProbedModule, ...]]:
         """The winner's key and its modules."""
         representations = self._representations(winner)
-        asked = Asked.of(representations, self.run.store.emotions)
+        targets = ProbeTargets.of(representations, self.run.store.emotions)
         # More threads are slower on matrices this small, by far on a loaded machine, and their number changes bits.
         with threadpool_limits(1):
-            modules = [examine(representations.column(module), module, asked) for module in representations.modules]
+            modules = [
+                probe_module(representations.column(module), module, targets) for module in representations.modules
+            ]
         return winner.key, tuple(modules)
 
-    def asked(self, winner: Winner) -> Asked:
-        """What a winner is asked, which is the same for all winners."""
-        return Asked.of(self._representations(winner), self.run.store.emotions)
+    def targets(self, winner: Winner) -> ProbeTargets:
+        """The utterances and labels that a winner is probed with, which are the same for all winners."""
+        return ProbeTargets.of(self._representations(winner), self.run.store.emotions)
 
     def _representations(self, winner: Winner) -> Representations:
         return Representations.read(self.run.storage, write_representations(self.run, winner))
@@ -145,8 +147,8 @@ def _winners(run: Run, board: Leaderboard, condition: Condition) -> list[Winner]
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is to be read off the clean training utterances; the folds are the same for all modules and winners."""
+class AttributeFolds:
+    """Labels, folds and shuffled labels of one attribute; the folds are the same for all modules and winners."""
 
     label_U: Indices
     fold_U: Indices
@@ -154,28 +156,28 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The utterances and what is asked of them, the same for all winners of a run.
+class ProbeTargets:
+    """The utterances and labels that every winner of a run is probed with.
 
     Attributes:
         utterance: names of the clean training utterances.
-        names: of their emotions, speakers and genders; what is left out is not there.
-        left_out: what is not asked, and why.
-        questions: of their speakers and genders.
+        names: their emotions, speakers and genders, without the attributes that are omitted.
+        omitted: the attributes that are not probed, and why.
+        attribute_folds: the labels and folds of speakers and genders.
         emotion_U: class of every copy.
         speaker_U: speaker of every copy.
         train: indices of the clean training utterances.
-        validation: of the clean validation utterances.
-        test: of all copies of the test partition.
-        twin: the clean utterance that each of these is a copy of, itself where it is clean, as a place in `test`.
-        bands: which of these lie in which band of SNR, all noisy ones first.
-        shuffled_PU: emotions of the clean test utterances as they might be by chance.
+        validation: indices of the clean validation utterances.
+        test: indices of all copies of the test speakers' utterances.
+        twin: for each copy in `test`, the position in `test` of the clean copy of the same utterance.
+        bands: by SNR band, which copies in `test` lie in it; all noisy copies first.
+        shuffled_PU: emotions of the clean test utterances, shuffled within each speaker.
     """
 
     utterance: tuple[str, ...]
     names: dict[Attribute, NDArray[np.str_]]
-    left_out: dict[Attribute, str]
-    questions: dict[Attribute, Question]
+    omitted: dict[Attribute, str]
+    attribute_folds: dict[Attribute, AttributeFolds]
     emotion_U: Indices
     speaker_U: NDArray[np.str_]
     train: Indices
@@ -187,29 +189,31 @@ class Asked:
 
     @classmethod
     def of(cls, found: Representations, emotions: tuple[str, ...]) -> Self:
-        """Draw the folds and shuffle the labels: from the labels alone, so that it is the same for all winners."""
+        """Draw the folds and shuffle the labels; both depend on the labels alone, so all winners share them."""
         emotion_U = np.array([emotions.index(name) for name in found.emotion_U.tolist()])
-        train, heard = found.clean("train"), found.clean("test")
+        train, clean_test = found.clean("train"), found.clean("test")
         test = np.flatnonzero(found.part_U == "test")
-        place = dict(zip(found.utterance_U[heard].tolist(), np.searchsorted(test, heard).tolist(), strict=True))
+        place = dict(
+            zip(found.utterance_U[clean_test].tolist(), np.searchsorted(test, clean_test).tolist(), strict=True)
+        )
         snr_db_U = found.snr_db_U[test]
-        noisy = {"all": ~np.isnan(snr_db_U)} if len(heard) < len(test) else {}
+        noisy = {"all": ~np.isnan(snr_db_U)} if len(clean_test) < len(test) else {}
         names: dict[Attribute, NDArray[np.str_]] = {
             "emotion": found.emotion_U[train],
             "speaker": found.speaker_U[train],
             "gender": found.gender_U[train],
         }
-        left_out = _left_out(names["speaker"], names["gender"])
-        questions: dict[Attribute, Question] = {}
-        if "speaker" not in left_out:
-            questions["speaker"] = _ask_speaker(names["speaker"], emotion_U[train])
-        if "gender" not in left_out:
-            questions["gender"] = _ask_gender(names["speaker"], names["gender"])
+        omitted = _omitted(names["speaker"], names["gender"])
+        attribute_folds: dict[Attribute, AttributeFolds] = {}
+        if "speaker" not in omitted:
+            attribute_folds["speaker"] = _speaker_folds(names["speaker"], emotion_U[train])
+        if "gender" not in omitted:
+            attribute_folds["gender"] = _gender_folds(names["speaker"], names["gender"])
         return cls(
             utterance=tuple(found.utterance_U[train].tolist()),
-            names={attribute: names_U for attribute, names_U in names.items() if attribute not in left_out},
-            left_out=left_out,
-            questions=questions,
+            names={attribute: names_U for attribute, names_U in names.items() if attribute not in omitted},
+            omitted=omitted,
+            attribute_folds=attribute_folds,
             emotion_U=emotion_U,
             speaker_U=found.speaker_U,
             train=train,
@@ -217,74 +221,74 @@ class Asked:
             test=test,
             twin=np.array([place[name] for name in found.utterance_U[test].tolist()]),
             bands=noisy | snr_bands(snr_db_U),
-            shuffled_PU=shuffle(emotion_U[heard], found.speaker_U[heard], np.random.default_rng(SEED)),
+            shuffled_PU=shuffle(emotion_U[clean_test], found.speaker_U[clean_test], np.random.default_rng(SEED)),
         )
 
 
-def _left_out(speaker_U: NDArray[np.str_], gender_U: NDArray[np.str_]) -> dict[Attribute, str]:
-    left_out: dict[Attribute, str] = {}
+def _omitted(speaker_U: NDArray[np.str_], gender_U: NDArray[np.str_]) -> dict[Attribute, str]:
+    omitted: dict[Attribute, str] = {}
     gender_of = dict(zip(speaker_U.tolist(), gender_U.tolist(), strict=True))
     genders = Counter(gender_of.values())
     if len(gender_of) == 1:
-        left_out["speaker"] = "there is but one training speaker"
+        omitted["speaker"] = "there is only one training speaker"
     if unknown := [speaker for speaker, gender in gender_of.items() if not gender]:
-        left_out["gender"] = f"it is not known of training speaker {unknown[0]}"
+        omitted["gender"] = f"it is unknown for training speaker {unknown[0]}"
     elif len(genders) == 1:
-        left_out["gender"] = f"all training speakers are {gender_U[0]}"
+        omitted["gender"] = f"all training speakers are {gender_U[0]}"
     elif min(genders.values()) == 1:
-        left_out["gender"] = f"only one training speaker is {min(genders, key=genders.__getitem__)}"
-    return left_out
+        omitted["gender"] = f"only one training speaker is {min(genders, key=genders.__getitem__)}"
+    return omitted
 
 
-def _ask_speaker(name_U: NDArray[np.str_], emotion_U: Indices) -> Question:
+def _speaker_folds(name_U: NDArray[np.str_], emotion_U: Indices) -> AttributeFolds:
     """Folds have a share of each speaker's utterances of each emotion; labels are shuffled within fold and emotion."""
     generator = np.random.default_rng(SEED)
     speaker_U = np.unique(name_U, return_inverse=True)[1]
     emotions = int(emotion_U.max()) + 1
     fold_U = deal(speaker_U * emotions + emotion_U, FOLDS, generator)
-    return Question(speaker_U, fold_U, shuffle(speaker_U, fold_U * emotions + emotion_U, generator))
+    return AttributeFolds(speaker_U, fold_U, shuffle(speaker_U, fold_U * emotions + emotion_U, generator))
 
 
-def _ask_gender(name_U: NDArray[np.str_], gender_U: NDArray[np.str_]) -> Question:
+def _gender_folds(name_U: NDArray[np.str_], gender_U: NDArray[np.str_]) -> AttributeFolds:
     """Folds have other speakers, a share of each gender's; genders are shuffled over a fold's speakers."""
     generator = np.random.default_rng(SEED)
     _, first_S, speaker_U = np.unique(name_U, return_index=True, return_inverse=True)
     gender_S = np.unique(gender_U[first_S], return_inverse=True)[1]
     fold_S = deal(gender_S, min(FOLDS, int(np.bincount(gender_S).min())), generator)
-    return Question(gender_S[speaker_U], fold_S[speaker_U], shuffle(gender_S, fold_S, generator)[:, speaker_U])
+    return AttributeFolds(gender_S[speaker_U], fold_S[speaker_U], shuffle(gender_S, fold_S, generator)[:, speaker_U])
 
 
-def examine(x_UD: Rows, module: Module, asked: Asked) -> ProbedModule:
-    """Ask a module's representations of all copies everything that there is to ask."""
-    chosen = choose_svm(x_UD, asked.emotion_U, asked.train, asked.validation)
-    predicted_T = predict(x_UD, asked.emotion_U, asked.train, asked.test, chosen)
-    x_train_UD = x_UD[asked.train]
+def probe_module(x_UD: Rows, module: Module, targets: ProbeTargets) -> ProbedModule:
+    """Measure everything that a probe measures on a module's representations of all copies."""
+    chosen = choose_svm(x_UD, targets.emotion_U, targets.train, targets.validation)
+    predicted_T = predict(x_UD, targets.emotion_U, targets.train, targets.test, chosen)
+    x_train_UD = x_UD[targets.train]
     return ProbedModule(
         name=module,
         numbers=x_UD.shape[1],
         kernel=chosen.kernel,
         C=chosen.C,
         validation_ua=chosen.validation_ua,
-        known={
-            "emotion": _emotion(predicted_T, asked),
-            **{name: _read_off(x_train_UD, each, asked) for name, each in asked.questions.items()},
+        accuracy={
+            "emotion": _emotion(predicted_T, targets),
+            **{name: _cross_validated(x_train_UD, each, targets) for name, each in targets.attribute_folds.items()},
         },
-        noise=tuple(_noise(band, at_T, predicted_T, asked) for band, at_T in asked.bands.items()),
-        parted={name: _parted(x_train_UD, name_U, module) for name, name_U in asked.names.items()},
+        noise=tuple(_noise(band, at_T, predicted_T, targets) for band, at_T in targets.bands.items()),
+        separability={name: _separability(x_train_UD, name_U, module) for name, name_U in targets.names.items()},
     )
 
 
-def _emotion(predicted_T: Indices, asked: Asked) -> Accuracy:
+def _emotion(predicted_T: Indices, targets: ProbeTargets) -> Accuracy:
     """Table 5's figure: on the clean test utterances."""
-    clean = np.unique(asked.twin)
-    p_value = prediction_p(asked.emotion_U[asked.test[clean]], predicted_T[clean], asked.shuffled_PU)
-    return _accuracy(_counts(clean, predicted_T[clean], asked), p_value)
+    clean = np.unique(targets.twin)
+    p_value = prediction_p(targets.emotion_U[targets.test[clean]], predicted_T[clean], targets.shuffled_PU)
+    return _accuracy(_counts(clean, predicted_T[clean], targets), p_value)
 
 
-def _noise(band: str, at_T: NDArray[np.bool_], predicted_T: Indices, asked: Asked) -> Noise:
+def _noise(band: str, at_T: NDArray[np.bool_], predicted_T: Indices, targets: ProbeTargets) -> Noise:
     copies = np.flatnonzero(at_T)
-    noisy_SEE = _counts(copies, predicted_T[copies], asked)
-    clean_SEE = _counts(copies, predicted_T[asked.twin[copies]], asked)
+    noisy_SEE = _counts(copies, predicted_T[copies], targets)
+    clean_SEE = _counts(copies, predicted_T[targets.twin[copies]], targets)
     loss = noise_loss(clean_SEE, noisy_SEE)
     clean_ua, noisy_ua = (float(mean_recall(counts_SEE.sum(0))) for counts_SEE in (clean_SEE, noisy_SEE))
     return Noise(
@@ -292,17 +296,17 @@ def _noise(band: str, at_T: NDArray[np.bool_], predicted_T: Indices, asked: Aske
     )
 
 
-def _counts(at: Indices, predicted: Indices, asked: Asked) -> Counts:
+def _counts(at: Indices, predicted: Indices, targets: ProbeTargets) -> Counts:
     """Confusions [S, E, E] of some of the test partition's copies."""
-    copies = asked.test[at]
-    emotions = int(asked.emotion_U.max()) + 1
-    return speaker_confusions(asked.emotion_U[copies], predicted, asked.speaker_U[copies], emotions)
+    copies = targets.test[at]
+    emotions = int(targets.emotion_U.max()) + 1
+    return speaker_confusions(targets.emotion_U[copies], predicted, targets.speaker_U[copies], emotions)
 
 
-def _read_off(x_UD: NDArray[np.floating], question: Question, asked: Asked) -> Accuracy:
-    predicted_U, p_value = read_off(x_UD, question.label_U, question.fold_U, question.shuffled_PU)
+def _cross_validated(x_UD: NDArray[np.floating], question: AttributeFolds, targets: ProbeTargets) -> Accuracy:
+    predicted_U, p_value = cross_validate(x_UD, question.label_U, question.fold_U, question.shuffled_PU)
     classes = int(question.label_U.max()) + 1
-    return _accuracy(speaker_confusions(question.label_U, predicted_U, asked.names["speaker"], classes), p_value)
+    return _accuracy(speaker_confusions(question.label_U, predicted_U, targets.names["speaker"], classes), p_value)
 
 
 def _accuracy(counts_SCC: Counts, p_value: float) -> Accuracy:
@@ -315,7 +319,7 @@ def _accuracy(counts_SCC: Counts, p_value: float) -> Accuracy:
     )
 
 
-def _parted(x_UD: NDArray[np.floating], name_U: NDArray[np.str_], module: Module) -> Separability:
+def _separability(x_UD: NDArray[np.floating], name_U: NDArray[np.str_], module: Module) -> Separability:
     class_U = np.unique(name_U, return_inverse=True)[1]
     found = inertia(x_UD, class_U)
     points = [] if module == "raw" else project(x_UD, class_U).round(3).tolist()

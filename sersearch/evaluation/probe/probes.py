@@ -23,7 +23,7 @@ from sersearch.statistics.counts import unweighted_accuracy
 
 Indices = NDArray[np.int64]
 
-# The simpler first: of equals on validation it is taken.
+# The simpler one first: on a tie on validation it is chosen.
 KERNELS: tuple[Kernel, ...] = ("linear", "rbf")
 PRICES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 
@@ -38,7 +38,7 @@ _TOGETHER = 500
 
 
 class Rows(Protocol):
-    """Representations [U, D] by their rows: an array, or a file of which those asked for are read."""
+    """Representations [U, D]: an array, or a file of which only the requested rows are read."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -126,7 +126,7 @@ def prediction_p(label_U: Indices, predicted_U: Indices, shuffled_PU: NDArray[np
     return _p_value(ua)
 
 
-def read_off(
+def cross_validate(
     x_UD: NDArray[np.floating], label_U: Indices, fold_U: Indices, shuffled_PU: NDArray[np.int64]
 ) -> tuple[Indices, float]:
     """Predict each utterance's class from the other folds, and test that by fitting anew to shuffled labels.

@@ -79,9 +79,9 @@ def _list_column(x_UD: NDArray[np.float32]) -> pa.Array:
 
 
 class Column:
-    """A module's representations [U, D], of which only the rows that are asked for are read, a row group at a time.
+    """A module's representations [U, D], of which only the requested rows are read, one row group at a time.
 
-    So looking into a winner takes no more memory the more noisy copies there are.
+    So the memory that probing a winner takes does not grow with the number of noisy copies.
     """
 
     def __init__(self, storage: Storage, name: str, module: Module) -> None:
@@ -112,7 +112,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Representations:
-    """A winner's representations, open for reading; a module's are read when they are asked for.
+    """A winner's representations, open for reading; those of a module are read on request.
 
     Attributes:
         storage: that holds the table.

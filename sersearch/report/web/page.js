@@ -115,7 +115,7 @@ const path = (points, x, y) => points.map(([a, b], i) => `${i ? "L" : "M"}${x(a)
 // No wider than the window, so that words keep their size on a phone.
 const room = (parent, most) => Math.max(260, Math.min(most, parent.clientWidth || most));
 
-// Series are what is told apart; each has as many lines as there are seeds.
+// One series per figure, with one line per seed.
 function lineChart(parent, { title, faint = [], series, xLabel, yLabel, most = 860, height = 320 }) {
   const width = room(parent, most);
   const svg = draw(parent, "svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
@@ -158,7 +158,7 @@ function keys(parent, series) {
 const numbered = (values) => values.map((value, i) => [i + 1, value]);
 
 function drawRow(parent, seeds) {
-  const small = { xLabel: seeds.length > 1 ? "epoch, a line a seed" : "epoch", most: 420, height: 220 };
+  const small = { xLabel: seeds.length > 1 ? "epoch, one line per seed" : "epoch", most: 420, height: 220 };
   const lines = (key) => seeds.map((curves) => numbered(curves[key]));
   lineChart(parent, {
     ...small, title: "losses by epoch", yLabel: "loss (nats)",
@@ -216,7 +216,7 @@ function drawCoordinates() {
   const columns = [
     ...group.names.map((name, i) => [name, group.trials.map((trial) => trial[SETTINGS][i])]),
     ["parameters", group.trials.map((trial) => trial[PARAMETERS])],
-    // What was only ever heard clean has no other figure.
+    // A model that is trained on clean speech only has no noisy figure.
     ["validation UA (%)", group.trials.map((trial) => trial[UA][condition] ?? trial[UA].find((ua) => ua !== null))],
   ];
   const [width, height] = [room(chart, 860), 340];

@@ -144,7 +144,7 @@ class NetworkConfiguration(Configuration):
         """Refuse kernel sizes that none of the models leaves free (Table 1)."""
         for name in KERNELS:
             if name in ranges and not any(_is_free(name, ranges[name], model) for model in models):
-                raise ValueError(f"{name} is no free parameter of {', '.join(models)} (Table 1): leave it out")
+                raise ValueError(f"{name} is not a free parameter of {', '.join(models)} (Table 1): leave it out")
 
     @classmethod
     def defaults_of_switches(cls) -> dict[str, Value]:
