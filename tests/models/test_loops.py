@@ -29,7 +29,7 @@ print(sum(compiled.cache_hits.values()), sum(compiled.cache_misses.values()), y.
 
 def run(folder: Path) -> tuple[int, int, float]:
     """Run a loop in a process of its own; give the hits and misses of its cache, and the sum of its output."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA")} | {"TMPDIR": str(folder)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA")} | {"XDG_CACHE_HOME": str(folder)}
     done = subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     hits, misses, total = done.stdout.split()

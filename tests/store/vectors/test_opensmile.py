@@ -200,7 +200,9 @@ def test_words_that_make_no_sense(empty: Path, tiny_corpus: Path, tmp_path: Path
         "--out", empty, *corpus, "--sets", "IS14,IS09"
     )
     assert "no set of functionals was given; choose" in refused("--out", empty, *corpus, "--sets", ",")
-    assert "--sets IS09: are extracted from a corpus; give" in refused("--out", empty, "--sets", "IS09")
+    assert "--sets IS09 was given without a corpus; openSMILE needs the sound: give" in refused(
+        "--out", empty, "--sets", "IS09"
+    )
     assert "is not a store (it has no store.json)" in refused("--out", tmp_path, *corpus)
     with pytest.raises(InputError, match=r"has no vector set 'IS09' \(available: none\); add it with `sersearch"):
         open_vector_set(open_store(empty), "IS09")
