@@ -90,6 +90,7 @@ def test_any_samples_give_a_vector(samples: np.ndarray) -> None:
 # In the store
 
 
+@pytest.mark.slow("openSMILE runs in other processes, which are killed")
 def test_workers_and_interruptions_do_not_change_a_bit(added: Path, empty: Path, tiny_corpus: Path) -> None:
     """Killed with two workers after two speakers of the first set, then gone on with."""
     command = [sys.executable, "-c", KILLED, str(empty), str(tiny_corpus)]
