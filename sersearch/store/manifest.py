@@ -143,9 +143,16 @@ class Manifest(BaseModel):
 
 
 def content_of(survey: Survey) -> str:
-    """Hash what a store takes from a corpus: the ids, the labels and the files of the usable utterances."""
-    labels = [(recording.utterance, recording.file_sha256) for recording in survey.recordings]
-    return digest(sorted([u.id, u.speaker, u.gender or "", u.emotion, sha256] for u, sha256 in labels))
+    """Hash what a store takes from a corpus: the ids, the labels, the files and the segments of usable utterances."""
+    facts: list[list[str]] = []
+    for recording in survey.recordings:
+        utterance = recording.utterance
+        labels = [utterance.id, utterance.speaker, utterance.gender or "", utterance.emotion]
+        # Only segments are mentioned, so that stores of whole files keep their fingerprints.
+        is_segment = utterance.start_s is not None or utterance.end_s is not None
+        segment = [f"{utterance.start_s} to {utterance.end_s}"] if is_segment else []
+        facts.append([*labels, recording.file_sha256, *segment])
+    return digest(sorted(facts))
 
 
 def parquet_name(speaker: str) -> str:

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from sersearch.digests import sha256_of
 from sersearch.durable import sync
 from sersearch.errors import InputError
-from sersearch.speech.audio import Waveform, decode
+from sersearch.speech.audio import Waveform
 from sersearch.speech.augment import NoisyCopy, excerpt, mix, noisy_copies, utterance_generator
-from sersearch.speech.corpora import NoiseLibrary, Utterance
+from sersearch.speech.corpora import NoiseLibrary, Utterance, decode_segment, decode_utterance
 from sersearch.speech.corpora.noises import active_signal
 from sersearch.speech.features import Moments, sum_moments
 from sersearch.speech.kaldi import log_mel, moments_of, one_torch_thread
@@ -49,7 +49,13 @@ def row_schema(recipe: Recipe) -> pa.Schema:
     return pa.schema(fields, metadata={"sersearch": recipe.fingerprint})
 
 
-def regenerate(row: Mapping[str, Any], recipe: Recipe, audio: Path, noise_folder: Path | None = None) -> Frames:
+def regenerate(
+    row: Mapping[str, Any],
+    recipe: Recipe,
+    audio: Path,
+    noise_folder: Path | None = None,
+    segment_s: tuple[float | None, float | None] = (None, None),
+) -> Frames:
     """Compute the log-Mels of a row again from the audio, bit for bit.
 
     Args:
@@ -57,6 +63,7 @@ def regenerate(row: Mapping[str, Any], recipe: Recipe, audio: Path, noise_folder
         recipe: recipe of the store.
         audio: audio file of the utterance.
         noise_folder: folder of the noise library; may be None for a clean row.
+        segment_s: start and end of the utterance in the file, in seconds; None for those of the file.
 
     Returns:
         Log-Mels [T, M].
@@ -64,7 +71,7 @@ def regenerate(row: Mapping[str, Any], recipe: Recipe, audio: Path, noise_folder
     Raises:
         InputError: a file can't be decoded, or the row is noisy and `noise_folder` is None.
     """
-    waveform = decode(audio, recipe.sampling_rate)
+    waveform = decode_segment(audio, *segment_s, recipe.sampling_rate)
     if row["noise"] is not None:
         if noise_folder is None:
             raise InputError(
@@ -141,7 +148,7 @@ class SpeakerWriter:
 
     def _rows(self, utterance: Utterance) -> Iterator[Row]:
         """Compute the clean row of an utterance, then its noisy rows."""
-        speech = decode(utterance.path, self.recipe.sampling_rate)
+        speech = decode_utterance(utterance, self.recipe.sampling_rate)
         yield self._row(utterance, speech, None)
         if self.library:
             recipe = self.recipe

@@ -5,12 +5,18 @@ import unicodedata
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sersearch.errors import InputError
-from sersearch.speech.corpora import Corpus, read_corpus
+from sersearch.speech.corpora import Corpus, decode_utterance, examine, read_corpus
+from sersearch.store.build import build_store
+from sersearch.store.rows import regenerate
+
+RATE = 16_000
 
 HEADERS = [
     ("path", "speaker", "emotion", "gender", "utterance", "session"),
@@ -125,13 +131,100 @@ def test_a_path_that_is_too_long(tmp_path: Path) -> None:
     assert "can't be found (File name too long); correct its path" in corpus.refused[0].reason
 
 
+SEGMENTS = [
+    ("0,1.5", (0.0, 1.5)),
+    (",1.5", (None, 1.5)),
+    ("1.5,", (1.5, None)),
+    ("0.25, 1e0", (0.25, 1.0)),
+    ('"0,25","1,5"', (0.25, 1.5)),
+    (",", (None, None)),
+]
+
+
+@pytest.mark.parametrize(("given", "segment"), SEGMENTS)
+def test_segments(tmp_path: Path, given: str, segment: tuple[float | None, float | None]) -> None:
+    signal = np.random.default_rng(0).integers(-3000, 3000, 2 * RATE).astype(np.int16)
+    soundfile.write(tmp_path / "long.wav", signal, RATE)
+    corpus = read_corpus("mine", write(tmp_path, f"path,speaker,emotion,Start,END\nlong.wav,ann,sad,{given}\n"))
+    utterance = corpus.utterances[0]
+    assert (utterance.start_s, utterance.end_s) == segment
+    begin, end = (time_s if time_s is not None else default for time_s, default in zip(segment, (0, 2), strict=True))
+    expected = signal[int(begin * RATE) : int(end * RATE)] / np.float32(2**15)
+    np.testing.assert_array_equal(decode_utterance(utterance), expected)
+    assert examine(corpus).total_s == end - begin
+
+
+def test_a_store_of_segments_is_that_of_files_cut_beforehand(tmp_path: Path) -> None:
+    signal = np.random.default_rng(0).integers(-3000, 3000, 2 * RATE).astype(np.int16)
+    soundfile.write(tmp_path / "long.wav", signal, RATE)
+    soundfile.write(tmp_path / "ann.wav", signal[:RATE], RATE)
+    soundfile.write(tmp_path / "bob.wav", signal[RATE:], RATE)
+    header = "path,speaker,emotion,utterance,start,end\n"
+    stores = {}
+    for name, lines in {
+        "cut": "ann.wav,ann,sad,1,,\nbob.wav,bob,sad,2,,\n",
+        "segments": "long.wav,ann,sad,1,0,1\nlong.wav,bob,sad,2,1,2\n",
+        "other segments": "long.wav,ann,sad,1,0,1.1\nlong.wav,bob,sad,2,1.1,2\n",
+    }.items():
+        corpus = read_corpus("mine", write(tmp_path, header + lines))
+        stores[name] = build_store(tmp_path / name, corpus, noises=0, snrs=0, workers=1)
+    for speaker in ("ann", "bob"):
+        assert stores["segments"].table(speaker).to_pylist() == stores["cut"].table(speaker).to_pylist()
+    assert len({store.fingerprint for store in stores.values()}) == 3
+    row = stores["segments"].table("bob").to_pylist()[0]
+    again = regenerate(row, stores["segments"].recipe, tmp_path / "long.wav", segment_s=(1.0, 2.0))
+    np.testing.assert_array_equal(again.ravel(), row["log_mel"])
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("1,1", "line 2: the end at 1 s is not after the start"),
+        (",0", "line 2: the end at 0 s is not after the start"),
+        ("-1,1", "line 2: start '-1' is not a time; give it in seconds"),
+        ("0,nan", "line 2: end 'nan' is not a time"),
+        ("0,1e300", "line 2: end '1e300' is not a time"),
+        ("0:01,0:02", "line 2: start '0:01' is not a time"),
+    ],
+)
+def test_segments_that_are_no_segments(tmp_path: Path, given: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        read_corpus("mine", write(tmp_path, f"path,speaker,emotion,start,end\n1.wav,ann,sad,{given}\n"))
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("0.5,9", "the segment from 0.5 to 9 s ends after the file, which lasts 1 s"),
+        ("7,", "is shorter than one window of 25 ms in a file of 1 s"),
+        ("0.5,0.51", "is shorter than one window of 25 ms in a file of 1 s"),
+        ("0.5,", "the segment from 0.5 to 1 s is entirely digital silence"),
+    ],
+)
+def test_segments_that_the_file_lacks(tmp_path: Path, given: str, reason: str) -> None:
+    signal = np.where(np.arange(RATE) < RATE // 2, np.random.default_rng(0).standard_normal(RATE) * 0.1, 0)
+    soundfile.write(tmp_path / "1.wav", signal, RATE)
+    corpus = read_corpus("mine", write(tmp_path, f"path,speaker,emotion,start,end\n1.wav,ann,sad,{given}\n"))
+    refused = examine(corpus).refused
+    assert [refusal.path for refusal in refused] == [tmp_path / "1.wav"]
+    assert reason in refused[0].reason
+
+
+@pytest.mark.parametrize("column", ["begin", "Start_s", "start time", "end_time", "sex", "genders"])
+def test_columns_that_would_have_no_effect_are_refused(tmp_path: Path, column: str) -> None:
+    with pytest.raises(InputError, match=r"did you mean '(start|end|gender)'\? Rename it"):
+        read_corpus("mine", write(tmp_path, f"path,speaker,emotion,{column}\n1.wav,ann,sad,1\n"))
+
+
 FIELDS = st.one_of(
     st.sampled_from(
         ["", " ", "1.wav", "ann", "Ann", "01", "1", "joy", "f", '"', "'", "\\", "..", "/", "a" * 300, "\0"]
     ),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
 )
-COLUMNS = st.one_of(st.sampled_from(["path", "speaker", "emotion", "gender", "utterance", "Path ", ""]), FIELDS)
+COLUMNS = st.one_of(
+    st.sampled_from(["path", "speaker", "emotion", "gender", "utterance", "start", "end", "Path ", ""]), FIELDS
+)
 
 
 @st.composite

@@ -11,6 +11,7 @@ from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance, 
 from sersearch.speech.corpora.manifest import read_manifest
 from sersearch.speech.corpora.noises import NoiseClip, NoiseLibrary, read_noises
 from sersearch.speech.corpora.ravdess import read_ravdess
+from sersearch.speech.corpora.segment import decode_segment, decode_utterance
 from sersearch.speech.corpora.survey import Recording, Survey, examine
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Refusal",
     "Survey",
     "Utterance",
+    "decode_segment",
+    "decode_utterance",
     "examine",
     "read_corpus",
     "read_noises",

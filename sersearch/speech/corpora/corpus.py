@@ -21,6 +21,8 @@ class Utterance:
         gender: gender of the speaker, None if unknown.
         emotion: name of the emotion.
         extra: further facts about the utterance, such as session, age or text: name -> value.
+        start_s: where the utterance begins in the file, in seconds; None for the beginning of the file.
+        end_s: where the utterance ends in the file, in seconds; None for the end of the file.
     """
 
     id: str
@@ -29,6 +31,8 @@ class Utterance:
     gender: Gender | None
     emotion: str
     extra: Mapping[str, str] = field(default_factory=dict, hash=False)
+    start_s: float | None = None
+    end_s: float | None = None
 
 
 @dataclass(frozen=True)

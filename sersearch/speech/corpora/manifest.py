@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -21,8 +22,21 @@ from sersearch.speech.corpora.corpus import (
 from sersearch.speech.corpora.labels import check_emotions, check_look_alikes, emotion_of, map_labels, tidy
 
 _REQUIRED = ("path", "speaker", "emotion")
-_OPTIONAL = ("gender", "utterance")
+_OPTIONAL = ("gender", "utterance", "start", "end")
 _COLUMNS = f"columns are {', '.join(_REQUIRED)} and optionally {', '.join(_OPTIONAL)}"
+# Columns that are probably meant as one of these; read as further columns, they would have no effect.
+_OTHER_NAMES = {
+    "sex": "gender",
+    "begin": "start",
+    "onset": "start",
+    "start_s": "start",
+    "start_time": "start",
+    "end_s": "end",
+    "end_time": "end",
+    "stop": "end",
+}
+# Eleven days: more than any recording lasts, even if milliseconds were taken for seconds.
+_LONGEST_S = 1e6
 _SEPARATORS = (",", ";", "\t")
 _GENDERS: dict[str, Gender | None] = {
     "female": "female",
@@ -52,9 +66,10 @@ def read_manifest(
     r"""Read a corpus from its manifest.
 
     The columns are path (relative to the manifest), speaker and emotion, and optionally gender (female, male, other,
-    unknown; f, m, w, o, u or empty) and utterance (the id). Without an id, the path is the id. Further columns are
-    kept in `Utterance.extra`. The separator may be a comma, a semicolon or a tab, and paths may be written with \ as
-    on Windows. Letter case and blanks in the header do not matter.
+    unknown; f, m, w, o, u or empty), utterance (the id), start and end (where the utterance begins and ends in the
+    file, in seconds; empty for the whole file). Without an id, the path is the id, with start and end if these are
+    given. Further columns are kept in `Utterance.extra`. The separator may be a comma, a semicolon or a tab, and paths
+    may be written with \ as on Windows. Letter case and blanks in the header do not matter.
 
     Args:
         name: name of the corpus.
@@ -173,8 +188,10 @@ def _check_columns(table: _Table) -> None:
         if columns.count(column) > 1:
             raise InputError(f"{manifest}: has the column {column!r} twice; its {_COLUMNS}")
     for column in table.further_columns:
-        similar = get_close_matches(column, [name for name in _OPTIONAL if name not in columns], n=1, cutoff=0.8)
-        if similar:
+        absent = [name for name in _OPTIONAL if name not in columns]
+        meant = _OTHER_NAMES.get(column.replace(" ", "_"))
+        similar = [meant] if meant else get_close_matches(column, absent, n=1, cutoff=0.8)
+        if similar and similar[0] in absent:
             raise InputError(
                 f"{manifest}: has a column {column!r}; did you mean {similar[0]!r}? Rename it; its {_COLUMNS}, and any "
                 "further columns with names that are less similar"
@@ -228,8 +245,32 @@ def _utterance(row: dict[str, str], root: Path, where: str) -> Utterance:
             raise InputError(f"{where}: {column} {row[column]!r} holds a control character; rename it")
     path = _portable(row["path"], root, where)
     extra = {column: value for column, value in row.items() if column and column not in _REQUIRED + _OPTIONAL}
-    id = row.get("utterance") or path
-    return Utterance(id, _locate_audio(root, path), speaker, _GENDERS[gender.casefold()], label, extra)
+    start_s, end_s = _segment(row, where)
+    segment = "" if start_s is None and end_s is None else f":{row.get('start', '')}-{row.get('end', '')}"
+    id = row.get("utterance") or path + segment
+    gender_or_none = _GENDERS[gender.casefold()]
+    return Utterance(id, _locate_audio(root, path), speaker, gender_or_none, label, extra, start_s, end_s)
+
+
+def _segment(row: dict[str, str], where: str) -> tuple[float | None, float | None]:
+    """Return the start and the end of an utterance in its file, in seconds; None for an empty field."""
+    times: list[float | None] = []
+    for column in ("start", "end"):
+        given = row.get(column, "")
+        if not given:
+            times.append(None)
+            continue
+        try:
+            time_s = float(given.replace(",", "."))  # tables that are separated by semicolons write 1,5
+        except ValueError:
+            time_s = math.nan
+        if not 0 <= time_s < _LONGEST_S:  # NaN is not, either
+            raise InputError(f"{where}: {column} {given!r} is not a time; give it in seconds, as in 12.34")
+        times.append(time_s)
+    start_s, end_s = times
+    if end_s is not None and end_s <= (start_s or 0.0):
+        raise InputError(f"{where}: the end at {end_s:g} s is not after the start; give both in seconds")
+    return start_s, end_s
 
 
 def _portable(path: str, root: Path, where: str) -> str:

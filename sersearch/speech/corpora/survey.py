@@ -8,8 +8,9 @@ from statistics import median
 
 from sersearch.digests import sha256_of
 from sersearch.errors import InputError
-from sersearch.speech.audio import SAMPLING_RATE, decode
+from sersearch.speech.audio import SAMPLING_RATE
 from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance
+from sersearch.speech.corpora.segment import decode_utterance
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _contradiction(utterance: Utterance, group: list[Recording]) -> Refusal:
 
 def _record(utterance: Utterance) -> Recording | Refusal:
     try:
-        waveform = decode(utterance.path)
+        waveform = decode_utterance(utterance)
     except InputError as error:
         return Refusal(utterance.path, str(error).removeprefix(f"{utterance.path}: "))
     waveform_sha256 = hashlib.sha256(waveform.data).hexdigest()
