@@ -1,6 +1,7 @@
 """The rows of a store, one per copy of an utterance: writing all rows of a speaker, and computing one row again."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,13 @@ Row = dict[str, Any]
 _ROWS_PER_GROUP = 64
 
 
-def row_schema(recipe: Recipe) -> pa.Schema:
-    """Return the columns of a store; noise, snr_db and noise_offset_s are null in clean rows."""
+def row_schema(recipe: Recipe, has_extra: bool = False) -> pa.Schema:
+    """Return the columns of a store; noise, snr_db and noise_offset_s are null in clean rows.
+
+    Args:
+        recipe: recipe of the store.
+        has_extra: whether there is a column `extra` as well: the further facts about the utterance as a JSON object.
+    """
     value = pa.field("element", pa.float16() if recipe.dtype == "float16" else pa.float32(), nullable=False)
     columns = [
         ("utterance", pa.string()),
@@ -44,6 +50,8 @@ def row_schema(recipe: Recipe) -> pa.Schema:
         ("frames", pa.int32()),
         ("log_mel", pa.large_list(value)),
     ]
+    if has_extra:
+        columns.insert(-1, ("extra", pa.string()))
     optional = {"gender", "noise", "snr_db", "noise_offset_s"}
     fields = [pa.field(name, kind, nullable=name in optional) for name, kind in columns]
     return pa.schema(fields, metadata={"sersearch": recipe.fingerprint})
@@ -98,7 +106,6 @@ class SpeakerWriter:
         self.out = out
         self.recipe = recipe
         self.library = library
-        self.schema = row_schema(recipe)
 
     def __call__(self, utterances: tuple[Utterance, ...]) -> tuple[Path, SpeakerInfo]:
         """Write all rows of one speaker.
@@ -127,19 +134,21 @@ class SpeakerWriter:
         )
         return part, info
 
-    def _write(self, part: Path, utterances: Iterable[Utterance]) -> tuple[int, int]:
+    def _write(self, part: Path, utterances: Sequence[Utterance]) -> tuple[int, int]:
         """Write all rows in groups; return the number of rows and the number of frames."""
+        # All utterances of a corpus have the same further columns, so all files of a store have the same schema.
+        schema = row_schema(self.recipe, has_extra=any(utterance.extra for utterance in utterances))
         rows = (row for utterance in utterances for row in self._rows(utterance))
         count = 0
         moments: list[Moments] = []
         # Stored float by float, log-Mels hardly compress. Stored byte by byte, the bytes of the exponents do.
         encoding = {
-            "use_dictionary": [name for name in self.schema.names if name != "log_mel"],
+            "use_dictionary": [name for name in schema.names if name != "log_mel"],
             "use_byte_stream_split": ["log_mel.list.element"],
         }
-        with pq.ParquetWriter(part, self.schema, compression="zstd", **encoding) as writer:
+        with pq.ParquetWriter(part, schema, compression="zstd", **encoding) as writer:
             while group := list(islice(rows, _ROWS_PER_GROUP)):
-                writer.write_batch(_batch(group, self.schema))
+                writer.write_batch(_batch(group, schema))
                 count += len(group)
                 moments.extend(moments_of(row["log_mel"]) for row in group)
             total = sum_moments(moments)
@@ -168,6 +177,7 @@ class SpeakerWriter:
             "noise": noisy.noise if noisy else None,
             "snr_db": noisy.snr_db if noisy else None,
             "noise_offset_s": noisy.noise_offset / self.recipe.sampling_rate if noisy else None,
+            "extra": json.dumps(dict(utterance.extra), ensure_ascii=False, sort_keys=True),
             "duration_s": waveform.size / self.recipe.sampling_rate,
             "frames": len(frames),
             "log_mel": frames,

@@ -1,6 +1,7 @@
 """Manifests as people write them, and as chance writes them: they are read, or refused on one line."""
 
 import itertools
+import json
 import unicodedata
 from pathlib import Path
 from typing import Literal
@@ -174,6 +175,21 @@ def test_a_store_of_segments_is_that_of_files_cut_beforehand(tmp_path: Path) -> 
     row = stores["segments"].table("bob").to_pylist()[0]
     again = regenerate(row, stores["segments"].recipe, tmp_path / "long.wav", segment_s=(1.0, 2.0))
     np.testing.assert_array_equal(again.ravel(), row["log_mel"])
+
+
+def test_further_columns_are_columns_of_the_store(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name in ("ann", "bob"):
+        soundfile.write(tmp_path / f"{name}.wav", 0.1 * generator.standard_normal(RATE), RATE)
+    fingerprints = set()
+    for age in ("", "47"):
+        text = f'path;speaker;emotion;Age;Text\nann.wav;ann;sad;{age};Zoë, "no"\nbob.wav;bob;sad;;\n'
+        corpus = read_corpus("mine", write(tmp_path, text))
+        store = build_store(tmp_path / f"store{age}", corpus, noises=0, snrs=0, workers=1)
+        fingerprints.add(store.fingerprint)
+        extra = [json.loads(row) for name in ("ann", "bob") for row in store.table(name)["extra"].to_pylist()]
+        assert extra == [{"age": age, "text": 'Zoë, "no"'}, {"age": "", "text": ""}]
+    assert len(fingerprints) == 2
 
 
 @pytest.mark.parametrize(
