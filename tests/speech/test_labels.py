@@ -1,5 +1,6 @@
 import itertools
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,12 @@ def test_each_label_of_the_table_is_read_in_every_spelling() -> None:
         for label in (emotion, *labels):
             for spelling in spellings(label):
                 assert emotion_of(spelling) == emotion, spelling
+
+
+def test_the_documented_table_is_the_table() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "corpora.md").read_text(encoding="utf-8")
+    for emotion, labels in SYNONYMS.items():
+        assert f"| {emotion} | {', '.join(labels)} |\n" in page
 
 
 def test_no_label_belongs_to_two_emotions() -> None:
