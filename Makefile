@@ -1,30 +1,47 @@
-# make demo: sets up .venv and runs the whole way on generated speech.
-# make test: sets up .venv and runs every check that CI runs.
+# make demo:  set up .venv and run every step on generated speech.
+# make quick: run all checks and the tests of pure logic, in less than two minutes on two cores.
+# make test:  run everything that CI runs.
+# make check: run the checks alone: format, lint, types and layering.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo test check lock clean
+.PHONY: demo quick test check check-format check-lint check-types check-layers hooks lock clean
 
 .venv/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sersearch needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
-	@echo "openSMILE (audEERING), which the tests use, was installed too: for research and private use, no products."
+	@echo "The tests use openSMILE (audEERING), which was installed too. Its licence covers research and private use, not products."
 	touch $@
 
 demo: .venv/.ready
 	$(BIN)/sersearch demo
 
-test: .venv/.ready check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 12
+quick: .venv/.ready check
+	$(PYTEST) -m "not slow" --durations 5
 
-# The one check command without the tests: format, lint, types, layering.
-check: .venv/.ready
+test: .venv/.ready check
+	$(PYTEST) --durations 12
+
+check: check-format check-lint check-types check-layers
+
+check-format: .venv/.ready
 	$(BIN)/ruff format --check .
+
+check-lint: .venv/.ready
 	$(BIN)/ruff check .
+
+check-types: .venv/.ready
 	$(BIN)/mypy
+
+check-layers: .venv/.ready
 	$(BIN)/lint-imports
+
+# Run the checks before each commit (.pre-commit-config.yaml).
+hooks: .venv/.ready
+	$(BIN)/pre-commit install
 
 # Pin what pyproject.toml allows; needs uv (pip install uv).
 lock:

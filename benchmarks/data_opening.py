@@ -34,6 +34,7 @@ from typing import Any, Self
 
 import numpy as np
 import psutil
+from results_file import write_results
 from rivals.plain_data import SIDES
 
 from sersearch.speech.augment import utterance_generator
@@ -439,8 +440,7 @@ def main() -> None:
         for row in go_wrong([side for side in given.sides if not missing(side)], path, given.limit_s):
             wrong.append(row)
             show_wrong(row)
-    given.out.parent.mkdir(exist_ok=True)
-    given.out.write_text(json.dumps({**facts, "rows": found, "wrong": wrong}, indent=1) + "\n")
+    write_results(given.out, {**facts, "rows": found, "wrong": wrong})
 
 
 if __name__ == "__main__":

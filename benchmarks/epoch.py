@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from alone import Alone, run_alone
 from numpy.typing import NDArray
+from results_file import write_results
 from scipy import stats
 from trials import make_trial
 
@@ -261,7 +262,7 @@ def main() -> None:
     print(", ".join(f"{name} {share:.2%}" for name, share in wasted.items()), "of the frames are padding")
     rows = steps(given)
     ua = compare_ua(given) if given.seeds else {}
-    given.out.write_text(json.dumps({"padding": wasted, "steps": rows, "ua": ua}, indent=1) + "\n")
+    write_results(given.out, {"padding": wasted, "steps": rows, "ua": ua})
 
 
 if __name__ == "__main__":

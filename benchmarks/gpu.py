@@ -36,6 +36,7 @@ import numpy as np
 import torch
 from alone import Alone, run_alone
 from gpu_data import data_of
+from results_file import write_results
 from rivals.plain_pytorch import Plain, renamed
 from scipy import stats
 from torch import Tensor
@@ -533,9 +534,7 @@ def main() -> None:
     given.seeds, given.epochs = given.seeds or (2 if few else 5), given.epochs or (1 if few else 6)
     device = torch.cuda.get_device_name() if given.device == "cuda" else "cpu"
     print(f"{device}, torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}")  # type: ignore[no-untyped-call]
-    found = {"device": device, "torch": torch.__version__} | {part: PARTS[part](given) for part in given.parts}
-    given.out.parent.mkdir(exist_ok=True)
-    given.out.write_text(json.dumps(found, indent=1) + "\n")
+    write_results(given.out, {"device": device} | {part: PARTS[part](given) for part in given.parts})
 
 
 if __name__ == "__main__":

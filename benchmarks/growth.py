@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 from alone import run_alone
+from results_file import write_results
 from trials import make_trial
 
 from sersearch.speech.corpora import Utterance
@@ -383,7 +384,7 @@ def main() -> None:
     if given.store or given.length_s:
         print(json.dumps(run_part(given)))
         return
-    found: dict[str, Any] = {"utterances": given.utterances, "cores": len(os.sched_getaffinity(0))}
+    found: dict[str, Any] = {"utterances": given.utterances}
     if "lengths" in given.parts:
         found["lengths"] = lengths(given)
     with tempfile.TemporaryDirectory(prefix="growth-", dir=given.folder) as folder:
@@ -397,7 +398,7 @@ def main() -> None:
             found["memory"] = memory(stores[COPIES[-1]], given)
         if "trials" in given.parts:
             found["trials"] = trials(stores[COPIES[-1]], given)
-    given.out.write_text(json.dumps(found, indent=1) + "\n")
+    write_results(given.out, found)
 
 
 if __name__ == "__main__":

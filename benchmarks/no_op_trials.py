@@ -31,6 +31,7 @@ from typing import Any
 from unittest.mock import patch
 
 import psutil
+from results_file import write_results
 
 Point = dict[str, Any]
 Grid = dict[str, list[Any]]
@@ -285,7 +286,7 @@ def main() -> None:
             row = measure(side, size, given.limit_s)
             rows.append({"size": size, "side": side, **row})
             print(f"| {' | '.join(cells(side, size, row, given.limit_s))} |", flush=True)
-    given.out.write_text(json.dumps({"at_a_time": AT_A_TIME, "limit_s": given.limit_s, "rows": rows}, indent=1) + "\n")
+    write_results(given.out, {"at_a_time": AT_A_TIME, "limit_s": given.limit_s, "rows": rows})
 
 
 if __name__ == "__main__":

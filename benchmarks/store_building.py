@@ -37,6 +37,7 @@ from unittest.mock import patch
 import pyarrow.parquet as pq
 import soundfile
 import torch
+from results_file import write_results
 
 from sersearch.speech.augment import noisy_copies
 from sersearch.speech.corpora import Corpus, NoiseLibrary, read_corpus, read_noises
@@ -307,8 +308,7 @@ def main() -> None:
                 show(RIVALS.get(side, side), found[-1], audio_s, first)
         alone = measure(["steps"], folder, given.limit_s)
         show_steps(alone, found)
-    given.out.parent.mkdir(exist_ok=True)
-    given.out.write_text(json.dumps({"audio_s": audio_s, "rows": found, "alone": alone}, indent=1) + "\n")
+    write_results(given.out, {"audio_s": audio_s, "rows": found, "alone": alone})
 
 
 def show_steps(alone: Found, found: list[Found]) -> None:

@@ -10,7 +10,6 @@ side that passes the limit, in seconds of the clock, is printed as such.
 """
 
 import argparse
-import json
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from results_file import write_results
 from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
 from sklearn.svm import SVC, LinearSVC
 from threadpoolctl import threadpool_limits
@@ -165,8 +165,7 @@ def main() -> None:
             + (f"; {ratio:.1f} times GridSearchCV; UA of {100 * exact:.0f} % of the folds the same" if ratio else ""),
             flush=True,
         )
-    file = Path(__file__).parent / "results" / "svm_folds.json"
-    file.write_text(json.dumps(rows, indent=1) + "\n")
+    write_results(Path(__file__).parent / "results" / "svm_folds.json", {"rows": rows})
 
 
 if __name__ == "__main__":

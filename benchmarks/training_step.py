@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from results_file import write_results
 
 from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels.loops import one_thread
@@ -255,8 +256,7 @@ def main() -> None:
         if ratios:
             mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
             print(f"{name}: {mean:.1f} times in the geometric mean, {min(ratios):.1f} the least")
-    given.out.parent.mkdir(exist_ok=True)
-    given.out.write_text(json.dumps({"lengths": lengths, "multiply_adds_per_s": rate, "rows": rows}, indent=1) + "\n")
+    write_results(given.out, {"lengths": lengths, "multiply_adds_per_s": rate, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 from alone import run_alone
+from results_file import write_results
 
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import start_run
@@ -203,7 +204,7 @@ def main() -> None:
             f"the plain way takes {found['times']:.1f} times as long for the search, {found['times_in_all']:.1f} in "
             f"all; losses differ by at most {found['difference']:.1e} of themselves"
         )
-    given.out.write_text(json.dumps(found, indent=1) + "\n")
+    write_results(given.out, found)
 
 
 if __name__ == "__main__":

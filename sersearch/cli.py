@@ -12,10 +12,11 @@ import typer
 from rich.console import Console
 
 from sersearch.errors import InputError
+from sersearch.terminal.commands import App
 
 # What is heavy (torch, Ray) is imported by the command that needs it, so that --help and plan answer at once.
 
-app = typer.Typer(
+app = App(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,6 +44,18 @@ _Run = Annotated[Path, typer.Argument(help="The run's folder.", metavar="RUN")]
 _Emotions = Annotated[
     str | None,
     typer.Option(help="Emotions to keep, as in anger,happiness,calm; the corpus' default unless given."),
+]
+_Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="LABEL=EMOTION",
+        help="Map a label of the corpus by hand, as in exc=happiness; may be given several times.",
+    ),
+]
+_DistinctSpeakers = Annotated[
+    bool,
+    typer.Option("--distinct-speakers", help="Keep speakers apart whose names look alike, such as 01 and 1."),
 ]
 _Address = Annotated[
     str | None,
@@ -76,6 +89,8 @@ def describe_corpus(
     name: Annotated[str, typer.Argument(help="ravdess, or any name for a folder with a manifest.csv.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The corpus' folder, or its manifest.")],
     emotions: _Emotions = None,
+    map: _Map = None,
+    distinct_speakers: _DistinctSpeakers = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
 ) -> None:
     """Show what a corpus contains: counts, speakers, durations, and which files were refused and why.
@@ -85,7 +100,10 @@ def describe_corpus(
     from sersearch.speech.corpora import examine, read_corpus
     from sersearch.terminal.corpus import print_survey
 
-    survey = examine(read_corpus(name, folder, _listed(emotions)), workers, folder)
+    recordings = read_corpus(
+        name, folder, _listed(emotions), by_hand=_mapping(map), distinct_speakers=distinct_speakers
+    )
+    survey = examine(recordings, workers, folder)
     print_survey(survey, Console())
     if survey.refused:
         raise typer.Exit(2)
@@ -97,6 +115,8 @@ def build_features(
     out: Annotated[Path, typer.Option(metavar="STORE", help="Where the store is built; run again to continue.")],
     noise: Annotated[Path | None, typer.Option(metavar="DIR", help="Any folder of audio.")] = None,
     emotions: _Emotions = None,
+    map: _Map = None,
+    distinct_speakers: _DistinctSpeakers = False,
     noises: Annotated[int, typer.Option(min=0, help="Noises drawn for each clean utterance.")] = 20,
     snrs: Annotated[int, typer.Option(min=0, help="SNRs drawn for each clean utterance.")] = 3,
     snr_range: Annotated[str, typer.Option(metavar="LOW:HIGH", help="In dB.")] = "-10:15",
@@ -119,10 +139,13 @@ def build_features(
         raise InputError(f"--corpus {corpus}: write NAME=DIR, as in --corpus ravdess=data/RAVDESS")
     if noise and noises:
         print_ignored(noise, list_audio(noise).ignored, Console(stderr=True))
+    recordings = read_corpus(
+        name, Path(folder), _listed(emotions), by_hand=_mapping(map), distinct_speakers=distinct_speakers
+    )
     with BuildProgress() as progress:
         store = build_store(
             out,
-            read_corpus(name, Path(folder), _listed(emotions)),
+            recordings,
             noise,
             noises=noises if noise else 0,
             snrs=snrs if noise else 0,
@@ -132,6 +155,7 @@ def build_features(
             workers=workers,
             skip_refused=skip_refused,
             progress=progress,
+            note=lambda sentence: _say_on_stderr(f"note: {sentence}"),
         )
     rows = sum(info.rows for info in store.speakers)
     print(f"{out}: {rows} copies of {len(store.speakers)} speakers, fingerprint {store.fingerprint}")
@@ -154,6 +178,8 @@ def add_functionals(
             help="Your own .csv or .parquet: a column utterance, all others numbers.",
         ),
     ] = None,
+    map: _Map = None,
+    distinct_speakers: _DistinctSpeakers = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
 ) -> None:
     """Add one vector per utterance to a store: openSMILE's functionals (Section 4.1), or a table of your own.
@@ -179,7 +205,9 @@ def add_functionals(
     if table:
         added.append(import_table(store, *_pair("--table", table)))
     if corpus:
-        recordings = read_corpus(*_pair("--corpus", corpus), store.emotions)
+        name, folder = _pair("--corpus", corpus)
+        by_hand = _mapping(map)
+        recordings = read_corpus(name, folder, store.emotions, by_hand=by_hand, distinct_speakers=distinct_speakers)
         with BuildProgress() as progress:
             wanted = SETS if sets is None else _listed(sets)
             added += extract_functionals(store, recordings, wanted or (), workers, progress)
@@ -479,6 +507,18 @@ def _pair(option: str, given: str) -> tuple[str, Path]:
     if not (name and separator and path):
         raise InputError(f"{option} {given}: write NAME=PATH, as in --corpus ravdess=data/RAVDESS")
     return name, Path(path)
+
+
+def _mapping(given: list[str] | None) -> dict[str, str]:
+    """Read the values of --map: label -> emotion."""
+    mapping: dict[str, str] = {}
+    for pair in given or ():
+        label, separator, emotion = (part.strip() for part in pair.partition("="))
+        if not (label and separator and emotion):
+            raise InputError(f"--map {pair}: write LABEL=EMOTION, as in --map exc=happiness")
+        if mapping.setdefault(label, emotion) != emotion:
+            raise InputError(f"--map {pair}: {label} is mapped to {mapping[label]} as well; choose one")
+    return mapping
 
 
 def _listed(names: str | None) -> tuple[str, ...] | None:

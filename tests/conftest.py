@@ -2,6 +2,8 @@
 
 import csv
 import os
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,44 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("sersearch", deadline=None, derandomize=True)
 settings.load_profile("sersearch")
 
+# A test that uses one of these fixtures is slow, even if it has no mark of its own.
+SLOW_FIXTURES = {
+    "browser": "it opens pages in a browser",
+    "data_dir": "it reads real audio",
+    "finished": "it runs a search with the real Ray, or reads what one left",
+    "trained": "it trains models, or reads what training left",
+    "written": "it draws every figure of a report as PDF, PNG and SVG",
+}
+# A test that takes longer should be made faster or marked slow, with the reason.
+LONG_S = 10.0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+    """Mark tests of slow fixtures, before `-m` selects tests; refuse slow marks without a reason."""
+    for item in items:
+        for fixture, reason in SLOW_FIXTURES.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.slow(reason))
+        for mark in item.iter_markers("slow"):
+            if not mark.args:
+                raise pytest.UsageError(
+                    f"{item.nodeid}: the mark `slow` has no reason: write slow('why it takes long')"
+                )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name each test that takes long without a reason; it does not fail, because the machine may be busy."""
+    duration_s: dict[str, float] = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport) and "slow" not in report.keywords:
+                duration_s[report.nodeid] += report.duration
+    for test, seconds in duration_s.items():
+        if seconds > LONG_S:
+            terminalreporter.write_line(f"{test} took {seconds:.0f} s: make it faster, or mark it slow with the reason")
+
+
 RATE = 16_000
 EMOTIONS = {
     "anger": (330.0, 8.0),
@@ -33,6 +73,14 @@ def data_dir() -> Path:
     folder = Path(os.environ.get("SERSEARCH_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real audio at {folder}: set SERSEARCH_DATA to the folder that holds RAVDESS and ESC-10")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cases_dir() -> Path:
+    folder = Path(os.environ.get("SERSEARCH_CASES", Path(__file__).parents[2] / "shared" / "cases"))
+    if not folder.is_dir():
+        pytest.skip(f"no odd files at {folder}: set SERSEARCH_CASES to the folder that holds no-xing.mp3 and others")
     return folder
 
 

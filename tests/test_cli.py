@@ -4,11 +4,15 @@ import csv
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from typer.core import TyperOption
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from sersearch.cli import app
@@ -213,3 +217,101 @@ def test_an_address_where_no_cluster_answers(tmp_path: Path, tiny_store: Store) 
     said = refused("search", study, "--store", tiny_store.path, "--run", tmp_path / "run", "--address", address)
     assert f"--address {address} was given, but no Ray cluster answers there" in said
     assert "ray start --head" in said
+
+
+def manifest_of(folder: Path, *lines: str) -> Path:
+    """Write a manifest, and one recording of its own per line."""
+    generator = np.random.default_rng(3)
+    for line in lines:
+        soundfile.write(folder / line.split(",")[0], 0.1 * generator.standard_normal(RATE), RATE)
+    (folder / "manifest.csv").write_text("\n".join(["path,speaker,emotion,age", *lines]), encoding="utf-8")
+    return folder
+
+
+def test_labels_are_mapped_and_said(tmp_path: Path) -> None:
+    folder = manifest_of(tmp_path, "1.wav,ann,ANG,7", "2.wav,ann,exc,7", "3.wav,bob,sad,8", "4.wav,bob,neutral,8")
+    by_hand = ("--map", "exc=happy", "--map", "neutral=calm")
+    said = "ANG -> anger (1), exc -> happiness (1), neutral -> calm (1), sad -> sadness (1)"
+    shown = works("corpus", "mine", folder, *by_hand)
+    assert said in shown
+    assert "utterances per speaker: ann (2), bob (2)" in shown
+    assert "further columns of the manifest were kept: age" in shown
+    chosen = ("--emotions", "anger,happiness,sadness")
+    store = ("features", "--corpus", f"mine={folder}", "--out", tmp_path / "store", "--workers", 1, *by_hand, *chosen)
+    shown = works(*store)
+    assert said in shown
+    assert "left out (with the number of utterances): calm (1)" in shown
+    assert open_store(tmp_path / "store").emotions == ("anger", "happiness", "sadness")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--map", "exc"), "write LABEL=EMOTION"),
+        (("--map", "exc="), "write LABEL=EMOTION"),
+        (("--map", "happy=happiness"), "tiny has no emotion 'happy'; did you mean 'happiness'? choose from anger"),
+        (("--map", "angr=fear"), "did you mean 'anger'?"),
+        (("--map", "anger=saddness"), "did you mean 'sadness'?"),
+        (("--map", "anger=fear", "--map", "anger=calm"), "anger is mapped to fear as well; choose one"),
+        (("--map", "anger=fear", "--map", "Anger=calm"), "is mapped to 'fear' and to 'calm'; choose one"),
+        (("--map", "anger=fear", "--emotions", "anger"), "tiny has no emotion 'anger'"),
+    ],
+)
+def test_a_map_that_makes_no_sense(tiny_corpus: Path, given: tuple[str, ...], said: str) -> None:
+    assert said in refused("corpus", "tiny", tiny_corpus, *given)
+
+
+def test_speakers_that_look_alike(tmp_path: Path) -> None:
+    folder = manifest_of(tmp_path, "1.wav,Ann,sad,7", "2.wav,ann,sad,7")
+    out = tmp_path / "store"
+    features = ("features", "--corpus", f"mine={folder}", "--out", out, "--workers", 1)
+    for command in (("corpus", "mine", folder), features):
+        message = refused(*command)
+        assert "'Ann' and 'ann'" in message
+        assert "--distinct-speakers" in message
+        works(*command, "--distinct-speakers")
+    assert [info.speaker for info in open_store(out).speakers] == ["Ann", "ann"]
+
+
+def test_a_speaker_whose_name_is_too_long_for_a_file(tmp_path: Path) -> None:
+    folder = manifest_of(tmp_path, f"1.wav,{'é' * 40},sad,7")
+    assert "is too long for a file name; shorten it" in refused(
+        "features", "--corpus", f"mine={folder}", "--out", tmp_path / "store", "--workers", 1
+    )
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_name_of_a_corpus_with_a_reader_is_suggested(tmp_path: Path) -> None:
+    for name in ("Ravdess", "RAVDESS", "ravdes"):
+        assert "did you mean 'ravdess'?" in refused("corpus", name, tmp_path)
+
+
+def _single_valued_options() -> list[tuple[str, str]]:
+    program = get_command(app)
+    return [
+        (command, max(parameter.opts, key=len))
+        for command, parsed in program.commands.items()
+        for parameter in parsed.params
+        if isinstance(parameter, TyperOption) and not (parameter.multiple or parameter.is_flag)
+    ]
+
+
+@pytest.mark.parametrize(("command", "option"), _single_valued_options())
+def test_an_option_that_is_given_twice_is_refused(command: str, option: str) -> None:
+    assert f"{option} was given 2 times, but takes one value" in refused(command, option, "1", f"{option}=1", "x")
+
+
+def test_every_kind_of_option_is_among_those(tmp_path: Path) -> None:
+    options = _single_valued_options()
+    assert {("features", "--corpus"), ("corpus", "--emotions"), ("plan", "--store"), ("report", "--format")} <= {
+        *options
+    }
+    assert ("features", "--map") not in options
+    done = subprocess.run(
+        [sys.executable, "-m", "sersearch", "demo", "--out", tmp_path / "a", "--out", tmp_path / "b"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "sersearch: --out was given 2 times, but takes one value; keep one of them\n"
+    assert not list(tmp_path.iterdir())

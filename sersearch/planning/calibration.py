@@ -17,7 +17,7 @@ from sersearch.errors import InputError
 from sersearch.planning.forecast import Forecast, Measurement, fit, make_forecast, relative_cost
 from sersearch.planning.plan import DataSize, Plan
 from sersearch.run.ledger import Result
-from sersearch.run.run import Run, identify_store, open_run
+from sersearch.run.run import Run, check_parts, identify_store, open_run
 from sersearch.store.reader import Store, open_store
 from sersearch.study.agenda import Agenda
 from sersearch.study.configuration import Configuration
@@ -84,6 +84,7 @@ def bind(study: Study, store: Path | None = None, run: Path | None = None) -> Bo
 
 def _bind(study: Study, store: Store, run: Run | None = None) -> BoundStudy:
     partition = make_partition((info.speaker for info in store.speakers), study.partition)
+    check_parts(store, study)
     train_rows, train_frames = _count(store, partition.train)
     validation_rows, validation_frames = _count(store, partition.validation)
     size = DataSize(

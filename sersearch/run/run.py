@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +17,16 @@ from sersearch.run.suggestions import Suggestions
 from sersearch.store.reader import Store, open_store
 from sersearch.store.vectors.reader import vector_digests
 from sersearch.study.agenda import FAILED, Agenda, Outcome
-from sersearch.study.fold import Fold, make_partition
+from sersearch.study.configuration.base import Protocol
+from sersearch.study.fold import Fold, make_partition, missing_emotion
 from sersearch.study.space import Space
 from sersearch.study.study import Study, parse_study
-from sersearch.study.trial import StoreIdentity
+from sersearch.study.trial import Folds, StoreIdentity
 
 RUN = "run.json"
+
+# Seeds of the partition that are tried to advise one by which every part has all emotions.
+SEEDS_TRIED = 1000
 
 
 class RunRecord(BaseModel):
@@ -171,8 +175,8 @@ def start_run(path: Path, study: Study, store: Path | None = None) -> Run:
         raise InputError(f'study {study.name}: no store is named; add store = "..." to it or give --store STORE')
     opened = open_store(chosen)
     run = Run(path, study, chosen.resolve(), identify_store(opened, study))
-    # Too few speakers are refused before anything is written.
-    make_partition(run.identity.speakers, study.partition)
+    # Too few speakers, and parts without an emotion, are refused before anything is written.
+    check_parts(opened, study)
     if (path / RUN).exists():
         _check_same(open_run(path), run)
     elif path.exists() and any(path.iterdir()):
@@ -199,6 +203,47 @@ def identify_store(store: Store, study: Study) -> StoreIdentity:
             needed[name] = held[name]
     speakers = tuple(sorted(info.speaker for info in store.speakers))
     return StoreIdentity(fingerprint=store.fingerprint, speakers=speakers, vectors=needed)
+
+
+def check_parts(store: Store, study: Study) -> None:
+    """Refuse a study in which a part of a fold lacks an emotion of the store.
+
+    Raises:
+        InputError: names the part and the emotion, and a seed of the partition by which every part has them all.
+    """
+    speakers = tuple(sorted(info.speaker for info in store.speakers))
+    shown_by = {speaker: store.emotions_of(speaker) for speaker in speakers}
+    protocols = {
+        (protocol, space.kind.validates_within_training) for space in study.spaces for protocol in space.protocols
+    }
+    missing = _missing_emotion(store, protocols, Folds(speakers, study.partition), shown_by)
+    if missing is None:
+        return
+    for seed in range(SEEDS_TRIED):
+        shares = study.partition.model_copy(update={"seed": seed})
+        if _missing_emotion(store, protocols, Folds(speakers, shares), shown_by) is None:
+            raise InputError(
+                f"study {study.name}: {missing}, so UA would not be over all emotions: set seed = {seed} in "
+                "[partition], by which every part has all emotions"
+            )
+    raise InputError(
+        f"study {study.name}: {missing}, so UA would not be over all emotions, and no seed from 0 to "
+        f"{SEEDS_TRIED - 1} gives every part all emotions: change the shares in [partition], or build a store without "
+        "that emotion (`sersearch features --emotions ...`)"
+    )
+
+
+def _missing_emotion(
+    store: Store,
+    protocols: Iterable[tuple[Protocol, bool]],
+    folds: Folds,
+    shown_by: Mapping[str, Collection[str]],
+) -> str | None:
+    for protocol, validates_within_training in sorted(protocols):
+        of_protocol = folds.of_protocol(protocol, validates_within_training)
+        if missing := missing_emotion(of_protocol, store.emotions, shown_by):
+            return missing
+    return None
 
 
 def _vector_sets(space: Space) -> list[str]:

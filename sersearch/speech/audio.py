@@ -153,13 +153,12 @@ def read_sound(path: Path, sampling_rate: int = SAMPLING_RATE) -> Sound:
     """
     samples, file_rate = read_samples(path)
     try:
-        mono = _average_channels(samples)
         _check_rate(file_rate)
+        _check_duration(len(samples), file_rate)
+        mono = _average_channels(samples)
         if file_rate != sampling_rate:
             mono = soxr.resample(mono, file_rate, sampling_rate, quality="VHQ")
-        if mono.size < sampling_rate * WINDOW_MS / 1000:
-            duration_ms = 1000 * mono.size / sampling_rate
-            raise InputError(f"lasts {duration_ms:.1f} ms, shorter than one window of {WINDOW_MS:g} ms; remove it")
+        _check_duration(mono.size, sampling_rate)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return Sound(np.ascontiguousarray(mono, dtype=np.float32), file_rate, samples.shape[1])
@@ -229,11 +228,20 @@ def _check_rate(rate: int) -> None:
         )
 
 
+def _check_duration(samples: int, rate: int) -> None:
+    if not samples:
+        raise InputError("holds no samples (empty, or cut short); copy it again or remove it")
+    if samples < rate * WINDOW_MS / 1000:
+        raise InputError(
+            f"lasts {1000 * samples / rate:.1f} ms, shorter than one window of {WINDOW_MS:g} ms; remove it"
+        )
+
+
 def _average_channels(samples: Samples) -> Waveform:
     """Average the channels; refuse samples that hold no sound.
 
     Args:
-        samples: samples [N, channels].
+        samples: samples [N, channels], N at least 1.
 
     Returns:
         Mono samples [N].
@@ -241,8 +249,6 @@ def _average_channels(samples: Samples) -> Waveform:
     Raises:
         InputError: the samples are no sound; the message is the end of a sentence that begins with the file's path.
     """
-    if not samples.size:
-        raise InputError("holds no samples (empty, or cut short); copy it again or remove it")
     if not np.isfinite(samples).all():
         raise InputError("holds NaN or infinite samples; export it again or remove it")
     peak = float(np.abs(samples).max())

@@ -36,9 +36,10 @@ NEEDS_PYAV = "needs PyAV: install it with pip install 'sersearch[video]'"
 _BLOCK_SAMPLES = 2**18
 # libsndfile reports 2**63 - 1 samples if the header gives no length, and RFC 9639 allows no more than 2**36 in FLAC.
 _UNKNOWN_LENGTH = 2**40
-# A line of libsndfile's log: the header announces more bytes than the file has. Programs that write to a pipe, and so
-# can't write the size in advance, announce sizes near 2**31 or 2**32; these say nothing about the real size.
-_SHORT_CHUNK = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+# A line of libsndfile's log, for WAV and CAF, AIFF, Wave64 or AU: the header announces more bytes than the file has.
+# Programs that write to a pipe, and so can't write the size in advance, announce sizes near 2**31 or 2**32; these say
+# nothing about the real size.
+_SHORT_CHUNK = re.compile(r"^\s*(?:data|SSND|riff|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _UNKNOWN_SIZE = 2**31 - 2**16
 # A line of libsndfile's log: the number of samples in a WAV file whose codec works in blocks. The last block is padded.
 _FACT = re.compile(r"^fact : 4\s+frames\s*: (\d+)", re.MULTILINE)
@@ -177,7 +178,7 @@ def _check_length(path: Path, sound: soundfile.SoundFile, samples: int) -> None:
     """
     chunk = _SHORT_CHUNK.search(sound.extra_info)
     if chunk is not None and int(chunk[2]) < int(chunk[1]) < _UNKNOWN_SIZE:
-        raise _cut_short(path, f"its header announces {chunk[1]} bytes of sound, and {chunk[2]} are there")
+        raise _cut_short(path, f"its header announces {chunk[1]} bytes, and {chunk[2]} are there")
     if sound.frames < _UNKNOWN_LENGTH:
         if samples < sound.frames:
             raise _cut_short(path, f"its header announces {sound.frames} samples, and {samples} are there")

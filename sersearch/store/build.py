@@ -26,12 +26,15 @@ from sersearch.speech.corpora import (
 from sersearch.speech.corpora.noises import summarise_refusals
 from sersearch.speech.features import BANDS
 from sersearch.store.lock import locked
-from sersearch.store.manifest import MANIFEST, Manifest, Recipe, content_of
+from sersearch.store.manifest import MANIFEST, Manifest, Recipe, content_of, parquet_name
 from sersearch.store.reader import Store, open_store
 from sersearch.store.rows import SpeakerWriter
 from sersearch.workers import in_parallel
 
 Progress = Callable[[int, int, str], None]
+
+# File systems allow 255 bytes; a partial file has 40 more characters than the file that it becomes.
+_LONGEST_NAME = 200
 
 
 def build_store(
@@ -48,6 +51,7 @@ def build_store(
     workers: int | None = None,
     skip_refused: bool = False,
     progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Store:
     """Build a store (Section 5.2), or resume a build that was interrupted.
 
@@ -64,18 +68,23 @@ def build_store(
         workers: number of processes; None for one per core. With 1, the work is done in this process.
         skip_refused: whether to leave out files that can't be used, instead of raising an error.
         progress: called with (rows done, rows in total, speaker) whenever a speaker is complete.
+        note: called with each note on the corpus (`Survey.notes`) before anything is written.
 
     Returns:
         The complete store.
 
     Raises:
-        InputError: a file can't be used, an argument is out of range, or `out` holds something else. Nothing has been
-            written in this case.
+        InputError: a file can't be used (one recording with two speakers or emotions included), an argument is out of
+            range, or `out` holds something else. Nothing has been written in this case.
     """
     _check_numbers(noises, snrs, snr_range, noise_folder)
     survey = examine(corpus, workers)
     library = read_noises(noise_folder, workers) if noises and noise_folder else None
     _check_refused(survey, library, skip_refused)
+    _check_file_names(survey)
+    if note:
+        for sentence in survey.notes:
+            note(sentence)
     check_library(0 if library is None else len(library), noises)
     noise_content = None
     if library:
@@ -132,6 +141,16 @@ def _check_refused(survey: Survey, library: NoiseLibrary | None, skip: bool) -> 
         raise InputError(
             f"corpus {survey.name}: none of its files can be used; `sersearch corpus {survey.name} DIR` lists why"
         )
+
+
+def _check_file_names(survey: Survey) -> None:
+    """Check that each speaker's Parquet file can be written: its name is made of the speaker's."""
+    for speaker in survey.speakers:
+        if len(parquet_name(speaker)) > _LONGEST_NAME:
+            raise InputError(
+                f"corpus {survey.name}: the name of speaker {speaker[:40]!r}... is too long for a file name; "
+                f"shorten it (letters other than A to Z count as 6 to 12 of the {_LONGEST_NAME} characters)"
+            )
 
 
 def _start_or_resume(out: Path, recipe: Recipe, survey: Survey) -> Manifest:

@@ -1,5 +1,6 @@
 """The manifest of a store, `store.json`: the recipe that the store is built by, and its speakers."""
 
+import json
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -143,9 +144,17 @@ class Manifest(BaseModel):
 
 
 def content_of(survey: Survey) -> str:
-    """Hash what a store takes from a corpus: the ids, the labels and the files of the usable utterances."""
-    labels = [(recording.utterance, recording.file_sha256) for recording in survey.recordings]
-    return digest(sorted([u.id, u.speaker, u.gender or "", u.emotion, sha256] for u, sha256 in labels))
+    """Hash what a store takes from a corpus: the ids, the labels, the files, the segments and the further facts."""
+    facts: list[list[str]] = []
+    for recording in survey.recordings:
+        utterance = recording.utterance
+        labels = [utterance.id, utterance.speaker, utterance.gender or "", utterance.emotion]
+        # What most corpora lack is left out where it is absent, so that their stores keep their fingerprints.
+        is_segment = utterance.start_s is not None or utterance.end_s is not None
+        segment = [f"{utterance.start_s} to {utterance.end_s}"] if is_segment else []
+        extra = [json.dumps(dict(utterance.extra), sort_keys=True)] if utterance.extra else []
+        facts.append([*labels, recording.file_sha256, *segment, *extra])
+    return digest(sorted(facts))
 
 
 def parquet_name(speaker: str) -> str:

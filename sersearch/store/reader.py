@@ -93,6 +93,21 @@ class Store:
         arrow_file = self._arrow_file(info)
         return _read_arrow(arrow_file) if arrow_file else self._read_parquet(info)
 
+    def emotions_of(self, speaker: str) -> frozenset[str]:
+        """The emotions of one speaker's utterances, read from the labels alone.
+
+        Raises:
+            InputError: the store has no such speaker, or the file of the speaker is damaged.
+        """
+        file = self.path / self.info(speaker).file
+        try:
+            return frozenset(pq.read_table(file, columns=["emotion"])["emotion"].unique().to_pylist())
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"{file}: is damaged ({reason}); delete it and run the same `sersearch features` again"
+            ) from None
+
     def frames(self, speaker: str) -> Frames:
         """Map the log-Mels of all rows of one speaker into memory, one row after the other, as one matrix [T, M]."""
         (chunk,) = self.table(speaker).column("log_mel").chunks

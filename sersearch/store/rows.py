@@ -1,6 +1,7 @@
 """The rows of a store, one per copy of an utterance: writing all rows of a speaker, and computing one row again."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ import pyarrow.parquet as pq
 from sersearch.digests import sha256_of
 from sersearch.durable import sync
 from sersearch.errors import InputError
-from sersearch.speech.audio import Waveform, decode
+from sersearch.speech.audio import Waveform
 from sersearch.speech.augment import NoisyCopy, excerpt, mix, noisy_copies, utterance_generator
-from sersearch.speech.corpora import NoiseLibrary, Utterance
+from sersearch.speech.corpora import NoiseLibrary, Utterance, decode_segment, decode_utterance
 from sersearch.speech.corpora.noises import active_signal
 from sersearch.speech.features import Moments, sum_moments
 from sersearch.speech.kaldi import log_mel, moments_of, one_torch_thread
@@ -27,8 +28,13 @@ Row = dict[str, Any]
 _ROWS_PER_GROUP = 64
 
 
-def row_schema(recipe: Recipe) -> pa.Schema:
-    """Return the columns of a store; noise, snr_db and noise_offset_s are null in clean rows."""
+def row_schema(recipe: Recipe, has_extra: bool = False) -> pa.Schema:
+    """Return the columns of a store; noise, snr_db and noise_offset_s are null in clean rows.
+
+    Args:
+        recipe: recipe of the store.
+        has_extra: whether there is a column `extra` as well: the further facts about the utterance as a JSON object.
+    """
     value = pa.field("element", pa.float16() if recipe.dtype == "float16" else pa.float32(), nullable=False)
     columns = [
         ("utterance", pa.string()),
@@ -44,12 +50,20 @@ def row_schema(recipe: Recipe) -> pa.Schema:
         ("frames", pa.int32()),
         ("log_mel", pa.large_list(value)),
     ]
+    if has_extra:
+        columns.insert(-1, ("extra", pa.string()))
     optional = {"gender", "noise", "snr_db", "noise_offset_s"}
     fields = [pa.field(name, kind, nullable=name in optional) for name, kind in columns]
     return pa.schema(fields, metadata={"sersearch": recipe.fingerprint})
 
 
-def regenerate(row: Mapping[str, Any], recipe: Recipe, audio: Path, noise_folder: Path | None = None) -> Frames:
+def regenerate(
+    row: Mapping[str, Any],
+    recipe: Recipe,
+    audio: Path,
+    noise_folder: Path | None = None,
+    segment_s: tuple[float | None, float | None] = (None, None),
+) -> Frames:
     """Compute the log-Mels of a row again from the audio, bit for bit.
 
     Args:
@@ -57,6 +71,7 @@ def regenerate(row: Mapping[str, Any], recipe: Recipe, audio: Path, noise_folder
         recipe: recipe of the store.
         audio: audio file of the utterance.
         noise_folder: folder of the noise library; may be None for a clean row.
+        segment_s: start and end of the utterance in the file, in seconds; None for those of the file.
 
     Returns:
         Log-Mels [T, M].
@@ -64,7 +79,7 @@ def regenerate(row: Mapping[str, Any], recipe: Recipe, audio: Path, noise_folder
     Raises:
         InputError: a file can't be decoded, or the row is noisy and `noise_folder` is None.
     """
-    waveform = decode(audio, recipe.sampling_rate)
+    waveform = decode_segment(audio, *segment_s, recipe.sampling_rate)
     if row["noise"] is not None:
         if noise_folder is None:
             raise InputError(
@@ -91,7 +106,6 @@ class SpeakerWriter:
         self.out = out
         self.recipe = recipe
         self.library = library
-        self.schema = row_schema(recipe)
 
     def __call__(self, utterances: tuple[Utterance, ...]) -> tuple[Path, SpeakerInfo]:
         """Write all rows of one speaker.
@@ -120,19 +134,21 @@ class SpeakerWriter:
         )
         return part, info
 
-    def _write(self, part: Path, utterances: Iterable[Utterance]) -> tuple[int, int]:
+    def _write(self, part: Path, utterances: Sequence[Utterance]) -> tuple[int, int]:
         """Write all rows in groups; return the number of rows and the number of frames."""
+        # All utterances of a corpus have the same further columns, so all files of a store have the same schema.
+        schema = row_schema(self.recipe, has_extra=any(utterance.extra for utterance in utterances))
         rows = (row for utterance in utterances for row in self._rows(utterance))
         count = 0
         moments: list[Moments] = []
         # Stored float by float, log-Mels hardly compress. Stored byte by byte, the bytes of the exponents do.
         encoding = {
-            "use_dictionary": [name for name in self.schema.names if name != "log_mel"],
+            "use_dictionary": [name for name in schema.names if name != "log_mel"],
             "use_byte_stream_split": ["log_mel.list.element"],
         }
-        with pq.ParquetWriter(part, self.schema, compression="zstd", **encoding) as writer:
+        with pq.ParquetWriter(part, schema, compression="zstd", **encoding) as writer:
             while group := list(islice(rows, _ROWS_PER_GROUP)):
-                writer.write_batch(_batch(group, self.schema))
+                writer.write_batch(_batch(group, schema))
                 count += len(group)
                 moments.extend(moments_of(row["log_mel"]) for row in group)
             total = sum_moments(moments)
@@ -141,7 +157,7 @@ class SpeakerWriter:
 
     def _rows(self, utterance: Utterance) -> Iterator[Row]:
         """Compute the clean row of an utterance, then its noisy rows."""
-        speech = decode(utterance.path, self.recipe.sampling_rate)
+        speech = decode_utterance(utterance, self.recipe.sampling_rate)
         yield self._row(utterance, speech, None)
         if self.library:
             recipe = self.recipe
@@ -161,6 +177,7 @@ class SpeakerWriter:
             "noise": noisy.noise if noisy else None,
             "snr_db": noisy.snr_db if noisy else None,
             "noise_offset_s": noisy.noise_offset / self.recipe.sampling_rate if noisy else None,
+            "extra": json.dumps(dict(utterance.extra), ensure_ascii=False, sort_keys=True),
             "duration_s": waveform.size / self.recipe.sampling_rate,
             "frames": len(frames),
             "log_mel": frames,

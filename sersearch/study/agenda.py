@@ -137,8 +137,7 @@ class Agenda:
 
     def most_trials(self, space: Space) -> int:
         """How many trials a configuration of a space can have: one per seed and fold."""
-        protocols = space.ranges["protocol"].choices if "protocol" in space.ranges else ("partition",)
-        folds = len(self.identity.speakers) if "loso" in protocols else 1
+        folds = len(self.identity.speakers) if "loso" in space.protocols else 1
         return folds * (self.study.seeds if space.kind.seeded else 1)
 
     def undrawn(self, name: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -126,6 +126,31 @@ def _without(speaker: str, number: int, names: Sequence[str], shares: Shares, va
         test=(speaker,),
         name=f"without {speaker}",
     )
+
+
+def missing_emotion(
+    folds: Sequence[Fold], emotions: Sequence[str], shown_by: Mapping[str, Collection[str]]
+) -> str | None:
+    """Say which part lacks an emotion; None where every part has them all.
+
+    The training and the validation speakers of each fold must show every emotion, and so must the test speakers of all
+    folds together: UA over fewer classes would be reported, or would select winners, as if it were over all.
+
+    Args:
+        folds: of one protocol.
+        emotions: names of the classes.
+        shown_by: for each speaker, the emotions of the speaker's utterances.
+    """
+    parts = [(part, fold.name, fold.speakers(part)) for fold in folds for part in PARTS[:2]]
+    tested = tuple(speaker for fold in folds for speaker in fold.test)
+    for part, name, speakers in [*parts, ("test", "", tested)]:
+        shown = {emotion for speaker in speakers for emotion in shown_by[speaker]}
+        lacking = [emotion for emotion in emotions if emotion not in shown]
+        if speakers and lacking:
+            fold = f" of the fold {name}" if name else ""
+            one = f"speaker {speakers[0]}" if len(speakers) == 1 else f"{len(speakers)} speakers"
+            return f"the {part} part{fold} ({one}) has no utterance of {', '.join(lacking)}"
+    return None
 
 
 def largest_remainder(total: int, shares: Sequence[int]) -> list[int]:

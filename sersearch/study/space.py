@@ -12,7 +12,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Self, get_args, get_origin
+from typing import Annotated, Any, Self, cast, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -26,6 +26,7 @@ from pydantic import (
 
 from sersearch.errors import InputError, unknown
 from sersearch.study.configuration import Configuration, Value, known_models, model_class, parse_configuration
+from sersearch.study.configuration.base import Protocol
 
 
 class Range(BaseModel):
@@ -156,6 +157,13 @@ class Space(BaseModel):
     def switches(self) -> tuple[str, ...]:
         """The parameters whose values decide which other parameters are dimensions of the space."""
         return tuple(name for name in self.kind.switches if name in self.ranges)
+
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """The protocols of folds that the space's configurations are trained under."""
+        if "protocol" in self.ranges:
+            return cast(tuple[Protocol, ...], self.ranges["protocol"].choices)
+        return ("partition",)
 
     def is_whole(self, name: str) -> bool:
         """Whether a parameter is a whole number."""

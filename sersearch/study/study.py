@@ -214,7 +214,7 @@ def _with_hint(message: str, error: ValidationError) -> str:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; name a study, as in search_spaces/smoke.toml") from None
     except (OSError, UnicodeDecodeError) as error:

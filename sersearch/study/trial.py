@@ -97,14 +97,22 @@ class Folds:
         Raises:
             InputError: too few speakers.
         """
-        within = configuration.validates_within_training
-        kind = configuration.protocol, within
+        return self.of_protocol(configuration.protocol, configuration.validates_within_training)
+
+    def of_protocol(self, protocol: Protocol, validates_within_training: bool) -> tuple[Fold, ...]:
+        """The folds of a protocol; see `Configuration.validates_within_training`.
+
+        Raises:
+            InputError: too few speakers.
+        """
+        kind = protocol, validates_within_training
         if kind not in self._made:
-            match configuration.protocol:
+            match protocol:
                 case "partition":
                     self._made[kind] = (make_partition(self._speakers, self._shares),)
                 case "loso":
-                    self._made[kind] = leave_one_out(self._speakers, self._shares, validation=not within)
+                    validation = not validates_within_training
+                    self._made[kind] = leave_one_out(self._speakers, self._shares, validation)
         return self._made[kind]
 
 

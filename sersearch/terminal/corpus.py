@@ -38,8 +38,11 @@ def print_survey(survey: Survey, console: Console) -> None:
     )
     for line in _describe_sound(survey):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    for group in survey.identical:
-        console.print(f"note: {', '.join(group)} are the same recording", highlight=False, soft_wrap=True)
+    speakers = ", ".join(f"{speaker} ({count})" for speaker, count in survey.speakers.items())
+    if speakers:
+        console.print(f"utterances per speaker: {speakers}", highlight=False, soft_wrap=True, markup=False)
+    for note in survey.notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     for refusal in survey.refused:
         console.print(
             f"refused: {_printable(refusal.path)}: {refusal.reason}",

@@ -17,6 +17,8 @@ from torchaudio.compliance import kaldi
 from sersearch.demo.synthesis import NOISES, synthesise_corpus, synthesise_noises
 from sersearch.errors import InputError
 
+pytestmark = pytest.mark.slow("it synthesises speech in other programs")
+
 pytest.importorskip("espeakng_loader", reason="generated speech needs the extra sersearch[demo]")
 
 PAPER_EMOTIONS = {"anger", "disgust", "fear", "happiness", "sadness", "surprise"}

@@ -102,6 +102,7 @@ def benchmark(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.slow("it trains the models of a whole benchmark in another process")
 def test_every_line_of_the_benchmark_on_a_cpu(tmp_path: Path) -> None:
     done = benchmark("--device", "cpu", "--quick", "--out", tmp_path / "gpu.json")
     assert done.returncode == 0, done.stderr
@@ -118,6 +119,7 @@ def test_every_line_of_the_benchmark_on_a_cpu(tmp_path: Path) -> None:
     assert all(each["steps"] > 0 for row in found["parallel"] for each in row["each"])
 
 
+@pytest.mark.slow("it imports torch in another process")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_the_benchmark_without_a_gpu_is_a_line_and_2() -> None:
     done = benchmark()

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.disks import small_disk_at
 
 RUN = """
@@ -27,7 +29,7 @@ print(sum(compiled.cache_hits.values()), sum(compiled.cache_misses.values()), y.
 
 def run(folder: Path) -> tuple[int, int, float]:
     """Run a loop in a process of its own; give the hits and misses of its cache, and the sum of its output."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA")} | {"TMPDIR": str(folder)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA")} | {"XDG_CACHE_HOME": str(folder)}
     done = subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     hits, misses, total = done.stdout.split()
@@ -38,6 +40,7 @@ def kept(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("loops.lstm_forward-*") if path.is_file())
 
 
+@pytest.mark.slow("it compiles a loop anew for each damaged file, in processes of their own")
 def test_compiled_code_is_cached_and_a_damaged_file_is_replaced(tmp_path: Path) -> None:
     first = run(tmp_path)
     assert first[:2] == (0, 1)
@@ -49,6 +52,7 @@ def test_compiled_code_is_cached_and_a_damaged_file_is_replaced(tmp_path: Path) 
         assert run(tmp_path) == (1, 0, first[2])
 
 
+@pytest.mark.slow("it compiles a loop in two processes of their own")
 def test_a_full_disk_does_not_stop_a_loop(tmp_path: Path) -> None:
     with small_disk_at(tmp_path / "disk", "16k") as disk:
         (disk / "rest").write_bytes(bytes(12 * 1024))

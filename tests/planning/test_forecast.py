@@ -1,6 +1,7 @@
 """Schedules against hand-made cases and bounds that hold for any; fits against planted costs."""
 
 import dataclasses
+from functools import cache
 
 import numpy as np
 import pytest
@@ -87,7 +88,9 @@ def test_a_schedule_keeps_its_bounds(
 costs = st.just(0.0) | st.floats(1e-20, 1e-8)
 
 
+@cache
 def networks(study: str) -> list[NetworkConfiguration]:
+    """A study's networks; reading a study takes longer than a fit, and many examples read the same one."""
     return [c for task in shipped(study).tasks if isinstance(c := task.configuration, NetworkConfiguration)]
 
 
@@ -216,6 +219,7 @@ def test_calibration_measures_the_ends_of_each_model() -> None:
     assert relative_cost(chosen[-1]) == max(every)
 
 
+@pytest.mark.slow("two processes import torch and train")
 def test_calibration_trains_for_real_in_two_processes() -> None:
     tiny = [
         NetworkConfiguration(model="FST-CLDNN", w1=3, w2=2, maps=2, cells=4, dense=(4,), minibatch=2),

@@ -274,6 +274,7 @@ def test_memory_of_a_minibatch_against_measured_peaks(model: str, kernels: dict[
     assert (whole - weights) / 1e6 == pytest.approx(measured_mb, rel=0.35)
 
 
+@pytest.mark.slow("it measures training steps twice, in processes of their own")
 def test_a_calibrated_plan_forecasts_an_interval(tmp_path: Path, tiny_store: Store) -> None:
     path = tmp_path / "study.toml"
     path.write_text(

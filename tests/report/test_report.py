@@ -74,6 +74,7 @@ def unfinished(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> F
 
 @pytest.fixture(scope="module")
 def written(facts: Facts) -> Path:
+    """A whole report on disk; it takes seconds, because each figure is drawn as PDF, PNG and SVG."""
     write_report(facts)
     return facts.run.path / "report"
 

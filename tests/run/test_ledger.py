@@ -38,6 +38,7 @@ def _commit(run: Path, number: int) -> bool:
     return attempt.commit(result(float(number)), bytes([number]))
 
 
+@pytest.mark.slow("four processes import the package")
 def test_of_many_processes_one_commit_wins(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         won = pool.starmap(_commit, [(tmp_path, number) for number in range(8)])

@@ -20,6 +20,8 @@ from tests.disks import small_disk_at
 from tests.search import crash_points
 from tests.search.test_search import attempts, command, leaderboard, results, sersearch
 
+pytestmark = pytest.mark.slow("each search starts the real Ray, is killed at some point, and is resumed")
+
 SLOW = """
 name = "slow"
 spaces = [{ name = "fst", model = "FST-CLDNN", w1 = [3, 4, 5], w2 = 2 }]
@@ -37,6 +39,7 @@ def data(tiny_store: Store) -> Dataset:
     return open_dataset(tiny_store, crash_points.PARTITION)
 
 
+@pytest.mark.slow("one process trains and dies for each of a trial's system calls, and each trial is then resumed")
 @pytest.mark.parametrize("loss", ["process", "power"])
 def test_a_crash_between_any_two_system_calls(tiny_store: Store, data: Dataset, tmp_path: Path, loss: str) -> None:
     trial = crash_points.TRIAL

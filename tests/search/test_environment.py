@@ -75,7 +75,7 @@ def run_in_fresh_process(script: str) -> Any:
     return json.loads(done.stdout)
 
 
-# The tests in a fresh process import torch and Ray, which takes up to 10 s on two shared cores.
+@pytest.mark.slow("a fresh process imports torch and Ray")
 def test_importing_changes_nothing_and_a_search_sets_what_it_needs() -> None:
     settings = run_in_fresh_process(IMPORT_AND_SEARCH)
     assert settings["imported"] == settings["before"]
@@ -96,6 +96,7 @@ def test_a_variable_that_is_set_already_is_kept(monkeypatch: pytest.MonkeyPatch)
     }
 
 
+@pytest.mark.slow("a fresh process imports torch and Ray")
 def test_ray_obeys_each_variable_although_it_is_set_after_the_import() -> None:
     ray_tune = run_in_fresh_process(READ_BY_RAY)
     assert ray_tune["by_default"] == {

@@ -46,6 +46,7 @@ def test_none_stops_nothing() -> None:
     assert not any(pruner.lags("new", epoch) for epoch in result(99, [0.0] * 8).epochs)
 
 
+@pytest.mark.slow("it starts a search with the real Ray")
 def test_a_search_with_asha_says_what_it_pruned(tiny_store: Store, tmp_path: Path) -> None:
     (tmp_path / "asha.toml").write_text(
         """

@@ -15,6 +15,8 @@ from sersearch.search.export import export_optuna
 from sersearch.store.reader import Store
 from tests.search.test_search import attempts, command, leaderboard, results, sersearch
 
+pytestmark = pytest.mark.slow("each search starts the real Ray, and some are killed and resumed")
+
 STUDY = """
 name = "sampled"
 [search]

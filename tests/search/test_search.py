@@ -18,6 +18,8 @@ from sersearch.run.run import open_run
 from sersearch.run.storage import Folder
 from sersearch.store.reader import Store
 
+pytestmark = pytest.mark.slow("each search starts the real Ray, which takes seconds, and some are killed and resumed")
+
 STUDY = """
 name = "tiny"
 spaces = [

@@ -8,6 +8,7 @@ import soundfile
 
 from sersearch.errors import InputError
 from sersearch.speech.corpora import examine, read_corpus, read_noises
+from sersearch.store.build import build_store
 
 RATE = 16_000
 HISS = 0.1 * np.random.default_rng(0).standard_normal(RATE)
@@ -34,15 +35,15 @@ def test_ravdess_with_the_other_emotions(ravdess: Path) -> None:
 
 def test_survey_of_ravdess(ravdess: Path) -> None:
     survey = examine(read_corpus("ravdess", ravdess, (*SIX, "calm", "neutral")))
-    assert len(survey.recordings) == 1440
+    assert len(survey.recordings) == 1439
     assert survey.refused == ()
-    assert survey.total_s == pytest.approx(5329, abs=1)
+    assert survey.total_s == pytest.approx(5325.6, abs=1)
     shortest_s, median_s, longest_s = survey.durations_s
     assert (round(shortest_s, 1), round(longest_s, 1)) == (2.9, 5.3)
     assert shortest_s < median_s < longest_s
     assert survey.identical == (("03-01-03-01-02-01-07", "03-01-03-01-02-02-07"),)
     assert survey.counts["neutral", "female"] == 48
-    assert set(survey.speakers.values()) == {60}
+    assert survey.speakers == {f"{actor:02}": 59 if actor == 7 else 60 for actor in range(1, 25)}
 
 
 def test_ravdess_names_that_break_the_rule_are_refused_not_fatal(tmp_path: Path) -> None:
@@ -63,6 +64,24 @@ def test_ravdess_names_that_break_the_rule_are_refused_not_fatal(tmp_path: Path)
     assert set(reasons) == set(list(names)[1:])
     for name, reason in reasons.items():
         assert names[name] in reason
+
+
+def test_ravdess_says_what_it_leaves_out_and_maps(tmp_path: Path) -> None:
+    for emotion in range(1, 9):
+        (tmp_path / f"03-01-{emotion:02}-01-01-01-02.wav").touch()
+    corpus = read_corpus("ravdess", tmp_path)
+    assert corpus.emotions == SIX
+    assert corpus.notes == (
+        "left out (with the number of utterances): calm (1), neutral (1); name them in --emotions to include them",
+    )
+    assert read_corpus("ravdess", tmp_path, (*SIX, "calm", "neutral")).notes == ()
+    mapped = read_corpus("ravdess", tmp_path, by_hand={"calm": "neutral", "fear": "negative", "sadness": "negative"})
+    assert mapped.emotions == ("anger", "disgust", "happiness", "negative", "surprise")
+    assert mapped.notes == (
+        "labels were mapped to emotions (with the number of utterances): "
+        "calm -> neutral (1), fear -> negative (1), sadness -> negative (1)",
+        "left out (with the number of utterances): neutral (2); name them in --emotions to include them",
+    )
 
 
 def test_not_ravdess(tmp_path: Path, tiny_corpus: Path) -> None:
@@ -113,7 +132,10 @@ WRONG_MANIFESTS = {
     "empty": ("", "has no column 'path'; its columns are path, speaker, emotion and optionally gender, utterance"),
     "no lines": ("path,speaker,emotion\n", "describes no utterance"),
     "missing column": ("path,speaker\n1.wav,ann\n", "has no column 'emotion'"),
-    "unknown column": ("path,speaker,emotion,age\n1.wav,ann,joy,7\n", "unknown column 'age'"),
+    "misspelt column": (
+        "path,speaker,emotion,gendr\n1.wav,ann,joy,f\n",
+        "has a column 'gendr'; did you mean 'gender'",
+    ),
     "column twice": ("path,speaker,emotion,path\n1.wav,ann,joy,1.wav\n", "the column 'path' twice"),
     "too many fields": ("path,speaker,emotion\n1.wav,ann,joy\n2.wav,ann,joy,sad\n", "line 3: has more fields"),
     "empty field": ("path,speaker,emotion\n1.wav,,joy\n", "line 2: speaker is empty"),
@@ -161,14 +183,43 @@ def test_file_that_the_manifest_names_but_is_missing(tmp_path: Path) -> None:
 
 def test_examine_refuses_files_and_notes_identical_recordings(tmp_path: Path) -> None:
     folder = manifest(tmp_path, "path,speaker,emotion\n1.wav,ann,joy\n2.wav,bob,joy\n3.wav,bob,joy\n4.flac,ann,joy\n")
+    soundfile.write(folder / "2.wav", HISS[::-1], RATE)
     soundfile.write(folder / "3.wav", np.zeros(RATE), RATE)
     soundfile.write(folder / "4.flac", soundfile.read(folder / "1.wav", dtype="int16")[0], RATE)
     survey = examine(read_corpus("mine", folder))
-    assert [r.utterance.id for r in survey.recordings] == ["1.wav", "2.wav", "4.flac"]
+    assert [r.utterance.id for r in survey.recordings] == ["1.wav", "2.wav"]
     assert [(r.path.name, r.reason) for r in survey.refused] == [("3.wav", "is entirely digital silence; remove it")]
-    assert survey.identical == (("1.wav", "2.wav", "4.flac"),)
-    assert survey.speakers == {"ann": 2, "bob": 1}
-    assert survey.total_s == 3
+    assert survey.identical == (("1.wav", "4.flac"),)
+    assert "1.wav, 4.flac are the same recording; 1.wav alone is kept" in survey.notes
+    assert survey.speakers == {"ann": 1, "bob": 1}
+    assert survey.total_s == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        (("ann,joy", "bob,joy"), ("speaker 'ann'", "speaker 'bob'")),
+        (("ann,joy", "ann,fear"), ("emotion 'happiness'", "emotion 'fear'")),
+        (("ann,joy", "bob,fear", "ann,joy"), ("speaker 'ann', emotion 'happiness'", "speaker 'bob', emotion 'fear'")),
+    ],
+)
+def test_one_recording_with_several_labels_is_refused(
+    tmp_path: Path, labels: tuple[str, ...], named: tuple[str, str]
+) -> None:
+    formats = ("wav", "flac", "aiff")
+    lines = [f"{kind}.{kind},{label}\n" for kind, label in zip(formats, labels, strict=False)]
+    (tmp_path / "manifest.csv").write_text(f"path,speaker,emotion\nx.wav,eve,joy\n{''.join(lines)}")
+    soundfile.write(tmp_path / "x.wav", HISS[::-1], RATE)
+    for kind in formats[: len(labels)]:
+        soundfile.write(tmp_path / f"{kind}.{kind}", np.round(HISS * 2**15).astype(np.int16), RATE)
+    survey = examine(read_corpus("mine", tmp_path))
+    assert [r.utterance.id for r in survey.recordings] == ["x.wav"]
+    assert len(survey.refused) == len(labels)
+    for refusal in survey.refused:
+        assert all(words in refusal.reason for words in named)
+    with pytest.raises(InputError, match="is the same recording as"):
+        build_store(tmp_path / "store", read_corpus("mine", tmp_path), noises=0, snrs=0, workers=1)
+    assert not (tmp_path / "store").exists()
 
 
 def test_noises(tiny_noise: Path) -> None:

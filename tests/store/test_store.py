@@ -147,6 +147,7 @@ def test_clean_only(tmp_path: Path, tiny_corpus: Path) -> None:
 # The same bits, whoever builds
 
 
+@pytest.mark.slow("two processes import the package")
 def test_workers_and_order_do_not_change_a_bit(
     tmp_path: Path, tiny_store: Store, tiny_corpus: Path, tiny_noise: Path
 ) -> None:
@@ -215,6 +216,7 @@ def start_build(out: Path, corpus: Path, noise: Path, workers: int, stop_at: int
     raise AssertionError(f"the build ended early: {process.returncode}")
 
 
+@pytest.mark.slow("a build starts in other processes and is killed")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_build_goes_on(
     tmp_path: Path, tiny_store: Store, tiny_corpus: Path, tiny_noise: Path, workers: int
@@ -244,6 +246,7 @@ def speakers_of(folder: Path) -> list[dict[str, str]]:
     return speakers
 
 
+@pytest.mark.slow("a build starts in another process and is killed")
 def test_two_builds_at_once(tmp_path: Path, tiny_corpus: Path, tiny_noise: Path) -> None:
     out = tmp_path / "store"
     process = start_build(out, tiny_corpus, tiny_noise, workers=1, stop_at=18)
@@ -486,6 +489,7 @@ def test_arrow_files_of_other_rows_are_not_used(
     assert "foreign" in fault
 
 
+@pytest.mark.slow("two processes import the package")
 def test_several_processes_make_arrow_files_at_once(store: Path, tiny_store: Store) -> None:
     program = (
         "import sys; from pathlib import Path; from sersearch.store.reader import open_store; sys.stdin.read(1);"

@@ -4,7 +4,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sersearch.errors import InputError
-from sersearch.study.fold import PARTS, Fold, Shares, largest_remainder, make_partition
+from sersearch.study.fold import (
+    PARTS,
+    Fold,
+    Shares,
+    largest_remainder,
+    leave_one_out,
+    make_partition,
+    missing_emotion,
+)
 
 
 @pytest.mark.parametrize(("speakers", "counts"), [(42, (30, 4, 8)), (24, (17, 2, 5)), (10, (7, 1, 2)), (3, (1, 1, 1))])
@@ -46,3 +54,30 @@ def test_fewer_than_three_speakers() -> None:
 def test_a_speaker_in_two_parts_is_refused() -> None:
     with pytest.raises(ValidationError, match="speaker b is in two parts"):
         Fold(train=("a", "b"), validation=("b",), test=("c",))
+
+
+EMOTIONS = ("anger", "joy", "sadness")
+
+
+def test_every_part_of_every_fold_needs_every_emotion() -> None:
+    whole = {name: set(EMOTIONS) for name in "abcd"}
+    fold = Fold(train=("a", "b"), validation=("c",), test=("d",))
+    assert missing_emotion([fold], EMOTIONS, whole) is None
+    for speaker, words in {
+        "c": "the validation part (speaker c) has no utterance of joy",
+        "d": "the test part (speaker d) has no utterance of joy",
+    }.items():
+        assert missing_emotion([fold], EMOTIONS, whole | {speaker: {"anger", "sadness"}}) == words
+    assert missing_emotion([fold], EMOTIONS, whole | {"a": {"anger"}}) is None, "b shows the others"
+    both = whole | {"a": {"anger"}, "b": {"sadness"}}
+    assert missing_emotion([fold], EMOTIONS, both) == "the train part (2 speakers) has no utterance of joy"
+
+
+def test_left_out_speakers_need_every_emotion_together() -> None:
+    shown = {"a": {"anger", "joy"}, "b": set(EMOTIONS), "c": set(EMOTIONS), "d": set(EMOTIONS)}
+    folds = leave_one_out(shown, Shares(), validation=False)
+    assert missing_emotion(folds, EMOTIONS, shown) is None
+    alone = {"a": set(EMOTIONS), "b": {"anger"}, "c": {"anger"}, "d": {"anger"}}
+    assert missing_emotion(folds, EMOTIONS, alone) == (
+        "the train part of the fold without a (3 speakers) has no utterance of joy, sadness"
+    )

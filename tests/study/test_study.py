@@ -110,6 +110,15 @@ def test_a_wrong_study_is_one_clear_line(table: dict[str, Any], message: str) ->
     assert "\n" not in str(caught.value)
 
 
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
+    text = (SHIPPED / "smoke.toml").read_text(encoding="utf-8")
+    marked = tmp_path / "smoke.toml"
+    for name in SHIPPED.glob("*.toml"):
+        (tmp_path / name.name).write_text(name.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert marked.read_bytes() == b"\xef\xbb\xbf" + text.encode()
+    assert load_study(marked).spaces == load_study(SHIPPED / "smoke.toml").spaces
+
+
 def test_files_that_are_no_studies(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         load_study(tmp_path / "none.toml")

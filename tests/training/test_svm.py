@@ -362,6 +362,7 @@ def finished(store: Store) -> Path:
     return run
 
 
+@pytest.mark.slow("it runs two searches with the real Ray and kills one")
 def test_a_search_that_is_killed_gives_the_same_tables(store: Store, finished: Path) -> None:
     run = store.path.parent / "killed"
     command = [sys.executable, "-m", "sersearch", "search", store.path.parent / "study.toml"]

@@ -180,7 +180,7 @@ def study(tmp_path: Path) -> Path:
     return tmp_path / "study.toml"
 
 
-# Three real searches with Ray, one of them killed.
+@pytest.mark.slow("it runs three searches with the real Ray, of which one is killed")
 def test_a_third_system_goes_the_whole_way(study: Path, tiny_store: Store, tmp_path: Path) -> None:
     plan = sersearch("plan", study, "--store", tiny_store.path)
     assert plan.returncode == 0, plan.stderr

@@ -28,7 +28,8 @@ KERNELS: tuple[Kernel, ...] = ("linear", "rbf")
 PRICES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 
 FOLDS = 5
-# Times D, is added to the scatter of the utterances learnt from in every direction: see docs/decisions.md.
+# Times D, it is added to the scatter of the training utterances in every direction
+# (docs/decisions.md#speaker-and-gender-probes).
 RIDGE = 0.01
 PERMUTATIONS = 499
 

@@ -13,7 +13,8 @@ from scipy.linalg import eigh
 
 from sersearch.models.svm import standardise
 
-# So many times a direction's mean variance is added to each direction's within classes: see docs/decisions.md.
+# This many times the mean variance over the directions is added to each direction's variance within classes
+# (docs/decisions.md#lda-pictures).
 SHRINKAGE = 1.0
 
 

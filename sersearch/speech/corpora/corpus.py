@@ -1,15 +1,13 @@
 """The form of every corpus: utterances with speaker, gender and emotion."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from sersearch.errors import InputError
-
-Gender = Literal["female", "male"]
+Gender = Literal["female", "male", "other"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +20,9 @@ class Utterance:
         speaker: name of the speaker.
         gender: gender of the speaker, None if unknown.
         emotion: name of the emotion.
+        extra: further facts about the utterance, such as session, age or text: name -> value.
+        start_s: where the utterance begins in the file, in seconds; None for the beginning of the file.
+        end_s: where the utterance ends in the file, in seconds; None for the end of the file.
     """
 
     id: str
@@ -29,6 +30,9 @@ class Utterance:
     speaker: str
     gender: Gender | None
     emotion: str
+    extra: Mapping[str, str] = field(default_factory=dict, hash=False)
+    start_s: float | None = None
+    end_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,14 @@ class Corpus:
         name: name of the corpus.
         utterances: utterances, sorted by id.
         refused: files that the reader of the corpus refused.
+        notes: what a reader of the corpus' figures has to know, such as labels that were mapped and emotions that
+            were left out; one sentence each.
     """
 
     name: str
     utterances: tuple[Utterance, ...]
     refused: tuple[Refusal, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -76,17 +83,31 @@ def utterances_by_speaker(utterances: Iterable[Utterance]) -> dict[str, tuple[Ut
     return {speaker: tuple(group) for speaker, group in groups}
 
 
-def check_emotions(wanted: tuple[str, ...], known: Iterable[str], corpus: str) -> None:
-    """Check that a corpus has all the wanted emotions.
+def note_on_labels(mapped: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Say which labels were changed to emotions of another name.
 
-    Raises:
-        InputError: no emotion is wanted, or the corpus lacks one; the message suggests the most similar name.
+    Args:
+        mapped: one pair (label, emotion) per utterance; labels that are equal to their emotions are not mentioned.
+
+    Returns:
+        One sentence; none if no label was changed.
     """
-    choices = sorted(known)
-    if not wanted:
-        raise InputError(f"the list of emotions of {corpus} is empty; choose from {', '.join(choices)}")
-    for emotion in wanted:
-        if emotion not in choices:
-            nearest = get_close_matches(emotion, choices, n=1)
-            hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-            raise InputError(f"{corpus} has no emotion {emotion!r}; {hint}choose from {', '.join(choices)}")
+    counts = Counter((label, emotion) for label, emotion in mapped if label != emotion)
+    pairs = [f"{label} -> {emotion} ({count})" for (label, emotion), count in sorted(counts.items())]
+    if not pairs:
+        return ()
+    return (f"labels were mapped to emotions (with the number of utterances): {', '.join(pairs)}",)
+
+
+def note_on_left_out(left_out: Iterable[Utterance]) -> tuple[str, ...]:
+    """Say which emotions were left out, and how to include them.
+
+    Returns:
+        One sentence; none if no utterance was left out.
+    """
+    counts = Counter(utterance.emotion for utterance in left_out)
+    emotions = [f"{emotion} ({count})" for emotion, count in sorted(counts.items())]
+    if not emotions:
+        return ()
+    listed = ", ".join(emotions)
+    return (f"left out (with the number of utterances): {listed}; name them in --emotions to include them",)

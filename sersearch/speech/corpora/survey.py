@@ -11,8 +11,9 @@ from statistics import median
 
 from sersearch.digests import sha256_of
 from sersearch.errors import InputError
-from sersearch.speech.audio import SAMPLING_RATE, list_audio, power_without_dc, read_sound
+from sersearch.speech.audio import SAMPLING_RATE, list_audio, power_without_dc
 from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance
+from sersearch.speech.corpora.segment import read_utterance
 
 # Differences of RMS levels above which a survey mentions them.
 _SPEAKER_RANGE_DB = 10.0
@@ -61,18 +62,23 @@ class Survey:
         name: name of the corpus.
         recordings: one entry per usable utterance, sorted by id.
         refused: files that can't be used.
+        identical: groups of the ids of utterances that are the same recording, sample for sample, by the same speaker
+            and with the same emotion; the first of each group is kept.
+        notes: what a reader of these figures has to know, one sentence each.
         ignored: number of files of the corpus' folder that are not read, by their kind.
     """
 
     name: str
     recordings: tuple[Recording, ...]
     refused: tuple[Refusal, ...]
+    identical: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[str, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def corpus(self) -> Corpus:
         """The corpus of the utterances that can be used."""
-        return Corpus(self.name, tuple(recording.utterance for recording in self.recordings), self.refused)
+        return Corpus(self.name, tuple(recording.utterance for recording in self.recordings), self.refused, self.notes)
 
     @property
     def counts(self) -> dict[tuple[str, Gender | None], int]:
@@ -123,14 +129,6 @@ class Survey:
         """Sentences that say in which ways the recordings differ so much that a classifier might learn it."""
         return tuple(_differences(self))
 
-    @property
-    def identical(self) -> tuple[tuple[str, ...], ...]:
-        """Groups of the ids of utterances that are the same recording, sample for sample."""
-        groups: dict[str, list[str]] = defaultdict(list)
-        for recording in self.recordings:
-            groups[recording.waveform_sha256].append(recording.utterance.id)
-        return tuple(tuple(group) for group in groups.values() if len(group) > 1)
-
 
 def examine(corpus: Corpus, workers: int | None = None, folder: Path | None = None) -> Survey:
     """Decode every file of a corpus.
@@ -141,22 +139,66 @@ def examine(corpus: Corpus, workers: int | None = None, folder: Path | None = No
         folder: folder of the corpus or its manifest, to count the files that are not read; None not to count them.
 
     Returns:
-        The survey; `refused` holds the files that the corpus refused, then those that can't be decoded.
+        The survey; `refused` holds the files that the corpus refused, those that can't be decoded, then those that
+        are the same recording under two speakers or emotions.
     """
     with ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(_record, corpus.utterances))
     recordings = tuple(result for result in results if isinstance(result, Recording))
-    refused = corpus.refused + tuple(result for result in results if isinstance(result, Refusal))
-    ignored: Mapping[str, int] = {}
-    if folder is not None:
-        used = {recording.utterance.path for recording in recordings} | {refusal.path for refusal in refused}
-        ignored = _count_ignored(folder, used)
-    return Survey(corpus.name, recordings, refused, ignored)
+    refused = tuple(result for result in results if isinstance(result, Refusal))
+    recordings, contradictory, identical = _settle_identical(recordings)
+    notes = corpus.notes
+    for kept, *others in identical:
+        notes += (f"{', '.join((kept, *others))} are the same recording; {kept} alone is kept",)
+    ignored = {} if folder is None else _count_ignored(folder, {utterance.path for utterance in corpus.utterances})
+    return Survey(corpus.name, recordings, corpus.refused + refused + contradictory, identical, notes, ignored)
+
+
+def _settle_identical(
+    recordings: tuple[Recording, ...],
+) -> tuple[tuple[Recording, ...], tuple[Refusal, ...], tuple[tuple[str, ...], ...]]:
+    """Keep one of several recordings that are the same, sample for sample.
+
+    If they have the same speaker and emotion, the first is kept. Otherwise all are refused: which labels are right
+    can't be decided here, and one recording must not be in the training and in the test partition.
+
+    Returns:
+        The recordings that are kept, the files that are refused, and the groups of ids whose first one is kept.
+    """
+    groups: dict[str, list[Recording]] = defaultdict(list)
+    for recording in recordings:
+        groups[recording.waveform_sha256].append(recording)
+    kept: list[Recording] = []
+    refused: list[Refusal] = []
+    identical: list[tuple[str, ...]] = []
+    for group in groups.values():
+        labels = {_labels(recording.utterance) for recording in group}
+        if len(labels) > 1:
+            refused.extend(_contradiction(recording.utterance, group) for recording in group)
+            continue
+        kept.append(group[0])
+        if len(group) > 1:
+            identical.append(tuple(recording.utterance.id for recording in group))
+    return tuple(kept), tuple(refused), tuple(identical)
+
+
+def _labels(utterance: Utterance) -> tuple[str, str]:
+    return utterance.speaker, utterance.emotion
+
+
+def _contradiction(utterance: Utterance, group: list[Recording]) -> Refusal:
+    """Refuse a file that is the same recording as another file of another speaker or emotion."""
+    other = next(recording.utterance for recording in group if _labels(recording.utterance) != _labels(utterance))
+    return Refusal(
+        utterance.path,
+        f"is labelled as speaker {utterance.speaker!r}, emotion {utterance.emotion!r}, but is the same recording as "
+        f"{other.path} of speaker {other.speaker!r}, emotion {other.emotion!r}; remove the one whose labels are wrong",
+    )
 
 
 def _record(utterance: Utterance) -> Recording | Refusal:
     try:
-        sound = read_sound(utterance.path)
+        sound = read_utterance(utterance)
         file_sha256 = sha256_of(utterance.path)
     except InputError as error:
         return Refusal(utterance.path, str(error).removeprefix(f"{utterance.path}: "))
@@ -172,13 +214,13 @@ def _record(utterance: Utterance) -> Recording | Refusal:
     )
 
 
-def _count_ignored(folder: Path, used: set[Path]) -> dict[str, int]:
-    """Count the files of a corpus' folder that are neither used nor refused, by their kind."""
+def _count_ignored(folder: Path, read: set[Path]) -> dict[str, int]:
+    """Count the files of a corpus' folder that no utterance names, by their kind."""
     root = folder if folder.is_dir() else folder.parent
     listing = list_audio(root)
     ignored = Counter(listing.ignored)
     # A manifest may name a file by a path with links or "..", so files are compared by where they really are.
-    real_paths = {path.resolve() for path in used}
+    real_paths = {path.resolve() for path in read}
     if unused := sum(path.resolve() not in real_paths for path in listing.files):
         ignored[_UNUSED] = unused
     return dict(sorted(ignored.items()))

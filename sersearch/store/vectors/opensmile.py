@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from sersearch.digests import digest, sha256_of
 from sersearch.errors import InputError
-from sersearch.speech.audio import SAMPLING_RATE, Waveform, decode
-from sersearch.speech.corpora import Corpus, Survey, Utterance, examine, utterances_by_speaker
+from sersearch.speech.audio import SAMPLING_RATE, Waveform
+from sersearch.speech.corpora import Corpus, Survey, Utterance, decode_utterance, examine, utterances_by_speaker
 from sersearch.store.manifest import content_of
 from sersearch.store.reader import Store
 from sersearch.store.vectors.manifest import FOLDER, VectorSetManifest
@@ -118,7 +118,7 @@ def _missing_jobs(writers: Mapping[str, VectorSetWriter], speakers: Mapping[str,
 
 def _extract(writers: Mapping[str, VectorSetWriter], job: _Job) -> _Job:
     """Extract and write the functionals of one speaker, and return the job."""
-    x_UD = np.stack([functionals_of(job.set_name, decode(utterance.path)) for utterance in job.utterances])
+    x_UD = np.stack([functionals_of(job.set_name, decode_utterance(utterance)) for utterance in job.utterances])
     writers[job.set_name].write(job.utterances, x_UD)
     return job
 

@@ -90,6 +90,7 @@ def test_any_samples_give_a_vector(samples: np.ndarray) -> None:
 # In the store
 
 
+@pytest.mark.slow("openSMILE runs in other processes, which are killed")
 def test_workers_and_interruptions_do_not_change_a_bit(added: Path, empty: Path, tiny_corpus: Path) -> None:
     """Killed with two workers after two speakers of the first set, then gone on with."""
     command = [sys.executable, "-c", KILLED, str(empty), str(tiny_corpus)]
@@ -199,7 +200,9 @@ def test_words_that_make_no_sense(empty: Path, tiny_corpus: Path, tmp_path: Path
         "--out", empty, *corpus, "--sets", "IS14,IS09"
     )
     assert "no set of functionals was given; choose" in refused("--out", empty, *corpus, "--sets", ",")
-    assert "--sets IS09: are extracted from a corpus; give" in refused("--out", empty, "--sets", "IS09")
+    assert "--sets IS09 was given without a corpus; openSMILE needs the sound: give" in refused(
+        "--out", empty, "--sets", "IS09"
+    )
     assert "is not a store (it has no store.json)" in refused("--out", tmp_path, *corpus)
     with pytest.raises(InputError, match=r"has no vector set 'IS09' \(available: none\); add it with `sersearch"):
         open_vector_set(open_store(empty), "IS09")

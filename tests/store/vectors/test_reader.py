@@ -43,6 +43,7 @@ def test_others_can_read_it(added: Path) -> None:
     np.testing.assert_array_equal(numbers, read.x_UD[read.speaker == "s2"])
 
 
+@pytest.mark.slow("it imports the package in another process")
 def test_reading_needs_neither_opensmile_nor_torch(added: Path) -> None:
     program = (
         "import sys; sys.modules['opensmile'] = None\n"
