@@ -94,7 +94,7 @@ class Manifest(BaseModel):
     """The content of `store.json`.
 
     Attributes:
-        format: version of this file's format.
+        format: version of the store; 2 since power is measured without DC.
         fingerprint: fingerprint of the recipe.
         recipe: recipe that the store is built by.
         versions: versions of Python and of the packages that built the store.
@@ -104,7 +104,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     fingerprint: str
     recipe: Recipe
     versions: dict[str, str]
