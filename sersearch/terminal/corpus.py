@@ -66,7 +66,7 @@ def _describe_sound(survey: Survey) -> Iterator[str]:
     if levels_db:
         yield (
             f"RMS level per speaker {min(levels_db.values()):.1f} to {max(levels_db.values()):.1f} dB re full scale; "
-            f"{_counts(survey.file_rates, 'Hz')}; {_counts(survey.file_channels, 'channels')}"
+            f"{_counts(survey.file_rates, 'Hz')}; {_counts(survey.file_channels, 'channel(s)')}"
         )
     yield from (f"note: {difference}" for difference in survey.differences)
     if survey.ignored:
@@ -75,7 +75,7 @@ def _describe_sound(survey: Survey) -> Iterator[str]:
 
 def _counts(files: Mapping[int, int], unit: str) -> str:
     """Write how many files have each value, such as "16000 Hz: 36 files, 48000 Hz: 2 files"."""
-    return ", ".join(f"{value} {unit}: {count} files" for value, count in files.items())
+    return ", ".join(f"{value} {unit}: {count} file{'s' if count > 1 else ''}" for value, count in files.items())
 
 
 def _printable(path: Path) -> str:
