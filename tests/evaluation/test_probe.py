@@ -372,7 +372,7 @@ def test_folds_of_gender_have_other_speakers(known: Representations, asked: Prob
     ("genders", "why"),
     [
         (("female", "female"), "all training speakers are female"),
-        (("female", ""), "it is not known of training speaker s1"),
+        (("female", ""), "it is unknown for training speaker s1"),
     ],
 )
 def test_a_corpus_of_one_gender_leaves_the_row_out_and_says_so(genders: tuple[str, str], why: str) -> None:

@@ -18,15 +18,15 @@ from sersearch.study.study import Study, parse_study
 from tests.conftest import RATE
 
 
-def build_uneven(folder: Path, joyful: int) -> Store:
-    """A store of ten speakers, of whom only the first `joyful` show joy."""
+def build_uneven(folder: Path, happy: int) -> Store:
+    """A store of ten speakers, of whom only the first `happy` show happiness."""
     generator = np.random.default_rng(0)
     with (folder / "manifest.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "speaker", "emotion"])
         for speaker in range(10):
-            for emotion in ("anger", "joy", "sadness"):
-                if emotion != "joy" or speaker < joyful:
+            for emotion in ("anger", "happiness", "sadness"):
+                if emotion != "happiness" or speaker < happy:
                     name = f"{speaker}-{emotion}.wav"
                     soundfile.write(folder / name, 0.1 * generator.standard_normal(RATE // 4), RATE)
                     writer.writerow([name, f"s{speaker}", emotion])
@@ -35,8 +35,8 @@ def build_uneven(folder: Path, joyful: int) -> Store:
 
 @pytest.fixture(scope="module")
 def uneven(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """One joyful speaker for each of the three parts, if the seed is lucky."""
-    return build_uneven(tmp_path_factory.mktemp("uneven"), joyful=3)
+    """One happy speaker for each of the three parts, if the seed is lucky."""
+    return build_uneven(tmp_path_factory.mktemp("uneven"), happy=3)
 
 
 def study_with(**tables: object) -> Study:
@@ -44,7 +44,7 @@ def study_with(**tables: object) -> Study:
 
 
 def test_a_part_without_an_emotion_is_refused_with_a_seed_that_works(uneven: Store, tmp_path: Path) -> None:
-    refused = r"has no utterance of joy, so UA .*: set seed = (\d+) in \[partition\]"
+    refused = r"has no utterance of happiness, so UA .*: set seed = (\d+) in \[partition\]"
     with pytest.raises(InputError, match=refused) as caught:
         start_run(tmp_path / "run", study_with(partition={"seed": 1}), uneven.path)
     assert not (tmp_path / "run").exists()
@@ -58,12 +58,12 @@ def test_a_part_without_an_emotion_is_refused_with_a_seed_that_works(uneven: Sto
 def test_a_plan_refuses_it_too(uneven: Store, tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text('spaces = [{ name = "l", model = "LDNN" }]\n[partition]\nseed = 1\n')
     planned = CliRunner().invoke(app, ["plan", str(tmp_path / "x.toml"), "--store", str(uneven.path)])
-    assert "has no utterance of joy" in str(planned.exception)
+    assert "has no utterance of happiness" in str(planned.exception)
 
 
 def test_where_no_seed_helps_the_advice_is_another(tmp_path: Path) -> None:
-    # Two joyful speakers cannot be in three parts, nor in the two that are left when one of them is the test speaker.
-    store = build_uneven(tmp_path, joyful=2)
+    # Two happy speakers cannot be in three parts, nor in the two that are left when one of them is the test speaker.
+    store = build_uneven(tmp_path, happy=2)
     for protocol in ("partition", "loso"):
         spaces = [{"name": "l", "model": "LDNN", "protocol": protocol}]
         with pytest.raises(InputError, match=r"no seed from 0 to 999 .* change the shares") as caught:
