@@ -129,18 +129,13 @@ def build_features(
 
     Example: [bold]sersearch features --corpus ravdess=data/RAVDESS --noise data/ESC-10 --out stores/ravdess[/bold]
     """
-    from sersearch.speech.audio import list_audio
     from sersearch.speech.corpora import read_corpus
     from sersearch.store.build import build_store
-    from sersearch.terminal.corpus import BuildProgress, print_ignored
+    from sersearch.terminal.corpus import BuildProgress
 
-    name, separator, folder = corpus.partition("=")
-    if not separator:
-        raise InputError(f"--corpus {corpus}: write NAME=DIR, as in --corpus ravdess=data/RAVDESS")
-    if noise and noises:
-        print_ignored(noise, list_audio(noise).ignored, Console(stderr=True))
+    name, folder = _pair("--corpus", corpus, "NAME=DIR")
     recordings = read_corpus(
-        name, Path(folder), _listed(emotions), by_hand=_mapping(map), distinct_speakers=distinct_speakers
+        name, folder, _listed(emotions), by_hand=_mapping(map), distinct_speakers=distinct_speakers
     )
     with BuildProgress() as progress:
         store = build_store(
@@ -502,10 +497,10 @@ def _say(words: str) -> None:
     print(f"\n$ sersearch {words}", flush=True)
 
 
-def _pair(option: str, given: str) -> tuple[str, Path]:
+def _pair(option: str, given: str, form: str = "NAME=PATH") -> tuple[str, Path]:
     name, separator, path = given.partition("=")
     if not (name and separator and path):
-        raise InputError(f"{option} {given}: write NAME=PATH, as in --corpus ravdess=data/RAVDESS")
+        raise InputError(f"{option} {given}: write {form}, as in --corpus ravdess=data/RAVDESS")
     return name, Path(path)
 
 

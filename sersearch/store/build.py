@@ -13,11 +13,11 @@ from typing import Literal
 from sersearch.digests import digest, sha256_of
 from sersearch.durable import sync
 from sersearch.errors import InputError
+from sersearch.speech.audio import describe_ignored
 from sersearch.speech.augment import check_library
 from sersearch.speech.corpora import (
     Corpus,
     NoiseLibrary,
-    Refusal,
     Survey,
     examine,
     read_noises,
@@ -68,7 +68,8 @@ def build_store(
         workers: number of processes; None for one per core. With 1, the work is done in this process.
         skip_refused: whether to leave out files that can't be used, instead of raising an error.
         progress: called with (rows done, rows in total, speaker) whenever a speaker is complete.
-        note: called with each note on the corpus (`Survey.notes`) before anything is written.
+        note: called with each note on the corpus (`Survey.notes`), and on files of the noise folder that are not read,
+            before anything is written.
 
     Returns:
         The complete store.
@@ -80,6 +81,8 @@ def build_store(
     _check_numbers(noises, snrs, snr_range, noise_folder)
     survey = examine(corpus, workers)
     library = read_noises(noise_folder, workers) if noises and noise_folder else None
+    if note and library and library.ignored:
+        note(f"not read in {library.folder}: {describe_ignored(library.ignored)}")
     _check_refused(survey, library, skip_refused)
     _check_file_names(survey)
     if note:
@@ -124,7 +127,7 @@ def _check_numbers(noises: int, snrs: int, snr_range: tuple[float, float], noise
 
 
 def _check_refused(survey: Survey, library: NoiseLibrary | None, skip: bool) -> None:
-    refused: tuple[Refusal, ...] = survey.refused
+    refused = survey.refused
     if refused and not skip:
         first = refused[0]
         others = f" ({len(refused) - 1} more files can't be used)" if len(refused) > 1 else ""

@@ -53,13 +53,6 @@ def print_survey(survey: Survey, console: Console) -> None:
         )
 
 
-def print_ignored(folder: Path, ignored: Mapping[str, int], console: Console) -> None:
-    """Print how many files of a folder are not read, by their kind; print nothing if every file is read."""
-    if ignored:
-        line = f"not read in {_printable(folder)}: {describe_ignored(ignored)}"
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
 def _describe_sound(survey: Survey) -> Iterator[str]:
     """Describe levels, rates and channels, how much they differ, and the files that are not read."""
     levels_db = survey.speaker_levels_db

@@ -14,6 +14,7 @@ from sersearch.speech.audio import (
     SAMPLING_RATE,
     Waveform,
     decode,
+    describe_ignored,
     drop_silence,
     list_audio,
     no_audio,
@@ -122,9 +123,10 @@ def read_noises(folder: Path, workers: int | None = None) -> NoiseLibrary:
     clips = tuple(result for result in results if isinstance(result, NoiseClip))
     refused = tuple(result for result in results if isinstance(result, Refusal))
     if not clips:
+        not_read = f"; not read: {describe_ignored(listing.ignored)}" if listing.ignored else ""
         raise InputError(
-            f"{folder}: none of its {len(refused)} clips can be used as noise: {summarise_refusals(refused, folder)}; "
-            "give another folder"
+            f"{folder}: none of its {len(refused)} clips can be used as noise: {summarise_refusals(refused, folder)}"
+            f"{not_read}; give another folder"
         )
     return NoiseLibrary(folder, clips, refused, listing.ignored)
 
