@@ -259,11 +259,13 @@ def _average_channels(samples: Samples) -> Waveform:
             f"has a peak of {peak:.6g}, far above full scale, which is 1 in float files (were 16-bit integers stored "
             "as float? then divide by 32768); export it again"
         )
-    powers = [power_without_dc(channel) for channel in samples.T]
     if not np.ptp(samples, axis=0).any():
         raise InputError("holds no sound but a constant (DC, or 8-bit silence); remove it")
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
-    if samples.shape[1] > 1 and power_without_dc(mono) <= _CANCELLED_POWER * max(powers):
+    if samples.shape[1] == 1:
+        return samples[:, 0]
+    mono: Waveform = samples.mean(axis=1, dtype=np.float32)
+    loudest_power = max(power_without_dc(channel) for channel in samples.T)
+    if power_without_dc(mono) <= _CANCELLED_POWER * loudest_power:
         raise InputError("has channels that cancel each other (antiphase); export one channel")
     return mono
 

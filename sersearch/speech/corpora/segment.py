@@ -26,7 +26,7 @@ def decode_utterance(utterance: Utterance, sampling_rate: int = SAMPLING_RATE) -
     Raises:
         InputError: the file can't be used (see `decode`), or the segment can't (see `decode_segment`).
     """
-    return decode_segment(utterance.path, utterance.start_s, utterance.end_s, sampling_rate)
+    return read_utterance(utterance, sampling_rate).waveform
 
 
 def read_utterance(utterance: Utterance, sampling_rate: int = SAMPLING_RATE) -> Sound:
