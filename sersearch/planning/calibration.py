@@ -57,7 +57,7 @@ class BoundStudy:
 
 
 def bind(study: Study, store: Path | None = None, run: Path | None = None) -> BoundStudy | None:
-    """Look at a study's store and at what a run has done; no row of the store is read.
+    """Look at a study's store and at what a run has done; of the store's rows, only the emotions are read.
 
     Args:
         study: whose own store is taken unless another is given.
@@ -68,7 +68,8 @@ def bind(study: Study, store: Path | None = None, run: Path | None = None) -> Bo
         None where no store is named anywhere.
 
     Raises:
-        InputError: the store or the run can't be read, or the run was begun with another partition.
+        InputError: the store or the run can't be read, a part of a fold lacks an emotion, or the run was begun with
+            another partition.
     """
     if run is None:
         path = store or (Path(study.store) if study.store else None)

@@ -154,7 +154,7 @@ class Board:
         condition: of all rows.
         runs: the runs.
         rows: best test UA first, then those that are not tested, best validation UA first.
-        ranking: of the rows that are tested, which are numbered as they stand; None where there are none.
+        ranking: ranking of the rows that are tested, in the order of the rows; None if no row is tested.
     """
 
     condition: Condition

@@ -155,7 +155,7 @@ class Attempt:
 
         Args:
             result: of the trial.
-            weights: of the trained model; None where there are none to keep.
+            weights: weights of the trained model; None if the model has none to keep.
 
         Returns:
             Whether it was this attempt's result that was committed.

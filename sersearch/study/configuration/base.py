@@ -63,11 +63,6 @@ class Configuration(BaseModel):
         return tuple(get_args(cls.model_fields["model"].annotation))
 
     @classmethod
-    def parameters_of_spaces(cls) -> tuple[str, ...]:
-        """Names of the parameters that a space of these models can range over."""
-        return tuple(cls.model_fields)
-
-    @classmethod
     def check_ranges(cls, models: Collection[str], ranges: Mapping[str, Any]) -> None:
         """Refuse a space's ranges that make no sense for these models.
 
@@ -135,12 +130,12 @@ class Configuration(BaseModel):
 
     @property
     def kernels(self) -> tuple[tuple[int, int], ...]:
-        """((h1, w1), (h2, w2)) of the convolutional layers; empty where there are none."""
+        """((h1, w1), (h2, w2)) of the convolutional layers; empty if the model has none."""
         return ()
 
     @property
     def modules(self) -> tuple[Module, ...]:
-        """The modules whose representations can be probed, in the order of the data; empty where there are none."""
+        """The modules whose representations can be probed, in the order of the data; empty if the model has none."""
         return ()
 
     @property
