@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import psutil
 
-INTERVAL_S = 2.0
+CHECK_INTERVAL_S = 0.2
+FAMILY_INTERVAL_S = 2.0
+"""Listing all processes costs milliseconds; looking at the vital ones costs microseconds."""
 VITAL_PROCESSES = ("raylet", "gcs_server")
 """Processes without which Ray can't continue, by name."""
 
@@ -33,14 +36,17 @@ class Watchdog:
         self._stopped.set()
 
     def _watch(self) -> None:
-        while not self._stopped.wait(INTERVAL_S):
+        listed_at = time.monotonic()
+        while not self._stopped.wait(CHECK_INTERVAL_S):
             dead = [name for process, name in self._vital.items() if not _alive(process)]
             if dead:
                 self._kill()
                 self._lost(dead[0])
                 return
-            # Workers start and end all the time, and are no longer descendants once their raylet is dead.
-            self._ray_processes |= _descendants()
+            if time.monotonic() - listed_at > FAMILY_INTERVAL_S:
+                # Workers start and end all the time, and are no longer descendants once their raylet is dead.
+                self._ray_processes |= _descendants()
+                listed_at = time.monotonic()
 
     def _kill(self) -> None:
         for process in self._ray_processes | _descendants():
