@@ -103,7 +103,7 @@ def describe_corpus(
     recordings = read_corpus(
         name, folder, _listed(emotions), by_hand=_mapping(map), distinct_speakers=distinct_speakers
     )
-    survey = examine(recordings, workers, folder)
+    survey = examine(recordings, workers)
     print_survey(survey, Console())
     if survey.refused:
         raise typer.Exit(2)
@@ -111,7 +111,10 @@ def describe_corpus(
 
 @app.command("features")
 def build_features(
-    corpus: Annotated[str, typer.Option(metavar="NAME=DIR", help="The corpus, as for the command corpus.")],
+    corpus: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=DIR", help="The corpus, as for the command corpus; several of them share a store."),
+    ],
     out: Annotated[Path, typer.Option(metavar="STORE", help="Where the store is built; run again to continue.")],
     noise: Annotated[Path | None, typer.Option(metavar="DIR", help="Any folder of audio.")] = None,
     emotions: _Emotions = None,
@@ -129,13 +132,12 @@ def build_features(
 
     Example: [bold]sersearch features --corpus ravdess=data/RAVDESS --noise data/ESC-10 --out stores/ravdess[/bold]
     """
-    from sersearch.speech.corpora import read_corpus
+    from sersearch.speech.corpora import read_corpora
     from sersearch.store.build import build_store
     from sersearch.terminal.corpus import BuildProgress
 
-    name, folder = _pair("--corpus", corpus, "NAME=DIR")
-    recordings = read_corpus(
-        name, folder, _listed(emotions), by_hand=_mapping(map), distinct_speakers=distinct_speakers
+    recordings = read_corpora(
+        _corpora(corpus), _listed(emotions), by_hand=_mapping(map), distinct_speakers=distinct_speakers
     )
     with BuildProgress() as progress:
         store = build_store(
@@ -163,7 +165,8 @@ def add_functionals(
         typer.Option(metavar="STORE", help="The store to add to; run again to continue."),
     ],
     corpus: Annotated[
-        str | None, typer.Option(metavar="NAME=DIR", help="The corpus the store was built from: openSMILE's sets.")
+        list[str] | None,
+        typer.Option(metavar="NAME=DIR", help="The corpus (or corpora) of the store: openSMILE's sets."),
     ] = None,
     sets: Annotated[str | None, typer.Option(help="Sets, as in IS09,IS13; all six unless given.")] = None,
     table: Annotated[
@@ -183,7 +186,7 @@ def add_functionals(
 
     Example: [bold]sersearch functionals --corpus ravdess=data/RAVDESS --out stores/ravdess[/bold]
     """
-    from sersearch.speech.corpora import read_corpus
+    from sersearch.speech.corpora import read_corpora
     from sersearch.store.reader import open_store
     from sersearch.store.vectors.opensmile import SETS, extract_functionals
     from sersearch.store.vectors.table import import_table
@@ -200,9 +203,9 @@ def add_functionals(
     if table:
         added.append(import_table(store, *_pair("--table", table)))
     if corpus:
-        name, folder = _pair("--corpus", corpus)
-        by_hand = _mapping(map)
-        recordings = read_corpus(name, folder, store.emotions, by_hand=by_hand, distinct_speakers=distinct_speakers)
+        recordings = read_corpora(
+            _corpora(corpus), store.emotions, by_hand=_mapping(map), distinct_speakers=distinct_speakers
+        )
         with BuildProgress() as progress:
             wanted = SETS if sets is None else _listed(sets)
             added += extract_functionals(store, recordings, wanted or (), workers, progress)
@@ -502,6 +505,19 @@ def _pair(option: str, given: str, form: str = "NAME=PATH") -> tuple[str, Path]:
     if not (name and separator and path):
         raise InputError(f"{option} {given}: write {form}, as in --corpus ravdess=data/RAVDESS")
     return name, Path(path)
+
+
+def _corpora(given: list[str]) -> dict[str, Path]:
+    """Read the values of --corpus: name -> folder."""
+    folders: dict[str, Path] = {}
+    for pair in given:
+        name, folder = _pair("--corpus", pair, "NAME=DIR")
+        if set(name) & set("/+"):
+            raise InputError(f"--corpus {pair}: the name {name} holds / or +, which join names; choose another")
+        if name in folders:
+            raise InputError(f"--corpus {pair}: the name {name} is given twice; give each corpus a name of its own")
+        folders[name] = folder
+    return folders
 
 
 def _mapping(given: list[str] | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sersearch.evaluation.leaderboard import predictions_name, select_winners
-from sersearch.evaluation.test_partition import LABELS
+from sersearch.evaluation.test_partition import select_labels
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run, start_run
 from sersearch.store.reader import Store
@@ -40,7 +40,7 @@ def generate_run(path: Path, study: Path, store: Store, seed: int = 0, trials: i
 
 def _test(run: Run, result: Result, condition: Condition, generator: np.random.Generator) -> None:
     """Predictions under a condition, and the opening written down, as if the test speakers had been opened."""
-    labels = pa.concat_tables([run.store.table(speaker).select(LABELS) for speaker in run.partition.test])
+    labels = pa.concat_tables([select_labels(run.store.table(speaker)) for speaker in run.partition.test])
     noisy = np.array([noise is not None for noise in labels["noise"].to_pylist()])
     if condition == "clean":
         labels, noisy = labels.filter(pa.array(~noisy)), noisy[~noisy]

@@ -303,10 +303,11 @@ def test_an_option_that_is_given_twice_is_refused(command: str, option: str) -> 
 
 def test_every_kind_of_option_is_among_those(tmp_path: Path) -> None:
     options = _single_valued_options()
-    assert {("features", "--corpus"), ("corpus", "--emotions"), ("plan", "--store"), ("report", "--format")} <= {
+    assert {("features", "--noise"), ("corpus", "--emotions"), ("plan", "--store"), ("report", "--format")} <= {
         *options
     }
     assert ("features", "--map") not in options
+    assert ("features", "--corpus") not in options
     done = subprocess.run(
         [sys.executable, "-m", "sersearch", "demo", "--out", tmp_path / "a", "--out", tmp_path / "b"],
         capture_output=True,

@@ -27,7 +27,8 @@ from sersearch.training.system import System, make_system, system_class
 
 Command = Literal["report", "probe"]
 
-LABELS = ("utterance", "speaker", "gender", "emotion", "noise", "snr_db")
+LABELS = ("utterance", "corpus", "speaker", "gender", "emotion", "noise", "snr_db", "extra")
+"""Columns of a store that predictions are kept with; not every store has a column `extra`."""
 
 
 def evaluate_winners(run: Run, say: Callable[[str], object]) -> Leaderboard:
@@ -104,8 +105,13 @@ def _opening_name(key: str, condition: Condition, by: Command) -> str:
     return f"openings/{key}-{condition}-{by}.json"
 
 
+def select_labels(table: pa.Table) -> pa.Table:
+    """Select the columns of a speaker's rows that predictions are kept with."""
+    return table.select([name for name in LABELS if name in table.column_names])
+
+
 def _labels(run: Run, speakers: Sequence[str], condition: Condition) -> pa.Table:
     """Labels of some speakers' copies, in the order of the store's rows."""
-    tables = [run.store.table(speaker).select(LABELS) for speaker in speakers]
-    labels = pa.concat_tables(tables).replace_schema_metadata()
+    tables = [run.store.table(speaker) for speaker in speakers]
+    labels = pa.concat_tables([select_labels(table) for table in tables]).replace_schema_metadata()
     return labels.filter(pc.is_null(labels["noise"])) if condition == "clean" else labels

@@ -173,6 +173,7 @@ class Facts:
         following = standing.following if standing else None
         settings = winner.configuration.record()
         return {
+            "corpus": self.run.store.recipe.corpus,
             "space": winner.candidates.space,
             "model": winner.candidates.model,
             "features": winner.features,

@@ -22,7 +22,7 @@ class Recipe(BaseModel):
     """Everything that the numbers of a store depend on; paths are no part of it.
 
     Attributes:
-        corpus: name of the corpus.
+        corpus: name of the corpus; of several, their names joined by "+".
         emotions: names of the emotions, sorted.
         content: hash of the utterances' ids, labels and files.
         noise_content: hash of the noises' names and files; None if the store holds clean utterances only.
@@ -69,6 +69,7 @@ class SpeakerInfo(BaseModel):
 
     Attributes:
         speaker: name of the speaker.
+        corpus: name of the corpus that the speaker is from.
         gender: gender of the speaker, None if unknown.
         utterances: number of utterances.
         rows: number of rows.
@@ -81,6 +82,7 @@ class SpeakerInfo(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     speaker: str
+    corpus: str
     gender: Gender | None
     utterances: int
     rows: int

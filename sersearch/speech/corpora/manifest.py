@@ -5,21 +5,14 @@ import io
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from sersearch.errors import InputError
-from sersearch.speech.corpora.corpus import (
-    Corpus,
-    Gender,
-    Refusal,
-    Utterance,
-    note_on_labels,
-    note_on_left_out,
-)
-from sersearch.speech.corpora.labels import check_emotions, check_look_alikes, emotion_of, map_labels, tidy
+from sersearch.speech.corpora.corpus import Corpus, Gender, Utterance
+from sersearch.speech.corpora.labels import check_look_alikes, emotion_of, tidy
 
 _REQUIRED = ("path", "speaker", "emotion")
 _OPTIONAL = ("gender", "utterance", "start", "end")
@@ -56,13 +49,7 @@ _GENDERS: dict[str, Gender | None] = {
 _ABSOLUTE_ON_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
-def read_manifest(
-    name: str,
-    folder: Path,
-    emotions: tuple[str, ...] | None = None,
-    by_hand: Mapping[str, str] | None = None,
-    distinct_speakers: bool = False,
-) -> Corpus:
+def read_manifest(name: str, folder: Path, distinct_speakers: bool = False) -> Corpus:
     r"""Read a corpus from its manifest.
 
     The columns are path (relative to the manifest), speaker and emotion, and optionally gender (female, male, other,
@@ -74,40 +61,26 @@ def read_manifest(
     Args:
         name: name of the corpus.
         folder: folder that holds manifest.csv, or the CSV file itself.
-        emotions: emotions to keep; None for all.
-        by_hand: label or emotion of the corpus -> emotion that it is to become, beyond the table of synonyms.
         distinct_speakers: whether names of speakers that look alike belong to several people.
 
     Returns:
-        The corpus; `refused` holds the files that the manifest names but that don't exist.
+        The corpus, whose emotions are the labels as the manifest writes them.
 
     Raises:
         InputError: there is no manifest, or one of its lines is wrong; the message names the line.
     """
     manifest = _locate(name, folder)
     table = _read_table(manifest)
-    utterances = list(_utterances(table))
+    utterances = list(_utterances(table, name))
     if not utterances:
         raise InputError(f"{manifest}: describes no utterance; add one line per audio file")
     if not distinct_speakers:
         check_look_alikes((utterance.speaker for utterance in utterances), name)
-    mapping = map_labels({utterance.emotion for utterance in utterances}, by_hand or {}, name)
-    notes = note_on_labels((utterance.emotion, mapping[utterance.emotion]) for utterance in utterances)
+    notes: tuple[str, ...] = ()
     if further := table.further_columns:
-        notes += (f"further columns of the manifest were kept: {', '.join(further)}",)
-    utterances = [replace(utterance, emotion=mapping[utterance.emotion]) for utterance in utterances]
-    if emotions is not None:
-        check_emotions(emotions, set(mapping.values()), name)
-        notes += note_on_left_out(utterance for utterance in utterances if utterance.emotion not in emotions)
-        utterances = [utterance for utterance in utterances if utterance.emotion in emotions]
-    usable: list[Utterance] = []
-    refused: list[Refusal] = []
-    for utterance in sorted(utterances, key=lambda utterance: utterance.id):
-        if reason := _why_missing(utterance.path):
-            refused.append(Refusal(utterance.path, reason))
-        else:
-            usable.append(utterance)
-    return Corpus(name, tuple(usable), tuple(refused), notes)
+        notes = (f"further columns of the manifest were kept: {', '.join(further)}",)
+    in_order = tuple(sorted(utterances, key=lambda utterance: utterance.id))
+    return Corpus(name, in_order, notes=notes, folders=(manifest.parent,))
 
 
 def _locate(name: str, folder: Path) -> Path:
@@ -198,13 +171,13 @@ def _check_columns(table: _Table) -> None:
             )
 
 
-def _utterances(table: _Table) -> Iterator[Utterance]:
+def _utterances(table: _Table, corpus: str) -> Iterator[Utterance]:
     """Read the utterances in the order of the lines, and check that ids are unique and genders consistent."""
     ids: set[str] = set()
     genders: dict[str, Gender | None] = {}
     for line, fields in table.rows:
         where = f"{table.manifest}, line {line}"
-        utterance = _utterance(_by_column(table.columns, fields, where), table.manifest.parent, where)
+        utterance = _utterance(_by_column(table.columns, fields, where), table.manifest.parent, corpus, where)
         if utterance.id in ids:
             raise InputError(f"{where}: the id {utterance.id!r} is used twice; give each utterance an id of its own")
         if genders.setdefault(utterance.speaker, utterance.gender) != utterance.gender:
@@ -227,7 +200,7 @@ def _by_column(columns: tuple[str, ...], fields: tuple[str, ...], where: str) ->
     return row
 
 
-def _utterance(row: dict[str, str], root: Path, where: str) -> Utterance:
+def _utterance(row: dict[str, str], root: Path, corpus: str, where: str) -> Utterance:
     speaker = tidy(row["speaker"])
     # The label is kept as it is written, so that the notes can say what it was mapped to.
     label = tidy(row["emotion"])
@@ -249,7 +222,8 @@ def _utterance(row: dict[str, str], root: Path, where: str) -> Utterance:
     segment = "" if start_s is None and end_s is None else f":{row.get('start', '')}-{row.get('end', '')}"
     id = row.get("utterance") or path + segment
     gender_or_none = _GENDERS[gender.casefold()]
-    return Utterance(id, _locate_audio(root, path), speaker, gender_or_none, label, extra, start_s, end_s)
+    audio = _locate_audio(root, path)
+    return Utterance(id, audio, speaker, gender_or_none, label, corpus, extra, start_s, end_s)
 
 
 def _segment(row: dict[str, str], where: str) -> tuple[float | None, float | None]:
@@ -275,7 +249,7 @@ def _segment(row: dict[str, str], where: str) -> tuple[float | None, float | Non
 
 def _portable(path: str, root: Path, where: str) -> str:
     r"""Return a path with / where Windows writes \, unless there is a file whose name holds a \."""
-    if "\\" not in path or not _why_missing(root / path):
+    if "\\" not in path or not why_missing(root / path):
         return path
     if _ABSOLUTE_ON_WINDOWS.match(path):
         raise InputError(f"{where}: path {path!r} is an absolute path of Windows; give it relative to the manifest")
@@ -285,12 +259,12 @@ def _portable(path: str, root: Path, where: str) -> str:
 def _locate_audio(root: Path, path: str) -> Path:
     """Return the audio file; the file system may hold its accented letters as one character or as two."""
     for form in (path, unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path)):
-        if not _why_missing(root / form):
+        if not why_missing(root / form):
             return root / form
     return root / path
 
 
-def _why_missing(path: Path) -> str | None:
+def why_missing(path: Path) -> str | None:
     """Return why a file that the manifest names can't be found; None if it is there."""
     try:
         there = path.is_file()

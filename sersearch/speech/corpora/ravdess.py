@@ -6,21 +6,13 @@ sentence, repetition, actor. Actors with odd numbers are male.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from sersearch.errors import InputError
 from sersearch.speech.audio import audio_files
-from sersearch.speech.corpora.corpus import (
-    Corpus,
-    Gender,
-    Refusal,
-    Utterance,
-    note_on_labels,
-    note_on_left_out,
-)
-from sersearch.speech.corpora.labels import check_emotions, map_labels
+from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance
+
+RAVDESS = "ravdess"
 
 ARCHETYPAL = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
 
@@ -37,41 +29,26 @@ _EMOTIONS = {
 _NAME = re.compile(r"(?P<modality>0[1-3])-(?P<channel>0[12])-(?P<emotion>0[1-8])-0[12]-0[12]-0[12]-(?P<actor>\d\d)")
 
 
-def read_ravdess(
-    folder: Path, emotions: tuple[str, ...] | None = None, by_hand: Mapping[str, str] | None = None
-) -> Corpus:
+def read_ravdess(folder: Path) -> Corpus:
     """Read RAVDESS' audio-only speech from the folder that holds Actor_01 to Actor_24.
 
     Args:
         folder: folder that holds the files at any depth.
-        emotions: emotions to keep; None for the six archetypal ones. RAVDESS has "calm" and "neutral" as well.
-        by_hand: emotion of RAVDESS -> emotion that it is to become; None to keep all as they are.
 
     Returns:
-        The corpus, where the id of an utterance is the name of its file without suffix; `refused` holds the files whose
-        names don't fit.
+        The corpus with all eight emotions, where the id of an utterance is the name of its file without suffix;
+        `refused` holds the files whose names don't fit.
 
     Raises:
-        InputError: no name fits, or RAVDESS lacks an emotion.
+        InputError: no name fits.
     """
-    mapping = map_labels(_EMOTIONS.values(), by_hand or {}, "RAVDESS")
-    if emotions is None:
-        # Emotions that are mapped by hand keep their place among the six, whatever they are mapped to.
-        wanted = tuple(sorted({*ARCHETYPAL, *(mapping[emotion] for emotion in ARCHETYPAL)}))
-    else:
-        wanted = emotions
-        check_emotions(wanted, set(mapping.values()), "RAVDESS")
     by_id, refused = _read_files(folder)
-    utterances = [replace(by_id[id], emotion=mapping[by_id[id].emotion]) for id in sorted(by_id)]
-    kept = tuple(utterance for utterance in utterances if utterance.emotion in wanted)
-    left_out = [utterance for utterance in utterances if utterance.emotion not in wanted]
-    if not kept:
+    if not by_id:
         raise InputError(
-            f"{folder}: none of its {len(refused) + len(by_id)} audio files is RAVDESS' speech with "
-            f"{', '.join(wanted)}; give the folder that holds Actor_01 to Actor_24"
+            f"{folder}: none of its {len(refused)} audio files is RAVDESS' speech; give the folder that holds "
+            "Actor_01 to Actor_24"
         )
-    labels = [(by_id[utterance.id].emotion, utterance.emotion) for utterance in utterances]
-    return Corpus("ravdess", kept, refused, note_on_labels(labels) + note_on_left_out(left_out))
+    return Corpus(RAVDESS, tuple(by_id[id] for id in sorted(by_id)), refused, folders=(folder,))
 
 
 def _read_files(folder: Path) -> tuple[dict[str, Utterance], tuple[Refusal, ...]]:
@@ -96,4 +73,4 @@ def _read_labels(path: Path) -> Utterance | Refusal:
     if name["modality"] != "03" or name["channel"] != "01":
         return Refusal(path, "is not audio-only speech (its name must start with 03-01)")
     gender: Gender = "male" if int(name["actor"]) % 2 else "female"
-    return Utterance(path.stem, path, name["actor"], gender, _EMOTIONS[name["emotion"]])
+    return Utterance(path.stem, path, name["actor"], gender, _EMOTIONS[name["emotion"]], RAVDESS)

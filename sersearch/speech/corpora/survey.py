@@ -65,7 +65,7 @@ class Survey:
         identical: groups of the ids of utterances that are the same recording, sample for sample, by the same speaker
             and with the same emotion; the first of each group is kept.
         notes: what a reader of these figures has to know, one sentence each.
-        ignored: number of files of the corpus' folder that are not read, by their kind.
+        ignored: number of files of the corpus' folders that are not read, by their kind.
     """
 
     name: str
@@ -130,27 +130,30 @@ class Survey:
         return tuple(_differences(self))
 
 
-def examine(corpus: Corpus, workers: int | None = None, folder: Path | None = None) -> Survey:
+def examine(corpus: Corpus, workers: int | None = None) -> Survey:
     """Decode every file of a corpus.
 
     Args:
-        corpus: corpus as `read_corpus` returns it.
+        corpus: one or several corpora, as `read_corpora` returns them.
         workers: number of threads (decoding releases Python's lock); None for a few more than there are cores.
-        folder: folder of the corpus or its manifest, to count the files that are not read; None not to count them.
 
     Returns:
         The survey; `refused` holds the files that the corpus refused, those that can't be decoded, then those that
         are the same recording under two speakers or emotions.
     """
+    # Segments of one file follow each other, so that the file is decoded once.
+    by_file = sorted(corpus.utterances, key=lambda utterance: (utterance.path, utterance.id))
     with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(_record, corpus.utterances))
+        result_of = dict(zip(by_file, pool.map(_record, by_file), strict=True))
+    results = [result_of[utterance] for utterance in corpus.utterances]
     recordings = tuple(result for result in results if isinstance(result, Recording))
     refused = tuple(result for result in results if isinstance(result, Refusal))
     recordings, contradictory, identical = _settle_identical(recordings)
     notes = corpus.notes
     for kept, *others in identical:
         notes += (f"{', '.join((kept, *others))} are the same recording; {kept} alone is kept",)
-    ignored = {} if folder is None else _count_ignored(folder, {utterance.path for utterance in corpus.utterances})
+    notes += _note_on_overlaps(recordings)
+    ignored = _count_ignored(corpus.folders, {utterance.path for utterance in corpus.utterances})
     return Survey(corpus.name, recordings, corpus.refused + refused + contradictory, identical, notes, ignored)
 
 
@@ -180,6 +183,38 @@ def _settle_identical(
         if len(group) > 1:
             identical.append(tuple(recording.utterance.id for recording in group))
     return tuple(kept), tuple(refused), tuple(identical)
+
+
+def _note_on_overlaps(recordings: tuple[Recording, ...]) -> tuple[str, ...]:
+    """Say which segments of one file overlap although they have two speakers: both hear the same sound."""
+    by_file: dict[Path, list[Recording]] = defaultdict(list)
+    for recording in recordings:
+        by_file[recording.utterance.path].append(recording)
+    overlaps: list[tuple[float, Recording, Recording]] = []
+    for segments in by_file.values():
+        in_order = sorted(segments, key=_start_s)
+        for number, first in enumerate(in_order):
+            for second in in_order[number + 1 :]:
+                overlap_s = min(_end_s(first), _end_s(second)) - _start_s(second)
+                if overlap_s <= 0:
+                    break
+                if first.utterance.speaker != second.utterance.speaker:
+                    overlaps.append((overlap_s, first, second))
+    if not overlaps:
+        return ()
+    longest_s, first, second = max(overlaps, key=lambda overlap: overlap[0])
+    return (
+        f"{len(overlaps)} pair(s) of segments of two speakers overlap in one file, by up to {longest_s:.2f} s "
+        f"({first.utterance.id} and {second.utterance.id}): the same sound may be trained on and tested",
+    )
+
+
+def _start_s(recording: Recording) -> float:
+    return recording.utterance.start_s or 0.0
+
+
+def _end_s(recording: Recording) -> float:
+    return _start_s(recording) + recording.duration_s
 
 
 def _labels(utterance: Utterance) -> tuple[str, str]:
@@ -214,15 +249,16 @@ def _record(utterance: Utterance) -> Recording | Refusal:
     )
 
 
-def _count_ignored(folder: Path, read: set[Path]) -> dict[str, int]:
-    """Count the files of a corpus' folder that no utterance names, by their kind."""
-    root = folder if folder.is_dir() else folder.parent
-    listing = list_audio(root)
-    ignored = Counter(listing.ignored)
+def _count_ignored(folders: tuple[Path, ...], read: set[Path]) -> dict[str, int]:
+    """Count the files of the corpora's folders that no utterance names, by their kind."""
     # A manifest may name a file by a path with links or "..", so files are compared by where they really are.
     real_paths = {path.resolve() for path in read}
-    if unused := sum(path.resolve() not in real_paths for path in listing.files):
-        ignored[_UNUSED] = unused
+    ignored: Counter[str] = Counter()
+    for folder in folders:
+        listing = list_audio(folder)
+        ignored.update(listing.ignored)
+        if unused := sum(path.resolve() not in real_paths for path in listing.files):
+            ignored[_UNUSED] += unused
     return dict(sorted(ignored.items()))
 
 
