@@ -57,6 +57,13 @@ _DistinctSpeakers = Annotated[
     bool,
     typer.Option("--distinct-speakers", help="Keep speakers apart whose names look alike, such as 01 and 1."),
 ]
+_Speakers = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="TABLE.csv",
+        help="A table with a column speaker, and gender or further facts about each speaker.",
+    ),
+]
 _Address = Annotated[
     str | None,
     typer.Option(help="A running Ray cluster, or 'auto'; without it Ray is started on this machine."),
@@ -86,22 +93,37 @@ def _emit(facts: Any) -> None:
 
 @app.command("corpus")
 def describe_corpus(
-    name: Annotated[str, typer.Argument(help="ravdess, or any name for a folder with a manifest.csv.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The corpus' folder, or its manifest.")],
+    name: Annotated[
+        str | None, typer.Argument(help="A corpus of the catalogue, or any name for a folder with a manifest.csv.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="The corpus' folder, or its manifest.")] = None,
     emotions: _Emotions = None,
     map: _Map = None,
     distinct_speakers: _DistinctSpeakers = False,
+    speakers: _Speakers = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
 ) -> None:
     """Show what a corpus contains: counts, speakers, durations, and which files were refused and why.
 
+    Without a name, list the corpora whose layout is known.
+
     Example: [bold]sersearch corpus ravdess data/RAVDESS[/bold]
     """
     from sersearch.speech.corpora import examine, read_corpus
-    from sersearch.terminal.corpus import print_survey
+    from sersearch.terminal.corpus import print_catalogue, print_survey
 
+    if name is None:
+        print_catalogue(Console())
+        return
+    if folder is None:
+        raise InputError(f"corpus {name}: its folder is missing: give it, as in sersearch corpus ravdess data/RAVDESS")
     recordings = read_corpus(
-        name, folder, _listed(emotions), by_hand=_mapping(map), distinct_speakers=distinct_speakers
+        name,
+        folder,
+        _listed(emotions),
+        by_hand=_mapping(map),
+        distinct_speakers=distinct_speakers,
+        about_speakers=speakers,
     )
     survey = examine(recordings, workers)
     print_survey(survey, Console())
@@ -120,6 +142,7 @@ def build_features(
     emotions: _Emotions = None,
     map: _Map = None,
     distinct_speakers: _DistinctSpeakers = False,
+    speakers: _Speakers = None,
     noises: Annotated[int, typer.Option(min=0, help="Noises drawn for each clean utterance.")] = 20,
     snrs: Annotated[int, typer.Option(min=0, help="SNRs drawn for each clean utterance.")] = 3,
     snr_range: Annotated[str, typer.Option(metavar="LOW:HIGH", help="In dB.")] = "-10:15",
@@ -137,7 +160,11 @@ def build_features(
     from sersearch.terminal.corpus import BuildProgress
 
     recordings = read_corpora(
-        _corpora(corpus), _listed(emotions), by_hand=_mapping(map), distinct_speakers=distinct_speakers
+        _corpora(corpus),
+        _listed(emotions),
+        by_hand=_mapping(map),
+        distinct_speakers=distinct_speakers,
+        about_speakers=speakers,
     )
     with BuildProgress() as progress:
         store = build_store(
@@ -178,6 +205,7 @@ def add_functionals(
     ] = None,
     map: _Map = None,
     distinct_speakers: _DistinctSpeakers = False,
+    speakers: _Speakers = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
 ) -> None:
     """Add one vector per utterance to a store: openSMILE's functionals (Section 4.1), or a table of your own.
@@ -204,7 +232,11 @@ def add_functionals(
         added.append(import_table(store, *_pair("--table", table)))
     if corpus:
         recordings = read_corpora(
-            _corpora(corpus), store.emotions, by_hand=_mapping(map), distinct_speakers=distinct_speakers
+            _corpora(corpus),
+            store.emotions,
+            by_hand=_mapping(map),
+            distinct_speakers=distinct_speakers,
+            about_speakers=speakers,
         )
         with BuildProgress() as progress:
             wanted = SETS if sets is None else _listed(sets)

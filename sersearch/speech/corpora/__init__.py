@@ -5,6 +5,7 @@
 """
 
 from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance, utterances_by_speaker
+from sersearch.speech.corpora.known import KnownCorpus, known_corpora
 from sersearch.speech.corpora.noises import NoiseClip, NoiseLibrary, read_noises
 from sersearch.speech.corpora.reading import read_corpora, read_corpus
 from sersearch.speech.corpora.segment import decode_segment, decode_utterance
@@ -13,6 +14,7 @@ from sersearch.speech.corpora.survey import Recording, Survey, examine
 __all__ = [
     "Corpus",
     "Gender",
+    "KnownCorpus",
     "NoiseClip",
     "NoiseLibrary",
     "Recording",
@@ -22,6 +24,7 @@ __all__ = [
     "decode_segment",
     "decode_utterance",
     "examine",
+    "known_corpora",
     "read_corpora",
     "read_corpus",
     "read_noises",

@@ -6,13 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from sersearch.errors import InputError
-from sersearch.speech.corpora.corpus import Corpus, Refusal, Utterance
-from sersearch.speech.corpora.labels import check_emotions, map_labels
+from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance
+from sersearch.speech.corpora.known import known_corpora, read_known
+from sersearch.speech.corpora.labels import check_emotions, map_labels, tidy
 from sersearch.speech.corpora.manifest import read_manifest, why_missing
-from sersearch.speech.corpora.ravdess import ARCHETYPAL, RAVDESS, read_ravdess
-
-# Emotions that a corpus keeps unless others are asked for, by the name of the corpus; other corpora keep all.
-_KEPT_BY_DEFAULT = {RAVDESS: ARCHETYPAL}
+from sersearch.speech.corpora.tables import gender_of, read_table
 
 
 def read_corpus(
@@ -22,9 +20,16 @@ def read_corpus(
     *,
     by_hand: Mapping[str, str] | None = None,
     distinct_speakers: bool = False,
+    about_speakers: Path | None = None,
 ) -> Corpus:
     """Read the utterances of one corpus, with their speakers and emotions; see `read_corpora`."""
-    return read_corpora({name: folder}, emotions, by_hand=by_hand, distinct_speakers=distinct_speakers)
+    return read_corpora(
+        {name: folder},
+        emotions,
+        by_hand=by_hand,
+        distinct_speakers=distinct_speakers,
+        about_speakers=about_speakers,
+    )
 
 
 def read_corpora(
@@ -33,6 +38,7 @@ def read_corpora(
     *,
     by_hand: Mapping[str, str] | None = None,
     distinct_speakers: bool = False,
+    about_speakers: Path | None = None,
 ) -> Corpus:
     """Read the utterances of one or several corpora, with their speakers and emotions.
 
@@ -40,14 +46,15 @@ def read_corpora(
     "ravdess/01": speaker 01 of one corpus is nobody in another.
 
     Args:
-        folders: folder of each corpus, or path of its manifest, by the name of the corpus. The name is "ravdess" for
-            RAVDESS as it is distributed; any other name for a corpus that is described by a manifest.csv with the
-            columns path, speaker, emotion and optionally gender, utterance and others.
-        emotions: emotions to keep; None for the paper's six in RAVDESS and for all in any other corpus. Of several
-            corpora, None keeps the emotions that all of them have.
+        folders: folder of each corpus, or path of its manifest, by the name of the corpus. The name is one of the
+            catalogue (`known_corpora`) for a corpus as it is distributed; any other name for a corpus that is described
+            by a manifest.csv with the columns path, speaker, emotion and optionally gender, utterance and others.
+        emotions: emotions to keep; None for those that the catalogue names (the paper's six in RAVDESS), and for all in
+            any other corpus. Of several corpora, None keeps the emotions that all of them have.
         by_hand: label or emotion -> emotion that it is to become; the usual synonyms (angry, neu) are mapped without.
         distinct_speakers: whether names of speakers that look alike (01 and 1) belong to several people. Without it,
             they are refused.
+        about_speakers: table with a column speaker, and a column gender or further facts about each speaker.
 
     Raises:
         InputError: a folder holds no such corpus, a manifest is malformed, two speakers' names look alike, an emotion
@@ -55,6 +62,8 @@ def read_corpora(
     """
     corpora = [_read(name, folder, distinct_speakers) for name, folder in folders.items()]
     joined = _join(corpora)
+    if about_speakers:
+        joined = _with_facts(joined, about_speakers)
     emotion_of = map_labels({utterance.emotion for utterance in joined.utterances}, by_hand or {}, joined.name)
     utterances = [replace(utterance, emotion=emotion_of[utterance.emotion]) for utterance in joined.utterances]
     if emotions is None:
@@ -80,9 +89,9 @@ def read_corpora(
 
 
 def _read(name: str, folder: Path, distinct_speakers: bool) -> Corpus:
-    if name == RAVDESS:
-        return read_ravdess(folder)
-    return read_manifest(name, folder, distinct_speakers)
+    if name in known_corpora() and not folder.is_file():
+        return read_known(name, folder)
+    return read_manifest(name, folder, distinct_speakers, known_corpora())
 
 
 def _join(corpora: Sequence[Corpus]) -> Corpus:
@@ -103,6 +112,38 @@ def _join(corpora: Sequence[Corpus]) -> Corpus:
     )
 
 
+def _with_facts(corpus: Corpus, file: Path) -> Corpus:
+    """Add what a table says of the speakers to their utterances: the gender, and further facts.
+
+    Raises:
+        InputError: the table is malformed, or names a speaker that the corpus lacks.
+    """
+    table = read_table(file, ("speaker", "gender"))
+    if "speaker" not in table.columns:
+        raise InputError(f"{file}: has no column 'speaker'; its header has {', '.join(table.columns)}")
+    facts: dict[str, tuple[Gender | None, dict[str, str]]] = {}
+    for where, row in table.records():
+        speaker = tidy(row["speaker"])
+        if speaker not in corpus.speakers:
+            raise InputError(f"{where}: {corpus.name} has no speaker {speaker!r}; its first are {_first(corpus)}")
+        if speaker in facts:
+            raise InputError(f"{where}: speaker {speaker!r} is named twice; keep one line")
+        extra = {column: value for column, value in row.items() if column not in ("speaker", "gender", "")}
+        facts[speaker] = gender_of(row.get("gender", ""), where), extra
+    utterances = []
+    for utterance in corpus.utterances:
+        gender, extra = facts.get(utterance.speaker, (None, {}))
+        extra = {**utterance.extra, **extra}
+        utterances.append(replace(utterance, gender=gender or utterance.gender, extra=extra))
+    unnamed = sorted(set(corpus.speakers) - set(facts))
+    note = f"{file} does not name {len(unnamed)} of the speakers: {', '.join(unnamed)}"
+    return replace(corpus, utterances=tuple(utterances), notes=corpus.notes + ((note,) if unnamed else ()))
+
+
+def _first(corpus: Corpus) -> str:
+    return ", ".join(corpus.speakers[:10])
+
+
 def _common_emotions(corpora: Sequence[Corpus], emotion_of: Mapping[str, str]) -> tuple[str, ...]:
     """Find the emotions that all corpora have, out of those that each keeps by default.
 
@@ -112,7 +153,8 @@ def _common_emotions(corpora: Sequence[Corpus], emotion_of: Mapping[str, str]) -
     kept_by_corpus: list[set[str]] = []
     for corpus in corpora:
         labels = {utterance.emotion for utterance in corpus.utterances}
-        default = _KEPT_BY_DEFAULT.get(corpus.name, labels)
+        known = known_corpora().get(corpus.name)
+        default = set(known.kept if known and known.kept else labels)
         kept_by_corpus.append({emotion_of[label] for label in labels if label in default})
     common = set.intersection(*kept_by_corpus)
     if not common and len(corpora) > 1:

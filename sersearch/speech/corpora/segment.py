@@ -2,7 +2,6 @@
 
 import threading
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 from sersearch.errors import InputError
@@ -12,7 +11,8 @@ from sersearch.speech.corpora.corpus import Utterance
 # Ends of segments are often rounded up, so that the last one may end a little after the file.
 _TOLERANCE_S = 0.05
 
-_cache_lock = threading.Lock()
+# The recording of the last segment that a thread has read.
+_last_read = threading.local()
 
 
 def decode_utterance(utterance: Utterance, sampling_rate: int = SAMPLING_RATE) -> Waveform:
@@ -42,14 +42,12 @@ def read_utterance(utterance: Utterance, sampling_rate: int = SAMPLING_RATE) -> 
 
 def _read_once(path: Path, sampling_rate: int) -> Sound:
     """Read a file that utterances are segments of; hundreds of them in turn may be segments of one."""
-    # Without the lock, several threads would hold the same hour of sound.
-    with _cache_lock:
-        return _read_segmented(path, sampling_rate, path.stat().st_mtime_ns if path.exists() else 0)
-
-
-@lru_cache(maxsize=1)
-def _read_segmented(path: Path, sampling_rate: int, changed: int) -> Sound:
-    return read_sound(path, sampling_rate)
+    version = (path, sampling_rate, path.stat().st_mtime_ns if path.exists() else 0)
+    if getattr(_last_read, "version", None) != version:
+        _last_read.sound = read_sound(path, sampling_rate)
+        _last_read.version = version
+    sound: Sound = _last_read.sound
+    return sound
 
 
 def decode_segment(

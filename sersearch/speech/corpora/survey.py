@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from statistics import median
 
@@ -141,19 +142,20 @@ def examine(corpus: Corpus, workers: int | None = None) -> Survey:
         The survey; `refused` holds the files that the corpus refused, those that can't be decoded, then those that
         are the same recording under two speakers or emotions.
     """
-    # Segments of one file follow each other, so that the file is decoded once.
-    by_file = sorted(corpus.utterances, key=lambda utterance: (utterance.path, utterance.id))
+    # One thread reads all segments of a file, so that the file is decoded once.
+    by_file = [tuple(group) for _, group in groupby(sorted(corpus.utterances, key=_path), key=_path)]
     with ThreadPoolExecutor(workers) as pool:
-        result_of = dict(zip(by_file, pool.map(_record, by_file), strict=True))
-    results = [result_of[utterance] for utterance in corpus.utterances]
-    recordings = tuple(result for result in results if isinstance(result, Recording))
-    refused = tuple(result for result in results if isinstance(result, Refusal))
+        results = [result for group in pool.map(_record_all, by_file) for result in group]
+    results.sort(key=lambda result: result[0].id)
+    recordings = tuple(result for _, result in results if isinstance(result, Recording))
+    refused = tuple(result for _, result in results if isinstance(result, Refusal))
     recordings, contradictory, identical = _settle_identical(recordings)
     notes = corpus.notes
     for kept, *others in identical:
         notes += (f"{', '.join((kept, *others))} are the same recording; {kept} alone is kept",)
     notes += _note_on_overlaps(recordings)
-    ignored = _count_ignored(corpus.folders, {utterance.path for utterance in corpus.utterances})
+    accounted = {utterance.path for utterance in corpus.utterances} | {refusal.path for refusal in corpus.refused}
+    ignored = _count_ignored(corpus.folders, accounted)
     return Survey(corpus.name, recordings, corpus.refused + refused + contradictory, identical, notes, ignored)
 
 
@@ -231,6 +233,14 @@ def _contradiction(utterance: Utterance, group: list[Recording]) -> Refusal:
     )
 
 
+def _path(utterance: Utterance) -> Path:
+    return utterance.path
+
+
+def _record_all(utterances: tuple[Utterance, ...]) -> list[tuple[Utterance, Recording | Refusal]]:
+    return [(utterance, _record(utterance)) for utterance in utterances]
+
+
 def _record(utterance: Utterance) -> Recording | Refusal:
     try:
         sound = read_utterance(utterance)
@@ -249,16 +259,14 @@ def _record(utterance: Utterance) -> Recording | Refusal:
     )
 
 
-def _count_ignored(folders: tuple[Path, ...], read: set[Path]) -> dict[str, int]:
-    """Count the files of the corpora's folders that no utterance names, by their kind."""
-    # A manifest may name a file by a path with links or "..", so files are compared by where they really are.
-    real_paths = {path.resolve() for path in read}
+def _count_ignored(folders: tuple[Path, ...], accounted: set[Path]) -> dict[str, int]:
+    """Count the files of the corpora's folders that are neither utterances nor refused, by their kind."""
     ignored: Counter[str] = Counter()
     for folder in folders:
-        listing = list_audio(folder)
+        listing = list_audio(folder, accounted)
         ignored.update(listing.ignored)
-        if unused := sum(path.resolve() not in real_paths for path in listing.files):
-            ignored[_UNUSED] += unused
+        if listing.files:
+            ignored[_UNUSED] += len(listing.files)
     return dict(sorted(ignored.items()))
 
 
