@@ -321,7 +321,9 @@ def _search(run: Any, address: str | None, retry_failed: bool, tensorboard: bool
 @app.command("status")
 def show_status(
     run: _Run,
-    verify: Annotated[bool, typer.Option("--verify", help="Check every trial of the plan against the ledger.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every file of the run, and the plan against it.")
+    ] = False,
     format: _Format = Format.text,
 ) -> None:
     """Show what is done, begun and left, the best so far and the time left.
@@ -335,7 +337,7 @@ def show_status(
     # What is damaged is among what is looked for.
     results = opened.ledger.whole_results() if verify else opened.ledger.results()
     agenda = opened.agenda(results)
-    facts = status_facts(opened, agenda, results) | (verified_facts(opened, agenda) if verify else {})
+    facts = status_facts(opened, agenda, results) | (verified_facts(opened, agenda, results) if verify else {})
     if format is Format.json:
         _emit(facts)
     else:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import safetensors.numpy
 
 from sersearch.evaluation.leaderboard import predictions_name, select_winners
 from sersearch.evaluation.test_partition import LABELS
@@ -59,7 +60,8 @@ def _test(run: Run, result: Result, condition: Condition, generator: np.random.G
 
 
 def _commit(run: Run, result: Result) -> None:
-    run.storage.put(f"trials/{result.trial.key}/result.json", result.model_dump_json().encode())
+    weights = safetensors.numpy.save({"drawn": np.array([result.parameters])})
+    run.ledger.begin(result.trial).commit(result, weights)
 
 
 def _result(run: Run, trial: Trial, generator: np.random.Generator) -> Result:
@@ -98,8 +100,6 @@ def _result(run: Run, trial: Trial, generator: np.random.Generator) -> Result:
         seconds=1.5 * epochs,
         parameters=counted.total,
         confusion=confusion,
-        finished="2026-01-01T00:00:00+00:00",
-        weights="attempt-001/best.safetensors",
         environment={"python": "3.11", "torch": "2.11.0", "device": "cpu (none: drawn)"},
     )
 
