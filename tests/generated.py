@@ -1,15 +1,13 @@
 """Runs whose figures are drawn, not trained: reports are read off ledgers of any size in no time."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import safetensors.numpy
 
-from sersearch.evaluation.leaderboard import predictions_name, select_winners
-from sersearch.evaluation.test_partition import LABELS
+from sersearch.evaluation.leaderboard import select_winners
+from sersearch.evaluation.test_partition import LABELS, put_predictions, record_ledger, record_opening
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run, start_run
 from sersearch.store.reader import Store
@@ -52,11 +50,8 @@ def _test(run: Run, result: Result, condition: Condition, generator: np.random.G
     guess = generator.choice(np.array(run.store.emotions), len(truth))
     predicted = np.where(generator.random(len(truth)) < right, truth, guess)
     table = labels.replace_schema_metadata().append_column("predicted", pa.array(predicted.tolist()))
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    run.storage.put(predictions_name(result.trial.key, condition), sink.getvalue().to_pybytes())
-    opening = {"key": result.trial.key, "condition": condition, "opened": "2026-01-01T00:00:00+00:00"}
-    run.storage.put(f"openings/{result.trial.key}-{condition}-report.json", json.dumps(opening).encode())
+    record_opening(run, result, condition, len(table), "report", record_ledger(run))
+    put_predictions(run, result, condition, table)
 
 
 def _commit(run: Run, result: Result) -> None:

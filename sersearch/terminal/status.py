@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from sersearch.evaluation.verify import verify_computed
 from sersearch.planning.forecast import seconds_left
 from sersearch.planning.tasks import tasks
 from sersearch.run.ledger import Result, ledger_digest
@@ -87,7 +88,7 @@ def verified_facts(run: Run, agenda: Agenda, results: Mapping[str, Result]) -> d
         agenda: of the run.
         results: those that are not damaged.
     """
-    findings = verify(run, agenda.trials)
+    findings = [*verify(run, agenda.trials), *verify_computed(run, results)]
     return {
         "findings": [vars(finding) for finding in findings],
         "faults": sum(finding.kind in FAULTS for finding in findings),

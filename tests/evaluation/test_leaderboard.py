@@ -96,7 +96,7 @@ def test_the_test_speakers_are_opened_once_for_each_winner(evaluated: Run) -> No
     opened = {(line["key"], line["condition"]) for line in map(json.loads, filter(None, openings.values()))}
     assert opened == {(r.trial.key, winner.condition) for winner in board.winners for r in winner.results}
     assert len(openings) == len(opened) == 2 * 2 * 2
-    assert all(opened_at(evaluated, key, condition) for key, condition in opened)
+    assert all(opened_at(evaluated, result, winner.condition) for winner in board.winners for result in winner.results)
     said: list[str] = []
     assert evaluate_winners(evaluated, said.append) == board
     assert said == []
