@@ -275,7 +275,7 @@ def search_study(
     from sersearch.run.run import start_run
     from sersearch.study.study import load_study
 
-    _search(start_run(run, load_study(study), store), address, retry_failed, tensorboard)
+    _search(start_run(run, load_study(study), store, _say_on_stderr), address, retry_failed, tensorboard)
 
 
 @app.command("resume")
