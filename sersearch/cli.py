@@ -248,6 +248,43 @@ def add_functionals(
             print(f"{out}: {manifest.name}: {counts} are NaN (too short, or not to be computed)")
 
 
+@app.command("store")
+def show_store(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Check every file: checksums and counts.")] = False,
+    corpus: Annotated[
+        str | None, typer.Option(metavar="NAME=DIR", help="With --verify: make some rows again from this corpus.")
+    ] = None,
+    noise: Annotated[Path | None, typer.Option(metavar="DIR", help="The noise library, for noisy rows.")] = None,
+    map: _Map = None,
+    distinct_speakers: _DistinctSpeakers = False,
+    format: _Format = Format.text,
+) -> None:
+    """Show what a store holds, and check it.
+
+    Example: [bold]sersearch store stores/ravdess --verify --corpus ravdess=data/RAVDESS --noise data/ESC-10[/bold]
+    """
+    from sersearch.speech.corpora import read_corpus
+    from sersearch.store.reader import open_manifest, open_store
+    from sersearch.terminal.store import checked_facts, print_store, store_facts
+
+    if (corpus or noise) and not (verify and corpus):
+        raise InputError("rows are made again with --verify and --corpus NAME=DIR; --noise DIR adds noisy ones")
+    opened = open_manifest(store) if verify else open_store(store)
+    recordings = None
+    if corpus:
+        name, folder = _pair("--corpus", corpus)
+        by_hand = _mapping(map)
+        recordings = read_corpus(name, folder, opened.emotions, by_hand=by_hand, distinct_speakers=distinct_speakers)
+    facts = store_facts(opened) | (checked_facts(opened, recordings, noise) if verify else {})
+    if format is Format.json:
+        _emit(facts)
+    else:
+        print_store(facts, Console())
+    if verify and facts["faults"]:
+        raise typer.Exit(1)
+
+
 @app.command("plan")
 def plan_study(
     study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What to look at.")],
@@ -310,7 +347,7 @@ def search_study(
     from sersearch.run.run import start_run
     from sersearch.study.study import load_study
 
-    _search(start_run(run, load_study(study), store), address, retry_failed, tensorboard)
+    _search(start_run(run, load_study(study), store, _say_on_stderr), address, retry_failed, tensorboard)
 
 
 @app.command("resume")
@@ -356,7 +393,9 @@ def _search(run: Any, address: str | None, retry_failed: bool, tensorboard: bool
 @app.command("status")
 def show_status(
     run: _Run,
-    verify: Annotated[bool, typer.Option("--verify", help="Check every trial of the plan against the ledger.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every file of the run, and the plan against it.")
+    ] = False,
     format: _Format = Format.text,
 ) -> None:
     """Show what is done, begun and left, the best so far and the time left.
@@ -370,7 +409,7 @@ def show_status(
     # What is damaged is among what is looked for.
     results = opened.ledger.whole_results() if verify else opened.ledger.results()
     agenda = opened.agenda(results)
-    facts = status_facts(opened, agenda, results) | (verified_facts(opened, agenda) if verify else {})
+    facts = status_facts(opened, agenda, results) | (verified_facts(opened, agenda, results) if verify else {})
     if format is Format.json:
         _emit(facts)
     else:

@@ -53,7 +53,19 @@ def build(corpus: Path, out: Path, *more: object) -> tuple[object, ...]:
     return ("features", "--corpus", f"tiny={corpus}", "--out", out, "--workers", 1, *more)
 
 
-COMMANDS = ["corpus", "features", "functionals", "plan", "search", "resume", "status", "report", "rerun", "compare"]
+COMMANDS = [
+    "corpus",
+    "features",
+    "functionals",
+    "store",
+    "plan",
+    "search",
+    "resume",
+    "status",
+    "report",
+    "rerun",
+    "compare",
+]
 COMMANDS += ["probe", "export-optuna", "demo"]
 
 

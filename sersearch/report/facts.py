@@ -208,6 +208,7 @@ class Facts:
             "failed": board.failed,
             "pruned": board.pruned,
             "fingerprint": run.identity.fingerprint,
+            "ledger": board.digest,
             "partition": run.partition.model_dump(mode="json", exclude={"name"}),
             "emotions": list(run.store.emotions),
             "rows": [self.values(row) | self._details(row) for row in self.rows],
@@ -290,7 +291,7 @@ def _predictions(run: Run, winner: Winner) -> Predictions:
 def _row(run: Run, winner: Winner, selection: Selection | None, predictions: Predictions | None) -> Row:
     if predictions is None:
         return Row(winner, selection, None, ())
-    opened = [opened_at(run, result.trial.key, winner.condition) for result in winner.results]
+    opened = [opened_at(run, result, winner.condition) for result in winner.results]
     return Row(winner, selection, predictions.evidence(), tuple(time for time in opened if time))
 
 
