@@ -158,24 +158,31 @@ def make_plan(agenda: Agenda, data: DataSize, done: Collection[str] = (), epochs
 def _plan_space(space: Space, agenda: Agenda) -> PlannedSpace:
     study, known = agenda.study, len(agenda.spaces.get(space.name, ()))
     most = agenda.most_trials(space)
-    repetitions = study.seeds if space.kind.seeded else 1
-    seeds = f", {repetitions} seeds" if repetitions > 1 else ""
-    if most > repetitions:
-        seeds += f", {most // repetitions} speakers left out in turn"
+    each = _each_in(space, agenda)
     if study.samples(space):
         trials = wanted(space, study) * most
         drawn = "" if known == trials else f", {known} of them so far"
-        statement = f"{_counted(trials)} that the sampler {study.search.sampler} draws{drawn}{seeds}"
+        statement = f"{_counted(trials)} that the sampler {study.search.sampler} draws{drawn}{each}"
         return PlannedSpace(space, None, known == trials, trials, statement)
     candidates = len(feasible_configurations(space, study))
     if space.top is None:
-        return PlannedSpace(space, candidates, True, known, f"{_counted(known)}{seeds}")
+        return PlannedSpace(space, candidates, True, known, f"{_counted(known)}{each}")
     n_h, n_w = top_counts(space, study)
-    settled = space.name in agenda.spaces
-    trials = known if settled else n_h * n_w * most
-    why = f"{_counted(trials)} (k = {space.top.k}: {n_h} x {n_w} of {candidates}{seeds})"
+    settled = space.name not in agenda.unsettled
+    trials = known + n_h * n_w * agenda.repetitions(space) * agenda.unsettled_folds(space)
+    why = f"{_counted(trials)} (k = {space.top.k}: {n_h} x {n_w} of {candidates}{each})"
     until = "" if settled else f", once {space.top.h} and {space.top.w} are done"
     return PlannedSpace(space, candidates, settled, trials, why + until)
+
+
+def _each_in(space: Space, agenda: Agenda) -> str:
+    """How often each configuration is trained, in words: for each seed and fold; nothing where once."""
+    repetitions = agenda.repetitions(space)
+    folds = agenda.most_trials(space) // repetitions
+    words = f", {repetitions} seeds" if repetitions > 1 else ""
+    if folds > 1:
+        words += f", {folds} speakers left out in turn" if "loso" in space.protocols else f", {folds} folds"
+    return words
 
 
 def _counted(trials: int) -> str:
@@ -202,13 +209,15 @@ def _trials(space: Space, agenda: Agenda) -> list[Trial]:
     """The trials of a space that is settled, in their order; configurations that can't be built once, not a seed."""
     if agenda.study.samples(space):
         return agenda.spaces[space.name]
-    settled = {trial.configuration for trial in agenda.spaces.get(space.name, ())}
+    settled: dict[Configuration, list[Trial]] = {}
+    for trial in agenda.spaces.get(space.name, ()):
+        settled.setdefault(trial.configuration, []).append(trial)
     made: list[Trial] = []
     for configuration in space.enumerate(agenda.study.settings):
         if not configuration.shapes.feasible:
             made += agenda.trials_of(configuration)[:1]
-        elif configuration in settled:
-            made += agenda.trials_of(configuration)
+        else:
+            made += settled.get(configuration, ())
     return made
 
 

@@ -126,5 +126,5 @@ def _marks(seeds: Sequence[PlannedTrial]) -> Iterator[str]:
         yield "shrunk"
     done = sum(planned.done for planned in seeds)
     if done:
-        several = "speakers" if seeds[0].trial.fold.name else "seeds"
+        several = "folds" if seeds[0].trial.fold.name else "seeds"
         yield "done" if done == len(seeds) else f"{done} of {len(seeds)} {several} done"
