@@ -12,6 +12,9 @@ from sklearn.svm import SVC
 
 from sersearch.evaluation.counts import count_test_predictions, count_validation_predictions
 from sersearch.evaluation.leaderboard import select_winners
+from sersearch.evaluation.probe.inquiry import probe
+from sersearch.evaluation.probe.probes import choose_svm, predict
+from sersearch.evaluation.probe.representations import Representations, write_representations
 from sersearch.evaluation.test_partition import evaluate_winners, read_predictions
 from sersearch.models.svm import standardise
 from sersearch.report import text
@@ -180,3 +183,58 @@ def svm_study_without_vectors() -> dict[str, object]:
         "spaces": [{"name": "l", "model": "LDNN"}],
         "partition": {"folds": 3, "validation": 2},
     }
+
+
+@pytest.fixture(scope="module")
+def networks(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    training = {"epochs": 2, "maps": 4, "cells": 4, "dense": [6], "learning_rate": 0.01}
+    space = {"name": "t", "model": "T-CLDNN", "w1": [3, 6], "w2": 2}
+    study = {"name": "n", "spaces": [space], "seeds": 2, "training": training}
+    study["partition"] = {"folds": 3, "validation": 2}
+    run = start_run(tmp_path_factory.mktemp("networks") / "run", parse_study(study, "x"), tiny_store.path)
+    train(run)
+    evaluate_winners(run, lambda _: None)
+    return run
+
+
+@pytest.mark.slow("it trains networks")
+def test_seeds_and_folds_of_networks_add_up(networks: Run) -> None:
+    for row in read_report(networks).rows:
+        winner = row.winner
+        tables = [table.to_pandas() for table in read_predictions(networks, winner)]
+        assert len(tables) == 2 * 3
+        by_seed = [np.concatenate([t[["emotion", "predicted"]] for t in tables[s : s + 3]]) for s in (0, 3)]
+        ua = [100 * balanced_accuracy_score(both[:, 0], both[:, 1]) for both in by_seed]
+        assert row.test
+        assert row.test.seeds.ua == pytest.approx(ua)
+        assert row.test.overall.ua == pytest.approx(np.mean(ua))
+        for number, choice in enumerate(winner.choices):
+            best = max(
+                np.mean([result.ua(winner.condition) for result in by_fold[number]])
+                for by_fold in winner.candidates.results.values()
+            )
+            assert np.mean([result.ua(winner.condition) for result in choice.results]) == best
+    assert b"fold 1 of 3, " in page(read_report(networks)).encode()
+
+
+@pytest.mark.slow("it trains networks")
+def test_probes_add_the_folds_up(networks: Run) -> None:
+    findings = probe(networks, "noisy", lambda _: None, workers=1)
+    (probed,) = findings.winners
+    (winner,) = (w for w in select_winners(networks).winners if w.condition == "noisy")
+    for module in probed.modules:
+        true: list[str] = []
+        predicted: list[str] = []
+        for number in range(3):
+            found = Representations.read(networks.storage, write_representations(networks, winner, number))
+            emotion = np.array([networks.store.emotions.index(name) for name in found.emotion_U])
+            parts = found.clean("train"), found.clean("validation"), found.clean("test")
+            x = found.column(module.name)
+            chosen = choose_svm(x, emotion, parts[0], parts[1])
+            predicted += predict(x, emotion, parts[0], parts[2], chosen).tolist()
+            true += emotion[parts[2]].tolist()
+        assert len(true) == 6 * 6
+        assert module.accuracy["emotion"].ua == pytest.approx(100 * balanced_accuracy_score(true, predicted))
+        assert module.noise[0].copies == 6 * 6 * 2
+    opened = {name for name in networks.storage.list("openings/") if "probe" in name}
+    assert len(opened) == 3
