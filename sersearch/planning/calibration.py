@@ -17,7 +17,8 @@ from sersearch.errors import InputError
 from sersearch.planning.forecast import Forecast, Measurement, fit, make_forecast, relative_cost
 from sersearch.planning.plan import DataSize, Plan
 from sersearch.run.ledger import Result
-from sersearch.run.run import Run, check_parts, identify_store, open_run
+from sersearch.run.run import Run, check_parts, describe_partition, identify_store, open_run, speaker_groups
+from sersearch.run.split import check_split, read_split
 from sersearch.store.reader import Store, open_store
 from sersearch.study.agenda import Agenda
 from sersearch.study.configuration import Configuration
@@ -74,11 +75,16 @@ def bind(study: Study, store: Path | None = None, run: Path | None = None) -> Bo
     """
     if run is None:
         path = store or (Path(study.store) if study.store else None)
-        return _bind(study, open_store(path)) if path else None
+        if path is None:
+            return None
+        opened_store = open_store(path)
+        return _bind(read_split(study, opened_store, speaker_groups(opened_store)), opened_store)
     opened = open_run(run, store)
-    if opened.study.partition != study.partition:
+    study = read_split(study, opened.store, opened.identity.groups)
+    before, now = (describe_partition(each.partition) for each in (opened.study, study))
+    if before != now:
         raise InputError(
-            f"{run}: its partition is {opened.study.partition} and the study's is {study.partition}: "
+            f"{run}: its partition is {before} and the study's is {now}: "
             "plan without --run, or name the study that the run began with"
         )
     return _bind(study, opened.store, replace(opened, study=study))
@@ -100,6 +106,7 @@ def _bind(study: Study, store: Store, run: Run | None = None) -> BoundStudy:
         validation_utterances=validation_rows,
         validation_frames=validation_frames,
         clean_utterances=sum(info.utterances for info in store.speakers),
+        split=check_split(store, folds),
     )
     results = run.ledger.results() if run else {}
     agenda = run.agenda(results) if run else Agenda(study, size.identity, {})

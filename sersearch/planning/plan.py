@@ -34,6 +34,7 @@ class DataSize:
         validation_utterances: copies to stop and to select by.
         validation_frames: their frames.
         clean_utterances: of all speakers together.
+        split: what its folds have in two parts, in words; empty where no store is named.
     """
 
     source: str
@@ -44,6 +45,7 @@ class DataSize:
     validation_utterances: int
     validation_frames: int
     clean_utterances: int
+    split: tuple[str, ...] = ()
 
     @property
     def utterance_frames(self) -> int:

@@ -19,6 +19,7 @@ from sersearch.report.comparison import Pair, Ranking, Robustness, rank, robustn
 from sersearch.report.evidence import Evidence, Predictions
 from sersearch.report.paper import TABLE_3, TABLE_4
 from sersearch.run.run import Run
+from sersearch.run.split import check_split
 from sersearch.statistics.corrections import Selection, select_best
 from sersearch.statistics.counts import Counts, mean_recall
 from sersearch.statistics.curves import median_filter
@@ -135,6 +136,11 @@ class Facts:
         present = {row.winner.condition for row in self.rows}
         return tuple(condition for condition in CONDITIONS if condition in present)
 
+    @cached_property
+    def split(self) -> tuple[str, ...]:
+        """What the study's split has in two parts, in words."""
+        return check_split(self.run.store, self.run.folds)
+
     @property
     def unfinished(self) -> str | None:
         """What every page of an unfinished or untested run says; None where all is done."""
@@ -213,6 +219,7 @@ class Facts:
             "pruned": board.pruned,
             "fingerprint": run.identity.fingerprint,
             **_folds_record(run.folds),
+            "split": list(self.split),
             "emotions": list(run.store.emotions),
             "rows": [self.values(row) | self._details(row) for row in self.rows],
             "comparisons": {condition: asdict(ranking) for condition, ranking in self.rankings.items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sersearch.evaluation.leaderboard import Candidates
@@ -15,7 +16,7 @@ from sersearch.statistics.intervals import Interval
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.network import KERNELS
-from sersearch.study.fold import Fold
+from sersearch.study.fold import Fold, Split
 from sersearch.study.paper import COPIES, papers_space
 
 NONE = "–"
@@ -86,6 +87,7 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
         notes = [folds_note(facts.run.folds)]
     if condition in facts.rankings:
         notes.insert(0, ranking_note(facts.rankings[condition]))
+    notes += _split_note(facts)
     notes += _paper_notes(facts, [row.departures for row in beside_papers])
     return _sheet(f"leaderboard-{condition}", f"Leaderboard, {condition} condition", columns, rows, notes)
 
@@ -99,6 +101,15 @@ def folds_note(folds: Sequence[Fold]) -> str:
         f"its own configuration on its own validation speakers ({validation}); the table names the one that most folds "
         "chose. Validation UA is the mean over folds."
     )
+
+
+def _split_note(facts: Facts) -> list[str]:
+    """What a split by name has in two parts; of any other partition where the corpus says what is spoken."""
+    partition = facts.run.study.partition
+    if isinstance(partition, Split):
+        return [f"Split of {Path(partition.source).name}: {'; '.join(facts.split)}."]
+    known = [words for words in facts.split if "(column " in words]
+    return [f"Split: {'; '.join(known)}."] if known else []
 
 
 def best_of(candidates: Candidates) -> str:

@@ -10,15 +10,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sersearch.digests import short_digest
 from sersearch.errors import InputError
 from sersearch.run.ledger import Ledger, Result
+from sersearch.run.split import read_split
 from sersearch.run.storage import Folder, Storage
 from sersearch.run.suggestions import Suggestions
 from sersearch.store.reader import Store, open_store
 from sersearch.store.vectors.reader import vector_digests
 from sersearch.study.agenda import FAILED, Agenda, Outcome
 from sersearch.study.configuration.base import Protocol
-from sersearch.study.fold import Dealt, Fold, Shares, missing_emotion
+from sersearch.study.fold import Dealt, Fold, Partition, Shares, Split, missing_emotion
 from sersearch.study.space import Space
 from sersearch.study.study import Study, parse_study
 from sersearch.study.trial import Folds, StoreIdentity
@@ -189,6 +191,7 @@ def start_run(path: Path, study: Study, store: Path | None = None) -> Run:
     if chosen is None:
         raise InputError(f'study {study.name}: no store is named; add store = "..." to it or give --store STORE')
     opened = open_store(chosen)
+    study = read_split(study, opened, speaker_groups(opened))
     run = Run(path, study, chosen.resolve(), identify_store(opened, study))
     # Too few speakers, and parts without an emotion, are refused before anything is written.
     check_parts(opened, study)
@@ -293,12 +296,20 @@ def _check_same(before: Run, now: Run) -> None:
         )
 
 
+def describe_partition(partition: Partition) -> Any:
+    """A partition as a message shows it; a split is the same wherever it was read."""
+    if isinstance(partition, Split):
+        folds = [fold.model_dump(mode="json") for fold in partition.parts]
+        return f"a split of {len(folds)} folds ({short_digest(folds)})"
+    return partition.model_dump()
+
+
 def _altering(run: Run) -> Mapping[str, Any]:
     """What would alter trials that exist, by name."""
     study = run.study
     return {
         "the store's fingerprint": run.identity.fingerprint,
-        "partition": study.partition.model_dump(),
+        "partition": describe_partition(study.partition),
         "features": study.features,
         "training": study.training,
         **{f"vectors {name}": digest for name, digest in run.identity.vectors.items()},

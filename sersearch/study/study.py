@@ -150,6 +150,9 @@ def load_study(path: Path) -> Study:
     table.setdefault("name", path.stem)
     if isinstance(table.get("systems"), list):
         table["systems"] = [str((path.parent / str(file)).resolve()) for file in table["systems"]]
+    partition = table.get("partition")
+    if isinstance(partition, dict) and isinstance(partition.get("file"), str):
+        table["partition"] = partition | {"file": str((path.parent / partition["file"]).resolve())}
     if "store" in table:
         table["store"] = str((path.parent / str(table["store"])).resolve())
     return parse_study(table, str(path))

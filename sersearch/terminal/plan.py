@@ -34,6 +34,8 @@ def print_plan(plan: Plan, console: Console) -> None:
     )
     console.print(f"epochs assumed: {_epochs(plan)}", highlight=False, soft_wrap=True)
     console.print(f"data: {plan.data.source}{assumed}", highlight=False, soft_wrap=True)
+    if plan.data.split:
+        console.print(f"split: {'; '.join(plan.data.split)}", highlight=False, soft_wrap=True)
     waiting = f", {totals['waiting']} of them at most once others are done" if totals["waiting"] else ""
     console.print(
         f"{totals['trials']} trials{waiting}; {totals['done']} done, {totals['left']} left; "
