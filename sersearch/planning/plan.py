@@ -223,9 +223,15 @@ def _trials(space: Space, agenda: Agenda) -> list[Trial]:
     return made
 
 
-def epochs_assumed(configuration: Configuration, epochs: int | None = None) -> int:
-    """Epochs of a typical trial: the geometric mean of `BEST_EPOCH` and `patience` more, unless given."""
-    fewest, most = configuration.step_limits
+def epochs_assumed(configuration: Configuration, utterances: int, epochs: int | None = None) -> int:
+    """Epochs of a typical trial: the geometric mean of `BEST_EPOCH` and `patience` more, unless given.
+
+    Args:
+        configuration: of the trial.
+        utterances: copies that it is trained on.
+        epochs: that it is assumed to take.
+    """
+    fewest, most = configuration.limits_on(utterances)
     best, patience = round(math.sqrt(BEST_EPOCH[0] * BEST_EPOCH[1])), fewest - 1
     return min(most, epochs or best + patience)
 
@@ -246,15 +252,16 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
             }
             for planned in plan.spaces
         ],
-        "trials": [_trial_facts(planned, plan.data.emotions, plan.epochs) for planned in plan.trials],
+        "trials": [_trial_facts(planned, plan.data, plan.epochs) for planned in plan.trials],
         "totals": plan.totals(),
     }
 
 
-def _trial_facts(planned: PlannedTrial, emotions: int, epochs: int | None) -> dict[str, Any]:
+def _trial_facts(planned: PlannedTrial, data: DataSize, epochs: int | None) -> dict[str, Any]:
     configuration, counted, work = planned.trial.configuration, planned.parameters, planned.multiply_adds
     settings = configuration.record()
-    fewest, most = configuration.step_limits
+    fewest, most = configuration.limits_on(data.train_utterances)
+    assumed = epochs_assumed(configuration, data.train_utterances, epochs)
     return {
         "key": planned.trial.key,
         "space": planned.spaces[0],
@@ -267,12 +274,12 @@ def _trial_facts(planned: PlannedTrial, emotions: int, epochs: int | None) -> di
         "fold": planned.trial.fold.name or None,
         "parameters": counted.total if counted else None,
         "modules": vars(counted) if counted else None,
-        "shapes": [{"layer": name, "shape": size} for name, size in configuration.layer_shapes(emotions)],
+        "shapes": [{"layer": name, "shape": size} for name, size in configuration.layer_shapes(data.emotions)],
         "feasible": planned.shapes.feasible,
         "reason": planned.shapes.reason,
         "shrunk": planned.shapes.shrunk,
         "multiply_adds_a_second": {m: FRAMES_PER_SECOND * getattr(work, m) for m in ("cnn", "blstm")} if work else None,
         "minibatch_bytes": planned.memory_bytes,
-        "epochs": {"fewest": fewest, "most": most, "assumed": epochs_assumed(configuration, epochs)},
+        "epochs": {"fewest": fewest, "most": most, "assumed": assumed},
         "done": planned.done,
     }

@@ -51,8 +51,9 @@ def _epochs(plan: Plan) -> str:
     in_epochs = [configuration for configuration in configurations if configuration.step_limits[1] > 1]
     if not in_epochs:
         return "none"
-    limits = [configuration.step_limits for configuration in in_epochs]
-    assumed = sorted({epochs_assumed(configuration, plan.epochs) for configuration in in_epochs})
+    utterances = plan.data.train_utterances
+    limits = [configuration.limits_on(utterances) for configuration in in_epochs]
+    assumed = sorted({epochs_assumed(configuration, utterances, plan.epochs) for configuration in in_epochs})
     words = " to ".join(map(str, dict.fromkeys((assumed[0], assumed[-1]))))
     return f"{words} per trial (at least {min(low for low, _ in limits)}, at most {max(high for _, high in limits)})"
 
