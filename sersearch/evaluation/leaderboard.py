@@ -175,6 +175,11 @@ class Winner:
         return self.choices[0].results[0].parameters
 
     @property
+    def knows_speakers(self) -> bool:
+        """Whether one of its choices is normalised by each speaker's own utterances."""
+        return any(choice.configuration.knows_speakers for choice in self.choices)
+
+    @property
     def validation_ua(self) -> float:
         """In per cent, mean over folds and seeds."""
         return fmean(result.ua(self.condition) for choice in self.choices for result in choice.results)

@@ -87,6 +87,8 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
         notes = [folds_note(facts.run.folds)]
     if condition in facts.rankings:
         notes.insert(0, ranking_note(facts.rankings[condition]))
+    notes += _speaker_note(rows)
+    notes += _training_notes(rows)
     notes += _split_note(facts)
     notes += _paper_notes(facts, [row.departures for row in beside_papers])
     return _sheet(f"leaderboard-{condition}", f"Leaderboard, {condition} condition", columns, rows, notes)
@@ -101,6 +103,41 @@ def folds_note(folds: Sequence[Fold]) -> str:
         f"its own configuration on its own validation speakers ({validation}); the table names the one that most folds "
         "chose. Validation UA is the mean over folds."
     )
+
+
+def _speaker_note(rows: Sequence[Row]) -> list[str]:
+    """Which rows are normalised by speaker, and what that assumes."""
+    titles = [f"{row.winner.title}, {row.winner.candidates.space}" for row in rows if row.winner.knows_speakers]
+    if not titles:
+        return []
+    others = (
+        "" if len(titles) == len(rows) else " The other rows know nothing of a speaker: don't hold them against these."
+    )
+    return [
+        f"Normalised by each speaker's own clean utterances, of test speakers too: {'; '.join(titles)}. This assumes "
+        f"that several utterances of a speaker are there before the first one is classified.{others}"
+    ]
+
+
+def _training_notes(rows: Sequence[Row]) -> list[str]:
+    """Which winners might have become better with more training."""
+    cut = [words for row in rows if (words := _cut_off(row))]
+    if not cut:
+        return []
+    return [f"Cut off by the limit of training, so more of it may give other figures: {'; '.join(cut)}."]
+
+
+def _cut_off(row: Row) -> str:
+    """How many of a winner's trials ended by their limit, and how many of these were best in their last epoch."""
+    results = row.winner.results
+    ended = [result for result in results if result.stopped == "epochs" and len(result.epochs) > 1]
+    last = sum(result.best == len(result.epochs) - 1 for result in ended)
+    if not ended:
+        return ""
+    title = f"{row.winner.title}, {row.winner.candidates.space}"
+    if len(results) == 1:
+        return f"{title} ({'its best epoch is its last' if last else 'its best epoch is not its last'})"
+    return f"{title} ({len(ended)} of {len(results)} trials, {last} of them best in the last epoch)"
 
 
 def _split_note(facts: Facts) -> list[str]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.study.configuration.shapes import Modules, Shapes
 
-Value = int | float | str | tuple[int, ...]
+Value = bool | int | float | str | tuple[int, ...]
 
 Protocol = Literal["partition", "loso"]
 
