@@ -300,6 +300,9 @@ def plan_study(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs that a trial is assumed to take; early stopping's unless given.")
     ] = None,
+    export_split: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Write who trains, validates and tests, to share the split.")
+    ] = None,
 ) -> None:
     """Show what a study would train: every trial, its shapes and size, what can't be built, what is done.
 
@@ -319,6 +322,12 @@ def plan_study(
         planned = make_plan(bound.agenda, bound.size, bound.results, epochs)
     else:
         planned = make_plan(Agenda(loaded, PAPERS_DATA.identity, {}), PAPERS_DATA, epochs=epochs)
+    if export_split:
+        from sersearch.run.split import write_split
+
+        if not bound:
+            raise InputError("--export-split: a split is one of a store's speakers: name it, as in --store STORE")
+        export_split.write_text(write_split(bound.folds), encoding="utf-8")
     if calibrate:
         from sersearch.planning.calibration import forecast_plan
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sersearch.evaluation.counts import count_test_predictions
 from sersearch.evaluation.leaderboard import Candidates, Leaderboard, Winner
 from sersearch.evaluation.probe.findings import Findings, read_findings
 from sersearch.evaluation.probe.inquiry import precedence
@@ -18,12 +19,14 @@ from sersearch.report.comparison import Pair, Ranking, Robustness, rank, robustn
 from sersearch.report.evidence import Evidence, Predictions
 from sersearch.report.paper import TABLE_3, TABLE_4
 from sersearch.run.run import Run
+from sersearch.run.split import check_split
 from sersearch.statistics.corrections import Selection, select_best
-from sersearch.statistics.counts import Counts
+from sersearch.statistics.counts import Counts, mean_recall
 from sersearch.statistics.curves import median_filter
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.network import KERNELS
+from sersearch.study.fold import Fold
 from sersearch.study.paper import SWEEP
 
 MEDIAN_WINDOW = 5
@@ -40,12 +43,15 @@ class Row:
             choose for themselves.
         test: what its test shows; None while it is not tested.
         opened: when the test speakers were opened for each of its trials, in UTC; empty while it is not tested.
+        test_uas: test UA in per cent of each of its trials, in the order of `Winner.results`; empty while it is not
+            tested.
     """
 
     winner: Winner
     selection: Selection | None
     test: Evidence | None
     opened: tuple[str, ...]
+    test_uas: tuple[float, ...] = ()
 
     @property
     def corrected_ua(self) -> float | None:
@@ -130,6 +136,11 @@ class Facts:
         present = {row.winner.condition for row in self.rows}
         return tuple(condition for condition in CONDITIONS if condition in present)
 
+    @cached_property
+    def split(self) -> tuple[str, ...]:
+        """What the study's split has in two parts, in words."""
+        return check_split(self.run.store, self.run.folds)
+
     @property
     def unfinished(self) -> str | None:
         """What every page of an unfinished or untested run says; None where all is done."""
@@ -181,7 +192,7 @@ class Facts:
             **{name: settings.get(name) for name in KERNELS},
             "parameters": winner.parameters,
             "seeds": winner.seeds,
-            "candidates": len(winner.candidates.results),
+            "candidates": max(winner.candidates.tried),
             "validation_ua": _rounded(winner.validation_ua),
             "validation_corrected_ua": _rounded(row.corrected_ua),
             "test_ua": _rounded(test.overall.ua if test else None),
@@ -209,7 +220,8 @@ class Facts:
             "pruned": board.pruned,
             "fingerprint": run.identity.fingerprint,
             "ledger": board.digest,
-            "partition": run.partition.model_dump(mode="json", exclude={"name"}),
+            **_folds_record(run.folds),
+            "split": list(self.split),
             "emotions": list(run.store.emotions),
             "rows": [self.values(row) | self._details(row) for row in self.rows],
             "comparisons": {condition: asdict(ranking) for condition, ranking in self.rankings.items()},
@@ -232,6 +244,30 @@ class Facts:
             "environments": [result.environment for result in results],
             "opened": list(row.opened),
             "test": asdict(row.test) if row.test else None,
+            "folds": list(fold_records(row)),
+        }
+
+
+def fold_records(row: Row) -> Iterable[dict[str, Any]]:
+    """One flat record per fold and seed of a row: who tests, what was chosen, and its figures."""
+    winner = row.winner
+    for number, (result, fold) in enumerate(winner.trials):
+        best = result.best_epoch
+        yield {
+            "fold": fold.name or None,
+            "seed": result.trial.seed,
+            "test_speakers": " ".join(fold.test),
+            "key": result.trial.key,
+            "configuration": ", ".join(
+                f"{name} = {_plain(value)}"
+                for name, value in result.trial.configuration.record().items()
+                if name in varying(winner.candidates)
+            ),
+            "stopped": result.stopped,
+            "best_epoch": best.epoch if best else None,
+            "trained_epochs": len(result.epochs) or None,
+            "validation_ua": _rounded(result.ua(winner.condition)),
+            "test_ua": _rounded(row.test_uas[number]) if row.test_uas else None,
         }
 
 
@@ -262,8 +298,7 @@ def gather(run: Run, board: Leaderboard, generator: np.random.Generator) -> Fact
         number: _predictions(run, winner) for number, winner in enumerate(board.winners) if winner.predictions
     }
     rows = tuple(
-        _row(run, winner, select_best(winner.candidates.counts(winner.condition)), predictions.get(number))
-        for number, winner in enumerate(board.winners)
+        _row(run, winner, _selection(winner), predictions.get(number)) for number, winner in enumerate(board.winners)
     )
     rankings = {}
     for condition in CONDITIONS:
@@ -284,6 +319,20 @@ def gather(run: Run, board: Leaderboard, generator: np.random.Generator) -> Fact
     )
 
 
+def _folds_record(folds: Sequence[Fold]) -> dict[str, Any]:
+    """The speakers of each part, fold by fold; of one fold under its old name."""
+    if len(folds) == 1:
+        return {"partition": folds[0].model_dump(mode="json", exclude={"name"})}
+    return {"folds": [fold.model_dump(mode="json") for fold in folds]}
+
+
+def _selection(winner: Winner) -> Selection | None:
+    """How much of the validation UA is the luck of having been the best; unknown where several folds choose."""
+    if len(winner.choices) > 1:
+        return None
+    return select_best(winner.candidates.counts(winner.condition))
+
+
 def _predictions(run: Run, winner: Winner) -> Predictions:
     return Predictions.read(read_predictions(run, winner), run.store.emotions, winner.seeds)
 
@@ -292,7 +341,9 @@ def _row(run: Run, winner: Winner, selection: Selection | None, predictions: Pre
     if predictions is None:
         return Row(winner, selection, None, ())
     opened = [opened_at(run, result, winner.condition) for result in winner.results]
-    return Row(winner, selection, predictions.evidence(), tuple(time for time in opened if time))
+    counts = count_test_predictions(run, winner)
+    uas = tuple(float(mean_recall(trial.all_SEE.sum(0))) for trial in counts)
+    return Row(winner, selection, predictions.evidence(), tuple(time for time in opened if time), uas)
 
 
 def _comparable(predictions: Mapping[int, Predictions]) -> dict[int, Counts]:
@@ -329,7 +380,7 @@ def _baseline_record(row: Row, tie: str) -> dict[str, Any]:
         "features": winner.features,
         "protocol": winner.candidates.protocol,
         "condition": winner.condition,
-        "candidates": len(winner.candidates.results),
+        "candidates": max(winner.candidates.tried),
         "validation_ua": _rounded(winner.validation_ua),
         "paper_ua": row.table_3_ua,
         "tie": tie or None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sersearch.evaluation.leaderboard import Candidates
@@ -15,6 +16,7 @@ from sersearch.statistics.intervals import Interval
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.network import KERNELS
+from sersearch.study.fold import Fold, Split
 from sersearch.study.paper import COPIES, papers_space
 
 NONE = "–"
@@ -72,17 +74,94 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
         "paper (%)": beside_paper,
         "validation UA (%)": lambda row: percent(row.winner.validation_ua),
         "corrected (%)": lambda row: percent(row.corrected_ua),
-        "best of": lambda row: f"{len(row.winner.candidates.results):,}",
-        "configuration": lambda row: ", ".join(settings(row.winner.candidates, row.winner.configuration)) or NONE,
+        "best of": lambda row: best_of(row.winner.candidates),
+        "configuration": configuration_of,
         "parameters": lambda row: f"{row.winner.parameters:,}",
     }
     if not beside_papers:
         del columns["paper (%)"]
     notes = ["Corrected: the validation UA less what being the best of so many is worth by luck."]
     if condition in facts.rankings:
-        notes = [ranking_note(facts.rankings[condition]), notes[0] + " The test UA was looked at once and needs none."]
+        notes[0] += " The test UA was looked at once and needs none."
+    if len(facts.run.folds) > 1:
+        del columns["corrected (%)"]
+        notes = [folds_note(facts.run.folds)]
+    if condition in facts.rankings:
+        notes.insert(0, ranking_note(facts.rankings[condition]))
+    notes += _speaker_note(rows)
+    notes += _training_notes(rows)
+    notes += _split_note(facts)
     notes += _paper_notes(facts, [row.departures for row in beside_papers])
     return _sheet(f"leaderboard-{condition}", f"Leaderboard, {condition} condition", columns, rows, notes)
+
+
+def folds_note(folds: Sequence[Fold]) -> str:
+    """How the figures of several folds are put together."""
+    chosen = sorted({len(fold.validation) for fold in folds})
+    validation = " to ".join(map(str, dict.fromkeys((chosen[0], chosen[-1]))))
+    return (
+        f"{len(folds)} folds: every speaker tests once, and UA is of all speakers' counts added up. Each fold chooses "
+        f"its own configuration on its own validation speakers ({validation}); the table names the one that most folds "
+        "chose. Validation UA is the mean over folds."
+    )
+
+
+def _speaker_note(rows: Sequence[Row]) -> list[str]:
+    """Which rows are normalised by speaker, and what that assumes."""
+    titles = [f"{row.winner.title}, {row.winner.candidates.space}" for row in rows if row.winner.knows_speakers]
+    if not titles:
+        return []
+    others = (
+        "" if len(titles) == len(rows) else " The other rows know nothing of a speaker: don't hold them against these."
+    )
+    return [
+        f"Normalised by each speaker's own clean utterances, of test speakers too: {'; '.join(titles)}. This assumes "
+        f"that several utterances of a speaker are there before the first one is classified.{others}"
+    ]
+
+
+def _training_notes(rows: Sequence[Row]) -> list[str]:
+    """Which winners might have become better with more training."""
+    cut = [words for row in rows if (words := _cut_off(row))]
+    if not cut:
+        return []
+    return [f"Cut off by the limit of training, so more of it may give other figures: {'; '.join(cut)}."]
+
+
+def _cut_off(row: Row) -> str:
+    """How many of a winner's trials ended by their limit, and how many of these were best in their last epoch."""
+    results = row.winner.results
+    ended = [result for result in results if result.stopped == "epochs" and len(result.epochs) > 1]
+    last = sum(result.best == len(result.epochs) - 1 for result in ended)
+    if not ended:
+        return ""
+    title = f"{row.winner.title}, {row.winner.candidates.space}"
+    if len(results) == 1:
+        return f"{title} ({'its best epoch is its last' if last else 'its best epoch is not its last'})"
+    return f"{title} ({len(ended)} of {len(results)} trials, {last} of them best in the last epoch)"
+
+
+def _split_note(facts: Facts) -> list[str]:
+    """What a split by name has in two parts; of any other partition where the corpus says what is spoken."""
+    partition = facts.run.study.partition
+    if isinstance(partition, Split):
+        return [f"Split of {Path(partition.source).name}: {'; '.join(facts.split)}."]
+    known = [words for words in facts.split if "(column " in words]
+    return [f"Split: {'; '.join(known)}."] if known else []
+
+
+def best_of(candidates: Candidates) -> str:
+    """How many configurations each fold chooses from."""
+    fewest, most = min(candidates.tried), max(candidates.tried)
+    return f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+
+
+def configuration_of(row: Row) -> str:
+    """What tells a winner from others of its space, and how many folds chose it where not all did."""
+    winner = row.winner
+    words = ", ".join(settings(winner.candidates, winner.configuration)) or NONE
+    folds = len(winner.choices)
+    return words if winner.chosen_by == folds else f"{words} ({winner.chosen_by} of {folds} folds)"
 
 
 def _paper_notes(facts: Facts, unlike: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -100,7 +179,9 @@ def _paper_notes(facts: Facts, unlike: Sequence[Mapping[str, Any]]) -> list[str]
 
 def _baselines(facts: Facts) -> Sheet:
     """Table 3."""
-    protocols = {"loso": "leave one subject out", "partition": "partition"}
+    folds = len(facts.run.folds)
+    parted = "partition" if folds == 1 else f"{folds} folds"
+    protocols = {"loso": "leave one subject out", "partition": parted}
     cells: dict[tuple[str, str, Condition], dict[str, tuple[Row, str]]] = {}
     for baseline, tie in zip(facts.baselines, facts.baseline_ties, strict=True):
         winner = baseline.winner
@@ -141,7 +222,7 @@ def _baseline_cells(row: Row, tie: str) -> list[str]:
         f"{estimate(row.test.overall)} {tie}" if row.test else NONE,
         percent(row.table_3_ua),
         percent(row.winner.validation_ua),
-        f"{len(row.winner.candidates.results):,}",
+        best_of(row.winner.candidates),
     ]
 
 
@@ -326,7 +407,7 @@ def _space_cells(facts: Facts, candidates: Candidates) -> tuple[str, ...]:
         *(ranges(candidates, size) for size in KERNELS),
         "; ".join(others) or NONE,
         _papers_ranges(candidates),
-        f"{len(candidates.results):,}",
+        best_of(candidates),
         *optima,
     )
 

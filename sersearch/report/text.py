@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sersearch.report.facts import Facts
+from sersearch.report.facts import Facts, fold_records
 from sersearch.report.modules import module_sheets
 from sersearch.report.sheets import Sheet, evidence, leaderboards
 
@@ -29,12 +29,27 @@ def markdown(facts: Facts) -> str:
 
 def comma_separated(facts: Facts) -> str:
     """The leaderboard as CSV; UA in per cent, rounded to 4 decimals."""
-    rows = [facts.values(row) for row in facts.rows]
+    return _csv([facts.values(row) for row in facts.rows])
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0] if rows else (), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def folds(facts: Facts) -> str:
+    """Each fold and seed of each row as CSV; UA in per cent, rounded to 4 decimals."""
+    rows = [
+        {"model": row.winner.candidates.model, "features": row.winner.features, "space": row.winner.candidates.space}
+        | {"condition": row.winner.condition, "protocol": row.winner.candidates.protocol}
+        | record
+        for row in (*facts.rows, *facts.baselines)
+        for record in fold_records(row)
+    ]
+    return _csv(rows)
 
 
 def as_json(facts: Facts) -> str:

@@ -106,7 +106,8 @@ class Result(Record):
         stopped: why training ended: "early" by early stopping, "epochs" by the limit, "pruned" because the trial lagged
             behind others, "fitted" where training is one fit.
         epochs: figures of all epochs, in order; empty where training is one fit.
-        best: index of the epoch of the lowest validation loss, whose weights are kept; None without epochs.
+        best: index of the epoch whose weights are kept, that of the lowest validation loss or as the configuration
+            says; None without epochs.
         seconds: wall time of training.
         parameters: trained parameters of the model; the numbers that an SVM keeps.
         confusion: validation counts of the trained model.

@@ -86,7 +86,7 @@ def search(
     configure_ray_tune()
     silence_optuna()
     if not agenda.complete:
-        agenda.draw_from(sources(run))
+        agenda.draw_from(sources(run, agenda))
     if agenda.complete:
         return ""
     if failure := _start_ray(address):
@@ -273,7 +273,7 @@ class AgendaSearcher(Searcher):
     def ends(self, result: dict[str, Any]) -> bool:
         """Whether a trial is to end with the epoch that it reports: the search stops, or the trial lags behind."""
         epoch = None if result["done"] or self.run.study.search.pruner == "none" else result.get("epoch")
-        if epoch and self.pruner.lags(result["key"], Epoch(**epoch)):
+        if epoch and self.pruner.lags(self.agenda.trials[result["key"]], Epoch(**epoch)):
             self._lagging.add(result["key"])
             return True
         return self.stopping

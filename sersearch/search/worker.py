@@ -114,7 +114,9 @@ _OPENED: LRUCache[tuple[Any, ...], Any] = LRUCache(OPENED)
 def open_data(run: Run, trial: Trial) -> Any:
     """What a trial may see, kept from trial to trial in the same process."""
     system = system_class(trial.configuration)
-    key = (run.store_path, system, trial.data, trial.configuration.vectors, trial.fold.sealed)
+    configuration = trial.configuration
+    settings = (configuration.vectors, configuration.data_settings)
+    key = (run.store_path, system, trial.data, settings, trial.fold.sealed)
     if key not in _OPENED:
         _OPENED[key] = system.open_data(run.store, trial)
     return _OPENED[key]

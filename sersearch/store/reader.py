@@ -121,9 +121,25 @@ class Store:
         Raises:
             InputError: the store has no such speaker, or the file of the speaker is damaged.
         """
+        return frozenset(row["emotion"] or "" for row in self._read_labels(speaker, ["emotion"]))
+
+    def labels_of(self, speaker: str) -> list[dict[str, str | None]]:
+        """The labels of one speaker's utterances, one entry per utterance; `extra` is JSON, where the store has it.
+
+        Raises:
+            InputError: the store has no such speaker, or the file of the speaker is damaged.
+        """
+        names = ["utterance", "corpus", "speaker", "gender", "emotion", "extra", "condition"]
+        rows = self._read_labels(speaker, names)
+        return [row for row in rows if row.pop("condition") == "clean"]
+
+    def _read_labels(self, speaker: str, columns: list[str]) -> list[dict[str, str | None]]:
+        """Some columns of one speaker's rows, without the frames."""
         file = self.path / self.info(speaker).file
         try:
-            return frozenset(pq.read_table(file, columns=["emotion"])["emotion"].unique().to_pylist())
+            present = set(pq.read_schema(file).names)
+            table = pq.read_table(file, columns=[name for name in columns if name in present])
+            return cast(list[dict[str, str | None]], table.to_pylist())
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(

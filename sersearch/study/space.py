@@ -27,6 +27,7 @@ from pydantic import (
 from sersearch.errors import InputError, unknown
 from sersearch.study.configuration import Configuration, Value, known_models, model_class, parse_configuration
 from sersearch.study.configuration.base import Protocol
+from sersearch.study.fold import PARTITIONS
 
 
 class Range(BaseModel):
@@ -254,7 +255,7 @@ def explain(error: ValidationError) -> str:
     """A validation error as one line: where, what was given, the rule."""
     first = error.errors(include_url=False)[0]
     # The model's name, which tells the members of the union apart, is no place in what a person wrote.
-    unwritten = ("ranges", *known_models())
+    unwritten = ("ranges", *known_models(), *(kind.__name__ for kind in PARTITIONS))
     where = ".".join(str(step) for step in first["loc"] if step not in unwritten)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] not in ("value_error", "missing", "extra_forbidden"):

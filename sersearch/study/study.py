@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sersearch.errors import InputError, unknown
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration, Value, known_models, load_systems
-from sersearch.study.fold import Shares
+from sersearch.study.fold import PARTITIONS, Partition, Shares
 from sersearch.study.space import Range, Space, configure, explain
 
 Sampler = Literal["grid", "random", "tpe", "gp", "cma-es", "qmc", "nsga-ii"]
@@ -74,7 +74,7 @@ class Study(_Table):
         systems: Python files that define systems of one's own, beside the study.
         spaces: the search spaces.
         store: path of the store; may be given on the command line instead.
-        partition: how speakers are shared out among training, validation and test.
+        partition: who is learnt from, who chooses, who tests: shares, folds, or a split by name.
         features: settings of the features for all spaces.
         training: settings of training for all spaces.
         seeds: how many times each configuration is trained.
@@ -86,7 +86,7 @@ class Study(_Table):
     systems: tuple[str, ...] = ()
     spaces: tuple[Space, ...] = Field(min_length=1)
     store: str | None = None
-    partition: Shares = Shares()
+    partition: Partition = Shares()
     features: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
     seeds: int = Field(1, ge=1)
@@ -111,9 +111,20 @@ class Study(_Table):
             for source in (space.top.h, space.top.w) if space.top else ():
                 if source not in names:
                     raise ValueError(f"space {space.name} takes its top k from {source}: add that space to the study")
+            self._check_choice(space)
             if not space.finite and not self.samples(space):
                 raise ValueError(f"space {space.name} holds an interval, which a grid can't exhaust: list its values")
         return self
+
+    def _check_choice(self, space: Space) -> None:
+        """Refuse several protocols where results decide what is tried: each fold decides by its own alone."""
+        sources = [other for other in self.spaces if space.top and other.name in (space.top.h, space.top.w)]
+        protocols = sorted({protocol for each in (space, *sources) for protocol in each.protocols})
+        if (space.top or self.samples(space)) and len(protocols) > 1:
+            raise ValueError(
+                f"space {space.name} is trained under the protocols {' and '.join(protocols)}, but what is tried next "
+                "is decided in each fold by itself: give each protocol spaces of its own"
+            )
 
     def samples(self, space: Space) -> bool:
         """Whether a sampler draws from a space, rather than a grid exhausting it."""
@@ -139,6 +150,9 @@ def load_study(path: Path) -> Study:
     table.setdefault("name", path.stem)
     if isinstance(table.get("systems"), list):
         table["systems"] = [str((path.parent / str(file)).resolve()) for file in table["systems"]]
+    partition = table.get("partition")
+    if isinstance(partition, dict) and isinstance(partition.get("file"), str):
+        table["partition"] = partition | {"file": str((path.parent / partition["file"]).resolve())}
     if "store" in table:
         table["store"] = str((path.parent / str(table["store"])).resolve())
     return parse_study(table, str(path))
@@ -207,9 +221,17 @@ def _with_hint(message: str, error: ValidationError) -> str:
     if first["type"] != "extra_forbidden":
         return message
     table, name = str(first["loc"][0]), str(first["loc"][-1])
-    tables: dict[str, type[BaseModel]] = {"partition": Shares, "search": Search, "resources": Resources}
-    valid = tables.get(table)
-    return f"{table}: {unknown(name, valid.model_fields)}" if valid else message
+    tables: dict[str, tuple[type[BaseModel], ...]] = {
+        "partition": PARTITIONS,
+        "search": (Search,),
+        "resources": (Resources,),
+    }
+    valid = [field for kind in tables.get(table, ()) for field in kind.model_fields]
+    if not valid:
+        return message
+    if name in valid:
+        return f"{table}: {name} does not go together with the other keys given there: leave it out"
+    return f"{table}: {unknown(name, list(dict.fromkeys(valid)))}"
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

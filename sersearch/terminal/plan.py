@@ -34,6 +34,8 @@ def print_plan(plan: Plan, console: Console) -> None:
     )
     console.print(f"epochs assumed: {_epochs(plan)}", highlight=False, soft_wrap=True)
     console.print(f"data: {plan.data.source}{assumed}", highlight=False, soft_wrap=True)
+    if plan.data.split:
+        console.print(f"split: {'; '.join(plan.data.split)}", highlight=False, soft_wrap=True)
     waiting = f", {totals['waiting']} of them at most once others are done" if totals["waiting"] else ""
     console.print(
         f"{totals['trials']} trials{waiting}; {totals['done']} done, {totals['left']} left; "
@@ -49,8 +51,9 @@ def _epochs(plan: Plan) -> str:
     in_epochs = [configuration for configuration in configurations if configuration.step_limits[1] > 1]
     if not in_epochs:
         return "none"
-    limits = [configuration.step_limits for configuration in in_epochs]
-    assumed = sorted({epochs_assumed(configuration, plan.epochs) for configuration in in_epochs})
+    utterances = plan.data.train_utterances
+    limits = [configuration.limits_on(utterances) for configuration in in_epochs]
+    assumed = sorted({epochs_assumed(configuration, utterances, plan.epochs) for configuration in in_epochs})
     words = " to ".join(map(str, dict.fromkeys((assumed[0], assumed[-1]))))
     return f"{words} per trial (at least {min(low for low, _ in limits)}, at most {max(high for _, high in limits)})"
 
@@ -126,5 +129,5 @@ def _marks(seeds: Sequence[PlannedTrial]) -> Iterator[str]:
         yield "shrunk"
     done = sum(planned.done for planned in seeds)
     if done:
-        several = "speakers" if seeds[0].trial.fold.name else "seeds"
+        several = "folds" if seeds[0].trial.fold.name else "seeds"
         yield "done" if done == len(seeds) else f"{done} of {len(seeds)} {several} done"

@@ -280,9 +280,9 @@ def test_a_row_says_how_its_training_departs_from_the_papers(tiny_store: Store, 
     assert papers.departures == {}
     for name in NetworkConfiguration.model_fields.keys() - {"model", "features", "h1", "w1", "h2", "w2"}:
         before = getattr(papers, name)
-        value = {"normalisation": "none", "dense": (8,), "precision": "tf32", "protocol": "loso"}.get(
-            name, before + 1 if isinstance(before, int) else 0.5
-        )
+        named = {"normalisation": "none", "dense": (8,), "precision": "tf32", "protocol": "loso", "keep": "ua"}
+        another = not before if isinstance(before, bool) else before + 1 if isinstance(before, int) else 0.5
+        value = named.get(name, another)
         changed = papers.model_copy(update={name: value})
         assert list(changed.departures) == [name]
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.study.configuration.shapes import Modules, Shapes
 
-Value = int | float | str | tuple[int, ...]
+Value = bool | int | float | str | tuple[int, ...]
 
 Protocol = Literal["partition", "loso"]
 
@@ -147,6 +147,20 @@ class Configuration(BaseModel):
     def step_limits(self) -> tuple[int, int]:
         """The fewest and the most steps that training takes: epochs of a network, 1 where training is one fit."""
         return 1, 1
+
+    def limits_on(self, utterances: int) -> tuple[int, int]:
+        """The same for a training part of so many utterances (copies), where that decides."""
+        return self.step_limits
+
+    @property
+    def data_settings(self) -> tuple[Any, ...]:
+        """What decides how its data are opened, beside the store, the fold and the set of vectors."""
+        return ()
+
+    @property
+    def knows_speakers(self) -> bool:
+        """Whether it is normalised by each speaker's own utterances, which must be there before it can be used."""
+        return False
 
     @property
     def shapes(self) -> Shapes:

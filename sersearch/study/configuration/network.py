@@ -6,22 +6,24 @@ Section 3.1, Tables 1 and 2.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Collection, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from sersearch.study.configuration.base import Configuration, Module, Value
 from sersearch.study.configuration.shapes import Modules, Shapes, convolve_shapes
 
 Network = Literal["LDNN", "S-CLDNN", "T-CLDNN", "ST-CLDNN", "FST-CLDNN"]
 Features = Literal["log-mels", "mfccs"]
-Normalisation = Literal["corpus", "utterance", "none"]
+Normalisation = Literal["corpus", "speaker", "utterance", "none"]
 Precision = Literal["float32", "tf32", "bf16"]
 
 KERNELS = ("h1", "w1", "h2", "w2")
-FEATURE_SETTINGS = ("bands", "cepstra", "deltas", "left", "right", "normalisation")
+FEATURE_SETTINGS = ("bands", "cepstra", "deltas", "left", "right", "normalisation", "trim")
 TRAINING_SETTINGS = (
     "maps",
     "cells",
@@ -32,12 +34,35 @@ TRAINING_SETTINGS = (
     "patience",
     "epochs",
     "precision",
+    "keep",
+    "class_weights",
 )
 
 FLOAT_BYTES = 4
 
 # The entries of `work` in comparison with each other, as fits on a CPU give them.
 RELATIVE_WORK = (1.0, 400.0, 1.0, 5e6)
+
+_AMOUNT = re.compile(r"([1-9]\d*) (steps|copies)")
+
+
+def _check_duration(given: int | str) -> int | str:
+    if isinstance(given, str) and given.isdecimal():
+        given = int(given)
+    if (
+        given == 0
+        or (isinstance(given, int) and given < 1)
+        or (isinstance(given, str) and not _AMOUNT.fullmatch(given))
+    ):
+        raise ValueError(
+            f"{given!r} was given: input should be a whole number of epochs greater than or equal to 1, or a text such "
+            'as "16000 steps" or "160000 copies"'
+        )
+    return given
+
+
+Duration = Annotated[int | str, AfterValidator(_check_duration)]
+"""How long training lasts: epochs, or steps of the optimiser ("16000 steps"), or utterances seen ("160000 copies")."""
 
 _Positive = Annotated[int, Field(ge=1)]
 _Kernel = Annotated[int, Field(ge=1)] | None
@@ -50,7 +75,11 @@ class NetworkConfiguration(Configuration):
     of writing the same model are one configuration: T has h = 1, S has w = 1, FST has h1 = M and h2 = 1, LDNN has
     none.
 
-    `precision` is that of products, convolutions and recurrences on a GPU; a CPU computes in float32 whatever it says.
+    `trim` leaves silence at both ends of an utterance out. `patience` and `epochs` may be given in steps or copies,
+    which are counted at the end of each epoch. `keep` is the criterion of the kept epoch and of patience: the
+    validation loss, or the validation UA, both under the noisy condition. `class_weights` weights each utterance's
+    training loss by the inverse frequency of its class. `precision` is that of products, convolutions and recurrences
+    on a GPU; a CPU computes in float32 whatever it says.
 
     Raises:
         ValueError: a kernel size that the type fixes is given otherwise, or one that it needs is missing.
@@ -69,6 +98,7 @@ class NetworkConfiguration(Configuration):
     left: Annotated[int, Field(ge=0)] = 10
     right: Annotated[int, Field(ge=0)] = 5
     normalisation: Normalisation = "corpus"
+    trim: bool = False
 
     maps: _Positive = 32
     cells: _Positive = 128
@@ -77,9 +107,11 @@ class NetworkConfiguration(Configuration):
 
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
     minibatch: _Positive = 10
-    patience: _Positive = 3
-    epochs: _Positive = 100
+    patience: Duration = 3
+    epochs: Duration = 100
     precision: Precision = "float32"
+    keep: Literal["loss", "ua"] = "loss"
+    class_weights: bool = False
 
     system: ClassVar[str] = "sersearch.training.network:NetworkSystem"
     switches: ClassVar[tuple[str, ...]] = ("model", "features")
@@ -189,7 +221,34 @@ class NetworkConfiguration(Configuration):
     @property
     def step_limits(self) -> tuple[int, int]:
         """The fewest and the most epochs: early stopping needs `patience` more than one."""
+        if isinstance(self.epochs, str) or isinstance(self.patience, str):
+            # An epoch has one step and one copy at least.
+            most = self.epochs if isinstance(self.epochs, int) else int(self.epochs.split()[0])
+            return min(self.epochs, 2) if isinstance(self.epochs, int) else 1, most
         return min(self.epochs, self.patience + 1), self.epochs
+
+    def limits_on(self, utterances: int) -> tuple[int, int]:
+        """The fewest and the most epochs over a training part of so many utterances (copies)."""
+        epochs, patience = (self.in_epochs(amount, utterances) for amount in (self.epochs, self.patience))
+        return min(epochs, patience + 1), epochs
+
+    def in_epochs(self, amount: int | str, utterances: int) -> int:
+        """How many whole epochs over so many utterances last as long as an amount of training."""
+        if isinstance(amount, int):
+            return amount
+        number, unit = amount.split()
+        each = utterances if unit == "copies" else math.ceil(utterances / self.minibatch)
+        return math.ceil(int(number) / each)
+
+    @property
+    def data_settings(self) -> tuple[Any, ...]:
+        """Whether utterances are trimmed."""
+        return (self.trim,)
+
+    @property
+    def knows_speakers(self) -> bool:
+        """Whether its features are normalised by speaker."""
+        return self.normalisation == "speaker"
 
     @property
     def shapes(self) -> Shapes:

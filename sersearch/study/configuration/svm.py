@@ -26,12 +26,14 @@ class SVMConfiguration(Configuration):
 
     Attributes:
         features: name of a set of vectors: openSMILE functionals, or any table of one row per utterance.
+        standardisation: of the vectors: by each speaker's own utterances, or by those of the training speakers.
         kernel: see `sersearch.models.svm.kernel_matrix`, also for gamma and degree.
         C: the price of an error.
     """
 
     model: Literal["SVM"]
     features: Annotated[str, Field(min_length=1)]
+    standardisation: Literal["speaker", "corpus"] = "speaker"
     kernel: Literal["linear", "polynomial", "rbf"] = "linear"
     C: Annotated[float, Field(gt=0)] = 1.0
     gamma: Annotated[float, Field(gt=0)] = 1.0
@@ -88,6 +90,11 @@ class SVMConfiguration(Configuration):
     def meaningless(self) -> tuple[str, ...]:
         """The numbers that the kernel does not use."""
         return unused(self.kernel)
+
+    @property
+    def knows_speakers(self) -> bool:
+        """Whether its vectors are standardised by speaker."""
+        return self.standardisation == "speaker"
 
     def fit_seconds(self, clean_utterances: int, speakers: int) -> float:
         """One fit, or one fit per speaker left out within the training speakers; each costs its utterances squared."""
