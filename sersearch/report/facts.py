@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sersearch.digests import digest
 from sersearch.evaluation.leaderboard import Candidates, Leaderboard, Winner
 from sersearch.evaluation.probe.findings import Findings, read_findings
 from sersearch.evaluation.probe.inquiry import precedence
@@ -207,7 +208,7 @@ class Facts:
             "failed": board.failed,
             "pruned": board.pruned,
             "fingerprint": run.identity.fingerprint,
-            "ledger": board.digest,
+            "ledger": digest(board.figures),
             "partition": run.partition.model_dump(mode="json", exclude={"name"}),
             "emotions": list(run.store.emotions),
             "rows": [self.values(row) | self._details(row) for row in self.rows],
