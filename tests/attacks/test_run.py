@@ -22,7 +22,7 @@ from sersearch.search.suggest import sources
 from sersearch.search.worker import open_data
 from sersearch.store.reader import Store
 from sersearch.study.study import load_study
-from sersearch.training.system import run_trial
+from sersearch.training.system import make_system, run_steps, run_trial
 from tests.attacks.damage import ATTACKS, answer, empty, flip, refusal
 from tests.records import forge
 
@@ -313,3 +313,27 @@ def test_a_failed_trial_whose_failure_is_damaged_is_told_and_tried_again(whole: 
     failure.unlink()
     train_again(path)
     assert answer("status", path, "--verify", home=tmp_path)[0] == "done"
+
+
+@pytest.mark.parametrize("attack", ["empty", "torn", "flipped", "another's", "edited"])
+def test_a_trial_whose_checkpoint_is_damaged_ends_with_the_same_bits(whole: Run, tmp_path: Path, attack: str) -> None:
+    key = winner_of(whole)
+    expected = whole.ledger.results()[key]
+    path = tmp_path / "run"
+    shutil.copytree(whole.path, path, ignore=shutil.ignore_patterns("report", "test", "openings", "ledgers", "probe"))
+    (path / "trials" / key / "result.json").unlink()
+    run = open_run(path)
+    steps = run_steps(make_system(expected.trial, open_data(run, expected.trial)), run.ledger.begin(expected.trial))
+    next(steps)
+    checkpoint = path / "trials" / key / "attempt-003" / "checkpoint"
+    other = tmp_path / "other"
+    other.write_bytes(b"\0" * 32 + checkpoint.read_bytes())
+    ATTACKS[attack](checkpoint, other)
+    outcome, said = answer("status", path, "--verify", home=tmp_path)
+    assert outcome == "failed"
+    assert f"damaged: trials/{key}/attempt-003/checkpoint: not what was written: it is set aside when" in said
+    train_again(path)
+    assert run.ledger.results()[key].figures_digest == expected.figures_digest
+    outcome, said = answer("status", path, "--verify", home=tmp_path)
+    assert outcome == "done"
+    assert f"set aside: trials/{key}/attempt-003/checkpoint-damaged" in said
