@@ -97,10 +97,11 @@ def evaluate_winners(run: Run, say: Callable[[str], object]) -> Leaderboard:
         say: called with a sentence when test speakers are opened.
     """
     board = select_winners(run)
-    for key in _changed(run, board):
+    if changed := _changed(run, board):
+        others = f" (nor are {len(changed) - 1} others)" if len(changed) > 1 else ""
         say(
-            f"note: the result of {key} is not the one that there was when test speakers of {run.path} were opened; "
-            f"see `sersearch status {run.path} --verify`"
+            f"note: the result of {changed[0]} is not the one that there was when test speakers of {run.path} were "
+            f"opened{others}; see `sersearch status {run.path} --verify`"
         )
     if not board.complete:
         return board

@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from sersearch.digests import digest
 from sersearch.errors import InputError
@@ -126,7 +126,7 @@ class Result(Record):
     parameters: int
     confusion: Confusion
     finished: str = ""
-    weights: str = ""
+    weights: str = Field("", pattern=r"^(attempt-[0-9]+/best\.safetensors)?$")
     weights_sha256: str = ""
     environment: dict[str, str]
 
