@@ -13,7 +13,7 @@ from statistics import fmean
 
 import numpy as np
 
-from sersearch.run.ledger import Result, ledger_digest
+from sersearch.run.ledger import Result
 from sersearch.run.run import Run
 from sersearch.statistics.counts import Counts
 from sersearch.study.agenda import Agenda
@@ -200,7 +200,6 @@ class Leaderboard:
         trials: all that are done, by name of space, each with its result; those of a sampler's space as far as they
             are drawn.
         complete: whether every trial has an outcome.
-        digest: `ledger_digest` of the study's results.
     """
 
     winners: tuple[Winner, ...]
@@ -211,13 +210,21 @@ class Leaderboard:
     failed: int
     trials: Mapping[str, tuple[tuple[Trial, Result], ...]]
     complete: bool
-    digest: str
+
+    @property
+    def results(self) -> dict[str, Result]:
+        """The results of the study's trials by key."""
+        return {trial.key: result for trials in self.trials.values() for trial, result in trials}
+
+    @cached_property
+    def figures(self) -> dict[str, str]:
+        """`Result.figures_digest` of each of them."""
+        return {key: result.figures_digest for key, result in self.results.items()}
 
     @property
     def pruned(self) -> int:
         """Trials that a pruner stopped; those and what failed make no candidate."""
-        results = (result for trials in self.trials.values() for _, result in trials)
-        return len({result.trial.key for result in results if result.stopped == "pruned"})
+        return sum(result.stopped == "pruned" for result in self.results.values())
 
     @property
     def tested(self) -> bool:
@@ -253,7 +260,6 @@ def select_winners(run: Run) -> Leaderboard:
             for name, trials in agenda.spaces.items()
         },
         complete=agenda.complete,
-        digest=ledger_digest({key: results[key] for key in agenda.trials if key in results}),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sersearch.digests import digest
 from sersearch.evaluation.counts import count_test_predictions
 from sersearch.evaluation.leaderboard import Candidates, Leaderboard, Winner
 from sersearch.evaluation.probe.findings import Findings, read_findings
@@ -219,7 +220,7 @@ class Facts:
             "failed": board.failed,
             "pruned": board.pruned,
             "fingerprint": run.identity.fingerprint,
-            "ledger": board.digest,
+            "ledger": digest(board.figures),
             **_folds_record(run.folds),
             "split": list(self.split),
             "emotions": list(run.store.emotions),

@@ -67,11 +67,12 @@ def probe(run: Run, condition: Condition, tell: Callable[[str], object], workers
     Raises:
         InputError: the run is not complete, or has no such winners.
     """
-    winners = _winners(run, select_winners(run), condition)
+    board = select_winners(run)
+    winners = _winners(run, board, condition)
     # One trial may win in two spaces.
     by_key = {winner.key: winner for winner in winners}
     tell(f"{len(by_key)} winners under the {condition} condition; their test speakers are opened where they were not")
-    probe_winner = ProbeWinner(run, record_ledger(run))
+    probe_winner = ProbeWinner(run, record_ledger(run, board))
     modules: dict[str, tuple[ProbedModule, ...]] = {}
     for key, probed in in_parallel(probe_winner, list(by_key.values()), workers):
         modules[key] = probed
