@@ -12,6 +12,7 @@ from sersearch.report.comparison import LEVEL, Pair, Ranking, Robustness, format
 from sersearch.report.evidence import Evidence, Slice
 from sersearch.report.facts import Facts, Row, Sweep, format_settings, varying
 from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA, TABLE_3, TABLE_4
+from sersearch.run.ledger import Result
 from sersearch.statistics.intervals import Interval
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration
@@ -131,13 +132,20 @@ def _cut_off(row: Row) -> str:
     """How many of a winner's trials ended by their limit, and how many of these were best in their last epoch."""
     results = row.winner.results
     ended = [result for result in results if result.stopped == "epochs" and len(result.epochs) > 1]
-    last = sum(result.best == len(result.epochs) - 1 for result in ended)
+    last = sum(_improved_last(result) for result in ended)
     if not ended:
         return ""
     title = f"{row.winner.title}, {row.winner.candidates.space}"
     if len(results) == 1:
         return f"{title} ({'its best epoch is its last' if last else 'its best epoch is not its last'})"
     return f"{title} ({len(ended)} of {len(results)} trials, {last} of them best in the last epoch)"
+
+
+def _improved_last(result: Result) -> bool:
+    """Whether a trial was best in its last epoch; where the last one is kept in any case, by its loss."""
+    losses = [epoch.validation_loss for epoch in result.epochs]
+    best = losses.index(min(losses)) if result.trial.configuration.keeps_last else result.best
+    return best == len(losses) - 1
 
 
 def _split_note(facts: Facts) -> list[str]:
