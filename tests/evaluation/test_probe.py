@@ -568,7 +568,7 @@ def test_another_process_would_find_the_same(trained: Run) -> None:
     board = select_winners(trained)
     winner = winners_of(trained, "noisy")[0]
     sent = pickle.loads(pickle.dumps((ProbeWinner(trained), winner)))
-    assert sent[0](sent[1]) == (winner.key, found.winners[0].modules)
+    assert sent[0](sent[1]) == ((winner.key,), found.winners[0].modules)
     assert [each.condition for each in read_findings(trained, board.winners)] == ["noisy", "clean"]
     assert read_findings(trained, board.winners)[0] == found
 

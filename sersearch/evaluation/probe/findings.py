@@ -86,10 +86,10 @@ class ProbedModule(_Record):
     Attributes:
         name: raw, cnn, blstm or mlp.
         numbers: D, the length of its representations.
-        kernel: kernel of the support vector machine that is best on validation.
+        kernel: kernel of the support vector machine that is best on validation; of several folds, on the first one's.
         C: its price of an error.
-        validation_ua: its UA on validation.
-        known: how well emotion (Table 5: on the test partition), speaker and gender are read off.
+        validation_ua: its UA on validation, mean over folds.
+        known: how well emotion (Table 5: on the test speakers of all folds), speaker and gender are read off.
         noise: what noise costs Table 5's machine, all copies first, then by band of SNR.
         parted: emotion, speaker and gender in Figures 3 to 9.
     """
@@ -108,6 +108,8 @@ class ProbedWinner(_Record):
     """A winner, module by module in the order of the model."""
 
     key: str
+    keys: tuple[str, ...] = ()
+    """Keys of the trials that were probed, one per fold; `key` alone in files of earlier versions."""
     space: str
     model: str
     features: str
@@ -166,7 +168,7 @@ def read_findings(run: Run, winners: Iterable[Winner]) -> tuple[Findings, ...]:
     Raises:
         InputError: a file is damaged or of another version.
     """
-    present = {(winner.key, winner.candidates.space, winner.condition) for winner in winners}
+    present = {(winner.keys, winner.candidates.space, winner.condition) for winner in winners}
     kept = []
     for condition in CONDITIONS:
         name = findings_name(condition)
@@ -180,7 +182,9 @@ def read_findings(run: Run, winners: Iterable[Winner]) -> tuple[Findings, ...]:
                 f"{run.storage.locate(name)}: is damaged or of another version ({error.errors()[0]['msg']}); make it "
                 f"again with `sersearch probe {run.path} --condition {condition}`, or delete it"
             ) from None
-        still = tuple(winner for winner in findings.winners if (winner.key, winner.space, condition) in present)
+        still = tuple(
+            winner for winner in findings.winners if (winner.keys or (winner.key,), winner.space, condition) in present
+        )
         if still:
             kept.append(findings.model_copy(update={"winners": still}))
     return tuple(kept)

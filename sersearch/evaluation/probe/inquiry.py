@@ -66,15 +66,15 @@ def probe(run: Run, condition: Condition, tell: Callable[[str], object], workers
         InputError: the run is not complete, or has no such winners.
     """
     winners = _winners(run, select_winners(run), condition)
-    # One trial may win in two spaces.
-    by_key = {winner.key: winner for winner in winners}
-    tell(f"{len(by_key)} winners under the {condition} condition; their test speakers are opened where they were not")
+    # The same trials may win in two spaces.
+    by_keys = {winner.keys: winner for winner in winners}
+    tell(f"{len(by_keys)} winners under the {condition} condition; their test speakers are opened where they were not")
     probe_winner = ProbeWinner(run)
-    modules: dict[str, tuple[ProbedModule, ...]] = {}
-    for key, probed in in_parallel(probe_winner, list(by_key.values()), workers):
-        modules[key] = probed
-        candidates = by_key[key].candidates
-        tell(f"{len(modules)}/{len(by_key)} {candidates.title}, {candidates.space}")
+    modules: dict[tuple[str, ...], tuple[ProbedModule, ...]] = {}
+    for keys, probed in in_parallel(probe_winner, list(by_keys.values()), workers):
+        modules[keys] = probed
+        candidates = by_keys[keys].candidates
+        tell(f"{len(modules)}/{len(by_keys)} {candidates.title}, {candidates.space}")
     targets = probe_winner.targets(winners[0])
     findings = Findings(
         condition=condition,
@@ -82,7 +82,7 @@ def probe(run: Run, condition: Condition, tell: Callable[[str], object], workers
         utterance=targets.utterance,
         labels={attribute: tuple(names.tolist()) for attribute, names in targets.names.items()},
         omitted=targets.omitted,
-        winners=tuple(_record(winner, winners, modules[winner.key]) for winner in winners),
+        winners=tuple(_record(winner, winners, modules[winner.keys]) for winner in winners),
     )
     run.storage.put(findings_name(condition), findings.model_dump_json().encode())
     return findings
@@ -93,6 +93,7 @@ def _record(winner: Winner, winners: list[Winner], modules: tuple[ProbedModule, 
     of_same_kind = [other for other in winners if other.candidates.title == candidates.title]
     return ProbedWinner(
         key=winner.key,
+        keys=winner.keys,
         space=candidates.space,
         model=candidates.model,
         features=candidates.features,
@@ -112,8 +113,8 @@ class ProbeWinner:
 
     run: Run
 
-    def __call__(self, winner: Winner) -> tuple[str, tuple[ProbedModule, ...]]:
-        """The winner's key and its modules."""
+    def __call__(self, winner: Winner) -> tuple[tuple[str, ...], tuple[ProbedModule, ...]]:
+        """The winner's keys and its modules."""
         folds = [self._representations(winner, number) for number in range(len(winner.choices))]
         targets = [ProbeTargets.of(representations, self.run.store.emotions) for representations in folds]
         # More threads are slower on matrices this small, by far on a loaded machine, and their number changes bits.
@@ -122,7 +123,7 @@ class ProbeWinner:
                 probe_folds([representations.column(module) for representations in folds], module, targets)
                 for module in folds[0].modules
             ]
-        return winner.key, tuple(modules)
+        return winner.keys, tuple(modules)
 
     def targets(self, winner: Winner) -> ProbeTargets:
         """The utterances and labels that a winner is probed with in the first fold, the same for all winners."""
