@@ -90,7 +90,7 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
         notes.insert(0, ranking_note(facts.rankings[condition]))
     notes += _speaker_note(rows)
     notes += _training_notes(rows)
-    notes += _split_note(facts)
+    notes += _split_note(facts, condition)
     notes += _paper_notes(facts, [row.departures for row in beside_papers])
     return _sheet(f"leaderboard-{condition}", f"Leaderboard, {condition} condition", columns, rows, notes)
 
@@ -148,13 +148,17 @@ def _improved_last(result: Result) -> bool:
     return best == len(losses) - 1
 
 
-def _split_note(facts: Facts) -> list[str]:
+def _split_note(facts: Facts, condition: Condition) -> list[str]:
     """What a split by name has in two parts; of any other partition where the corpus says what is spoken."""
     partition = facts.run.study.partition
-    if isinstance(partition, Split):
-        return [f"Split of {Path(partition.source).name}: {'; '.join(facts.split)}."]
-    known = [words for words in facts.split if "(column " in words]
-    return [f"Split: {'; '.join(known)}."] if known else []
+    by_name = isinstance(partition, Split)
+    title = f"Split of {Path(partition.source).name}" if isinstance(partition, Split) else "Split"
+    shown = [
+        words
+        for words in facts.split
+        if (condition == "noisy" if "noise recording" in words else by_name or "(column " in words)
+    ]
+    return [f"{title}: {'; '.join(shown)}."] if shown else []
 
 
 def best_of(candidates: Candidates) -> str:
