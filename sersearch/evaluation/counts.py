@@ -15,6 +15,7 @@ from sersearch.evaluation.leaderboard import Winner
 from sersearch.evaluation.test_partition import read_predictions
 from sersearch.run.run import Run
 from sersearch.statistics.counts import Counts, speaker_confusions
+from sersearch.study.fold import Fold
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class FoldCounts:
         speakers: names of the S speakers, sorted.
         clean_SEE: counts of the clean copies.
         noisy_SEE: counts of the noisy copies alone; zeros where the model was evaluated on clean copies only.
+        unseen_SEE: those of `noisy_SEE` whose noise is in no training copy of the fold; None of validation copies,
+            whose noises are not kept.
     """
 
     fold: int
@@ -38,6 +41,7 @@ class FoldCounts:
     speakers: tuple[str, ...]
     clean_SEE: Counts
     noisy_SEE: Counts
+    unseen_SEE: Counts | None = None
 
     @property
     def all_SEE(self) -> Counts:
@@ -72,14 +76,27 @@ def count_test_predictions(run: Run, winner: Winner) -> tuple[FoldCounts, ...]:
         Nothing where the winner is not tested.
     """
     tables = read_predictions(run, winner)
-    return tuple(_of_table(winner, at, table, run.store.emotions) for at, table in enumerate(tables))
+    noisy = bool(tables) and winner.condition == "noisy"
+    learnt = [_noises(run, choice.fold) if noisy else frozenset[str]() for choice in winner.choices]
+    return tuple(
+        _of_table(winner, at, table, run.store.emotions, learnt[at % len(learnt)]) for at, table in enumerate(tables)
+    )
 
 
-def _of_table(winner: Winner, at: int, table: pa.Table, emotions: tuple[str, ...]) -> FoldCounts:
+def _noises(run: Run, fold: Fold) -> frozenset[str]:
+    """The noises of a fold's training copies."""
+    return frozenset(noise for speaker in fold.train for noise in run.store.noises_of(speaker))
+
+
+def _of_table(
+    winner: Winner, at: int, table: pa.Table, emotions: tuple[str, ...], learnt: frozenset[str]
+) -> FoldCounts:
     index = {name: number for number, name in enumerate(emotions)}
     true, predicted = (np.array([index[name] for name in table[c].to_pylist()]) for c in ("emotion", "predicted"))
     speaker = np.array(table["speaker"].to_pylist(), np.str_)
-    noisy = np.array([noise is not None for noise in table["noise"].to_pylist()], np.bool_)
+    noises = table["noise"].to_pylist()
+    noisy = np.array([noise is not None for noise in noises], np.bool_)
+    unseen = np.array([noise is not None and noise not in learnt for noise in noises], np.bool_)
     speakers = tuple(np.unique(speaker).tolist())
 
     def counts(rows: NDArray[np.int64]) -> Counts:
@@ -89,10 +106,20 @@ def _of_table(winner: Winner, at: int, table: pa.Table, emotions: tuple[str, ...
             counts_SEE[present] = speaker_confusions(true[rows], predicted[rows], speaker[rows], len(emotions))
         return counts_SEE
 
-    return _entry(winner, at, speakers, counts(np.flatnonzero(~noisy)), counts(np.flatnonzero(noisy)))
+    clean_SEE, noisy_SEE, unseen_SEE = (counts(np.flatnonzero(chosen)) for chosen in (~noisy, noisy, unseen))
+    return _entry(winner, at, speakers, clean_SEE, noisy_SEE, unseen_SEE)
 
 
-def _entry(winner: Winner, at: int, speakers: tuple[str, ...], clean_SEE: Counts, noisy_SEE: Counts) -> FoldCounts:
+def _entry(
+    winner: Winner,
+    at: int,
+    speakers: tuple[str, ...],
+    clean_SEE: Counts,
+    noisy_SEE: Counts,
+    unseen_SEE: Counts | None = None,
+) -> FoldCounts:
     result, fold = winner.trials[at]
     number = at % len(winner.choices)
-    return FoldCounts(number, fold.name, result.trial.seed, result.trial.key, speakers, clean_SEE, noisy_SEE)
+    return FoldCounts(
+        number, fold.name, result.trial.seed, result.trial.key, speakers, clean_SEE, noisy_SEE, unseen_SEE
+    )

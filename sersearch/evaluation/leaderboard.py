@@ -160,6 +160,11 @@ class Winner:
         return self.results[0].trial.key
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of its first seed's trials, one per fold."""
+        return tuple(choice.results[0].trial.key for choice in self.choices)
+
+    @property
     def features(self) -> str:
         """The configuration's: of an SVM its set of vectors."""
         return self.configuration.features

@@ -12,6 +12,7 @@ from sersearch.report.comparison import LEVEL, Pair, Ranking, Robustness, format
 from sersearch.report.evidence import Evidence, Slice
 from sersearch.report.facts import Facts, Row, Sweep, format_settings, varying
 from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA, TABLE_3, TABLE_4
+from sersearch.run.ledger import Result
 from sersearch.statistics.intervals import Interval
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration
@@ -90,7 +91,7 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
         notes.insert(0, ranking_note(facts.rankings[condition]))
     notes += _speaker_note(rows)
     notes += _training_notes(rows)
-    notes += _split_note(facts)
+    notes += _split_note(facts, condition)
     notes += _paper_notes(facts, [row.departures for row in beside_papers])
     return _sheet(f"leaderboard-{condition}", f"Leaderboard, {condition} condition", columns, rows, notes)
 
@@ -132,7 +133,7 @@ def _cut_off(row: Row) -> str:
     """How many of a winner's trials ended by their limit, and how many of these were best in their last epoch."""
     results = row.winner.results
     ended = [result for result in results if result.stopped == "epochs" and len(result.epochs) > 1]
-    last = sum(result.best == len(result.epochs) - 1 for result in ended)
+    last = sum(_improved_last(result) for result in ended)
     if not ended:
         return ""
     title = f"{row.winner.title}, {row.winner.candidates.space}"
@@ -141,13 +142,24 @@ def _cut_off(row: Row) -> str:
     return f"{title} ({len(ended)} of {len(results)} trials, {last} of them best in the last epoch)"
 
 
-def _split_note(facts: Facts) -> list[str]:
+def _improved_last(result: Result) -> bool:
+    """Whether a trial was best in its last epoch; where the last one is kept in any case, by its loss."""
+    losses = [epoch.validation_loss for epoch in result.epochs]
+    best = losses.index(min(losses)) if result.trial.configuration.keeps_last else result.best
+    return best == len(losses) - 1
+
+
+def _split_note(facts: Facts, condition: Condition) -> list[str]:
     """What a split by name has in two parts; of any other partition where the corpus says what is spoken."""
     partition = facts.run.study.partition
-    if isinstance(partition, Split):
-        return [f"Split of {Path(partition.source).name}: {'; '.join(facts.split)}."]
-    known = [words for words in facts.split if "(column " in words]
-    return [f"Split: {'; '.join(known)}."] if known else []
+    by_name = isinstance(partition, Split)
+    title = f"Split of {Path(partition.source).name}" if isinstance(partition, Split) else "Split"
+    shown = [
+        words
+        for words in facts.split
+        if (condition == "noisy" if "noise recording" in words else by_name or "(column " in words)
+    ]
+    return [f"{title}: {'; '.join(shown)}."] if shown else []
 
 
 def best_of(candidates: Candidates) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -284,7 +284,38 @@ def check_split(store: Store, folds: Sequence[Fold]) -> tuple[str, ...]:
             words.append(f"whether {noun} are in two parts is unknown: no column {' or '.join(columns[:2])}")
         else:
             words.append(_shared(noun, column, labels, folds))
-    return tuple(words)
+    return (*words, *_shared_noises(store, folds))
+
+
+def _shared_noises(store: Store, folds: Sequence[Fold]) -> list[str]:
+    """How many noisy test copies hold a noise that is learnt from, too; nothing where there are none."""
+    if not store.recipe.noises:
+        return []
+    speakers = {name for fold in folds for name in (*fold.train, *fold.test)}
+    noises = {name: store.noises_of(name) for name in speakers}
+    by_recording, by_folder = (_learnt_share(noises, folds, of_noise) for of_noise in (str, _folder))
+    words = f"{by_recording:.0f} % of the noisy test copies hold a noise recording that is trained on, too"
+    in_folders = any(_folder(noise) for of_speaker in noises.values() for noise in of_speaker)
+    return [f"{words}, and {by_folder:.0f} % one of a folder that is" if in_folders else words]
+
+
+def _learnt_share(
+    noises: Mapping[str, Mapping[str, int]], folds: Sequence[Fold], of_noise: Callable[[str], str]
+) -> float:
+    """Per cent of the test copies whose noise, or whatever `of_noise` makes of it, is in a training copy."""
+    tested = learnt = 0
+    for fold in folds:
+        known = {of_noise(noise) for speaker in fold.train for noise in noises[speaker]}
+        for speaker in fold.test:
+            for noise, copies in noises[speaker].items():
+                tested += copies
+                learnt += copies * (of_noise(noise) in known)
+    return 100 * learnt / tested
+
+
+def _folder(noise: str) -> str:
+    """The folder of a noise in its library; "" of one that is in none."""
+    return noise.rpartition("/")[0]
 
 
 def _shared(noun: str, column: str, labels: Mapping[str, Sequence[Mapping[str, str]]], folds: Sequence[Fold]) -> str:

@@ -75,7 +75,7 @@ class NetworkSystem(System):
         self.model = CLDNN(configuration, len(data.emotions), _generator(trial.key, "weights"), device)
         self._train, self._validation = self.view(data.train), self.view(data.validation)
         self._optimiser = torch.optim.Adam(
-            self.model.parameters(), lr=configuration.learning_rate, eps=1e-7, fused=True
+            self.model.parameters(), lr=configuration.learning_rate, eps=configuration.epsilon, fused=True
         )
         utterances = len(data.train)
         self._limit = configuration.in_epochs(configuration.epochs, utterances)
@@ -99,6 +99,11 @@ class NetworkSystem(System):
 
     @property
     def best(self) -> int:
+        """Index of the epoch whose model is kept."""
+        return len(self.epochs) - 1 if self.configuration.keep == "last" else self._monitored
+
+    @property
+    def _monitored(self) -> int:
         """Index of the epoch of the lowest validation loss or, to keep that, the highest UA; the first one on a tie."""
         if self.configuration.keep == "ua":
             uas = [epoch.ua_noisy for epoch in self.epochs]
@@ -109,7 +114,7 @@ class NetworkSystem(System):
     @property
     def stopped(self) -> str | None:
         """Why training is over; None while it is not."""
-        if self.epochs and len(self.epochs) - 1 - self.best >= self._patience:
+        if self.epochs and len(self.epochs) - 1 - self._monitored >= self._patience:
             return "early"
         return "epochs" if len(self.epochs) >= self._limit else None
 

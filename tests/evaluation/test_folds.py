@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -218,17 +219,38 @@ def test_seeds_and_folds_of_networks_add_up(networks: Run) -> None:
 
 
 @pytest.mark.slow("it trains networks")
+def test_copies_with_noises_that_were_not_learnt_from_are_counted(
+    networks: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (winner,) = (w for w in select_winners(networks).winners if w.condition == "noisy")
+    assert all(
+        entry.unseen_SEE is not None and not entry.unseen_SEE.any()
+        for entry in count_test_predictions(networks, winner)
+    )
+    known = Counter({"hiss.flac": 1})
+    monkeypatch.setattr(Store, "noises_of", lambda self, speaker: known)
+    for entry, table in zip(count_test_predictions(networks, winner), read_predictions(networks, winner), strict=True):
+        rows = [row for row in table.to_pylist() if row["noise"] not in (None, "hiss.flac")]
+        assert entry.unseen_SEE is not None
+        assert entry.unseen_SEE.sum() == len(rows)
+        right = sum(row["emotion"] == row["predicted"] for row in rows)
+        assert np.trace(entry.unseen_SEE.sum(0)) == right
+        assert (entry.unseen_SEE <= entry.noisy_SEE).all()
+
+
+@pytest.mark.slow("it trains networks")
 def test_probes_add_the_folds_up(networks: Run) -> None:
     findings = probe(networks, "noisy", lambda _: None, workers=1)
     (probed,) = findings.winners
-    (winner,) = (w for w in select_winners(networks).winners if w.condition == "noisy")
+    board = select_winners(networks)
+    (winner,) = (w for w in board.winners if w.condition == "noisy")
+    ledger = record_ledger(networks, board)
     for module in probed.modules:
         true: list[str] = []
         predicted: list[str] = []
         for number in range(3):
-            found = Representations.read(
-                networks.storage, write_representations(networks, winner, record_ledger(networks), number)
-            )
+            name = write_representations(networks, winner, ledger, number)
+            found = Representations.read(networks.storage, name)
             emotion = np.array([networks.store.emotions.index(name) for name in found.emotion_U])
             parts = found.clean("train"), found.clean("validation"), found.clean("test")
             x = found.column(module.name)

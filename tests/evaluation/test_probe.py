@@ -400,7 +400,8 @@ def of_drawn_modules(probed: ProbedModule, asked: ProbeTargets) -> Findings:
         winners=(
             ProbedWinner(
                 key="k",
-                figures="f",
+                keys=("k",),
+                figures=("f",),
                 space="t",
                 model="T-CLDNN",
                 features="log-mels",
@@ -581,7 +582,7 @@ def test_another_process_would_find_the_same(trained: Run) -> None:
     board = select_winners(trained)
     winner = winners_of(trained, "noisy")[0]
     sent = pickle.loads(pickle.dumps((ProbeWinner(trained, record_ledger(trained, board)), winner)))
-    assert sent[0](sent[1]) == (winner.key, found.winners[0].modules)
+    assert sent[0](sent[1]) == ((winner.key,), found.winners[0].modules)
     assert [each.condition for each in read_findings(trained, board.winners)] == ["noisy", "clean"]
     assert read_findings(trained, board.winners)[0] == found
 

@@ -103,6 +103,18 @@ def test_nothing_is_known_of_what_no_column_says(tiny_store: Store) -> None:
     )
 
 
+def test_the_share_of_test_copies_with_a_noise_that_was_learnt_from(tiny_store: Store) -> None:
+    (fold,) = folds(tiny_store, {"test": ["s4", "s5"], "validation": ["s3"], "train": ["s0"]})
+    rows = {s: tiny_store.table(s).drop_columns("log_mel").to_pylist() for s in ("s0", "s4", "s5")}
+    learnt = {row["noise"] for row in rows["s0"]}
+    tested = [row["noise"] for s in ("s4", "s5") for row in rows[s] if row["noise"]]
+    share = 100 * sum(noise in learnt for noise in tested) / len(tested)
+    assert check_split(tiny_store, [fold])[-1] == (
+        f"{share:.0f} % of the noisy test copies hold a noise recording that is trained on, too, and 100 % one of a "
+        "folder that is"
+    )
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_what_is_written_is_read_again(store: Store, tmp_path: Path, several: bool) -> None:
     made = deal_folds([f"s{n}" for n in range(6)], Dealt(folds=3, validation=2), speaker_groups(store))

@@ -183,6 +183,20 @@ def test_training_is_counted_in_epochs_steps_or_copies(data: Dataset) -> None:
     assert trained(epochs="1 steps", patience=9) == expected[:1]
 
 
+def test_the_last_epoch_may_be_kept_and_patience_goes_by_the_loss(data: Dataset) -> None:
+    def trained(**settings: object) -> Result:
+        trial = make_trial(CONFIGURATION.model_copy(update={"learning_rate": 0.05, "epochs": 60, **settings}), 0, "d")
+        trial.__dict__["key"] = "k"
+        return run_trial(trial, data)
+
+    best, last = trained(patience=2), trained(patience=2, keep="last")
+    assert figures(best) == figures(last)
+    assert best.best is not None
+    assert last.best == len(last.epochs) - 1 == best.best + 2
+    assert last.ua("noisy") == last.epochs[-1].ua_noisy
+    assert figures(trained(patience=2, epsilon=0.1)) != figures(best)
+
+
 def test_class_weights_are_inverse_frequencies(data: Dataset) -> None:
     few = np.flatnonzero(data.train.emotion == 0)[:2]
     others = np.flatnonzero(data.train.emotion != 0)

@@ -25,6 +25,7 @@ from sersearch.evaluation.probe.findings import (
     ProbedModule,
     ProbedWinner,
     Separability,
+    figures_of,
     findings_name,
 )
 from sersearch.evaluation.probe.probes import (
@@ -69,15 +70,15 @@ def probe(run: Run, condition: Condition, tell: Callable[[str], object], workers
     """
     board = select_winners(run)
     winners = _winners(run, board, condition)
-    # One trial may win in two spaces.
-    by_key = {winner.key: winner for winner in winners}
-    tell(f"{len(by_key)} winners under the {condition} condition; their test speakers are opened where they were not")
+    # The same trials may win in two spaces.
+    by_keys = {winner.keys: winner for winner in winners}
+    tell(f"{len(by_keys)} winners under the {condition} condition; their test speakers are opened where they were not")
     probe_winner = ProbeWinner(run, record_ledger(run, board))
-    modules: dict[str, tuple[ProbedModule, ...]] = {}
-    for key, probed in in_parallel(probe_winner, list(by_key.values()), workers):
-        modules[key] = probed
-        candidates = by_key[key].candidates
-        tell(f"{len(modules)}/{len(by_key)} {candidates.title}, {candidates.space}")
+    modules: dict[tuple[str, ...], tuple[ProbedModule, ...]] = {}
+    for keys, probed in in_parallel(probe_winner, list(by_keys.values()), workers):
+        modules[keys] = probed
+        candidates = by_keys[keys].candidates
+        tell(f"{len(modules)}/{len(by_keys)} {candidates.title}, {candidates.space}")
     targets = probe_winner.targets(winners[0])
     findings = Findings(
         condition=condition,
@@ -85,7 +86,7 @@ def probe(run: Run, condition: Condition, tell: Callable[[str], object], workers
         utterance=targets.utterance,
         labels={attribute: tuple(names.tolist()) for attribute, names in targets.names.items()},
         omitted=targets.omitted,
-        winners=tuple(_record(winner, winners, modules[winner.key]) for winner in winners),
+        winners=tuple(_record(winner, winners, modules[winner.keys]) for winner in winners),
     )
     run.storage.put(findings_name(condition), seal(findings))
     return findings
@@ -96,7 +97,8 @@ def _record(winner: Winner, winners: list[Winner], modules: tuple[ProbedModule, 
     of_same_kind = [other for other in winners if other.candidates.title == candidates.title]
     return ProbedWinner(
         key=winner.key,
-        figures=winner.results[0].figures_digest,
+        keys=winner.keys,
+        figures=figures_of(winner),
         space=candidates.space,
         model=candidates.model,
         features=candidates.features,
@@ -122,8 +124,8 @@ class ProbeWinner:
     run: Run
     ledger: str
 
-    def __call__(self, winner: Winner) -> tuple[str, tuple[ProbedModule, ...]]:
-        """The winner's key and its modules."""
+    def __call__(self, winner: Winner) -> tuple[tuple[str, ...], tuple[ProbedModule, ...]]:
+        """The winner's keys and its modules."""
         folds = [self._representations(winner, number) for number in range(len(winner.choices))]
         targets = [ProbeTargets.of(representations, self.run.store.emotions) for representations in folds]
         # More threads are slower on matrices this small, by far on a loaded machine, and their number changes bits.
@@ -132,7 +134,7 @@ class ProbeWinner:
                 probe_folds([representations.column(module) for representations in folds], module, targets)
                 for module in folds[0].modules
             ]
-        return winner.key, tuple(modules)
+        return winner.keys, tuple(modules)
 
     def targets(self, winner: Winner) -> ProbeTargets:
         """The utterances and labels that a winner is probed with in the first fold, the same for all winners."""

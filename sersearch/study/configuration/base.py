@@ -163,6 +163,11 @@ class Configuration(BaseModel):
         return False
 
     @property
+    def keeps_last(self) -> bool:
+        """Whether the last epoch's model is kept, however good it is."""
+        return False
+
+    @property
     def shapes(self) -> Shapes:
         """Sizes after each layer, or why it can't be built."""
         return Shapes(layers=(), vector=0, reason=None)

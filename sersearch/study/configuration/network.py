@@ -30,6 +30,7 @@ TRAINING_SETTINGS = (
     "dense",
     "dropout",
     "learning_rate",
+    "epsilon",
     "minibatch",
     "patience",
     "epochs",
@@ -39,6 +40,9 @@ TRAINING_SETTINGS = (
 )
 
 FLOAT_BYTES = 4
+
+KERAS_2017: dict[str, Any] = {"epsilon": 1e-8, "patience": 4, "keep": "last"}
+"""Where Keras 2.0.4, the paper's, differs from the defaults here (docs/decisions.md); no departure from the paper."""
 
 # The entries of `work` in comparison with each other, as fits on a CPU give them.
 RELATIVE_WORK = (1.0, 400.0, 1.0, 5e6)
@@ -77,7 +81,8 @@ class NetworkConfiguration(Configuration):
 
     `trim` leaves silence at both ends of an utterance out. `patience` and `epochs` may be given in steps or copies,
     which are counted at the end of each epoch. `keep` is the criterion of the kept epoch and of patience: the
-    validation loss, or the validation UA, both under the noisy condition. `class_weights` weights each utterance's
+    validation loss, or the validation UA, both under the noisy condition; "last" keeps the last epoch's model, and
+    patience goes by the loss. `epsilon` is Adam's. `class_weights` weights each utterance's
     training loss by the inverse frequency of its class. `precision` is that of products, convolutions and recurrences
     on a GPU; a CPU computes in float32 whatever it says.
 
@@ -106,11 +111,12 @@ class NetworkConfiguration(Configuration):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
+    epsilon: Annotated[float, Field(gt=0)] = 1e-7
     minibatch: _Positive = 10
     patience: Duration = 3
     epochs: Duration = 100
     precision: Precision = "float32"
-    keep: Literal["loss", "ua"] = "loss"
+    keep: Literal["loss", "ua", "last"] = "loss"
     class_weights: bool = False
 
     system: ClassVar[str] = "sersearch.training.network:NetworkSystem"
@@ -208,7 +214,7 @@ class NetworkConfiguration(Configuration):
 
     @property
     def departures(self) -> dict[str, Any]:
-        """Settings other than kernels in which a network differs from the paper's, or from the defaults.
+        """Settings other than kernels in which a network differs from the paper's, as read here or as in 2017.
 
         Example:
             >>> NetworkConfiguration(model="T-CLDNN", w1=3, w2=2, epochs=20).departures
@@ -216,7 +222,8 @@ class NetworkConfiguration(Configuration):
         """
         papers = NetworkConfiguration(model="LDNN", features=self.features).record()
         own = self.record()
-        return {name: own[name] for name in own if name not in ("model", *KERNELS) and own[name] != papers[name]}
+        differing = [name for name in own if name not in ("model", *KERNELS) and own[name] != papers[name]]
+        return {name: own[name] for name in differing if own[name] != KERAS_2017.get(name, papers[name])}
 
     @property
     def step_limits(self) -> tuple[int, int]:
@@ -244,6 +251,11 @@ class NetworkConfiguration(Configuration):
     def data_settings(self) -> tuple[Any, ...]:
         """Whether utterances are trimmed."""
         return (self.trim,)
+
+    @property
+    def keeps_last(self) -> bool:
+        """Whether a study says `keep = "last"`."""
+        return self.keep == "last"
 
     @property
     def knows_speakers(self) -> bool:
