@@ -76,7 +76,8 @@ def main() -> None:
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        print(f"sersearch: {error.filename or ''}: {error.strerror}; finished work is kept", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"sersearch: {where}{error.strerror}; finished work is kept", file=sys.stderr)
         sys.exit(1)
 
 
@@ -185,7 +186,7 @@ def add_functionals(
     """
     from sersearch.speech.corpora import read_corpus
     from sersearch.store.reader import open_store
-    from sersearch.store.vectors.opensmile import SETS, extract_functionals
+    from sersearch.store.vectors.opensmile import SETS, extract_functionals, reasons_for_nan
     from sersearch.store.vectors.table import import_table
     from sersearch.terminal.corpus import BuildProgress
 
@@ -208,9 +209,8 @@ def add_functionals(
             added += extract_functionals(store, recordings, wanted or (), workers, progress)
     for manifest in added:
         print(f"{out}: {manifest.name}: {manifest.utterances} vectors of {manifest.dimensions} numbers")
-        if missing := manifest.not_finite:
-            counts = f"{sum(missing.values())} numbers of {len(missing)} utterances"
-            print(f"{out}: {manifest.name}: {counts} are NaN (too short, or not to be computed)")
+        for sentence in reasons_for_nan(manifest):
+            print(f"{out}: {manifest.name}: {sentence}")
 
 
 @app.command("plan")
