@@ -66,10 +66,13 @@ def test_ctrl_c_ends_a_command_with_one_line(
     words = command(*words_of(name, run, tiny_store.path, tiny_corpus, tmp_path))
     # A session of its own, because a terminal sends Ctrl-C to all processes of a command.
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
-        time.sleep(random.Random(name).uniform(0.2, 0.8))
+        started = psutil.Process(process.pid)
+        while process.poll() is None and started.num_threads() == 1:
+            time.sleep(0.01)  # Python itself is starting
+        time.sleep(random.Random(name).uniform(0.0, 0.7))
         if process.poll() is not None:
             pytest.skip("the command ended before it could be interrupted")
-        family = psutil.Process(process.pid).children(recursive=True)
+        family = started.children(recursive=True)
         os.killpg(process.pid, signal.SIGINT)
         said = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 130

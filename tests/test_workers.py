@@ -67,4 +67,4 @@ def test_a_killed_worker_is_an_error_that_says_so() -> None:
 def test_a_caller_that_wants_no_more_results_does_not_wait() -> None:
     results = in_parallel(time.sleep, [0, 600, 600], 2)
     assert next(results) is None
-    results.close()  # type: ignore[attr-defined]
+    results.close()
