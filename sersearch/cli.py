@@ -62,6 +62,10 @@ _Address = Annotated[
     typer.Option(help="A running Ray cluster, or 'auto'; without it Ray is started on this machine."),
 ]
 _RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try trials that failed for good again.")]
+_TakeOver = Annotated[
+    bool,
+    typer.Option("--take-over", help="Work on the run although another search does, which is dead or out of reach."),
+]
 _TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files to RUN/tensorboard.")]
 _Store = Annotated[Path | None, typer.Option(help="The store; the recorded one unless given.")]
 
@@ -266,16 +270,22 @@ def search_study(
     store: _Store = None,
     address: _Address = None,
     retry_failed: _RetryFailed = False,
+    take_over: _TakeOver = False,
     tensorboard: _TensorBoard = False,
 ) -> None:
     """Train every trial of a study that the run does not hold yet: start a run, or continue it.
 
     Example: [bold]sersearch search search_spaces/smoke.toml --store stores/ravdess --run runs/smoke[/bold]
     """
-    from sersearch.run.run import start_run
+    from sersearch.run.run import bind_run, start_run
+    from sersearch.run.session import working_on
     from sersearch.study.study import load_study
 
-    _search(start_run(run, load_study(study), store), address, retry_failed, tensorboard)
+    loaded = load_study(study)
+    # What is refused is refused before anything is written.
+    storage = bind_run(run, loaded, store).storage
+    with working_on(storage, take_over) as session:
+        _search(start_run(run, loaded, store), session, address, retry_failed, tensorboard)
 
 
 @app.command("resume")
@@ -284,6 +294,7 @@ def resume_run(
     store: _Store = None,
     address: _Address = None,
     retry_failed: _RetryFailed = False,
+    take_over: _TakeOver = False,
     tensorboard: _TensorBoard = False,
 ) -> None:
     """Resume a run with nothing but its folder.
@@ -291,20 +302,25 @@ def resume_run(
     Example: [bold]sersearch resume runs/smoke[/bold]
     """
     from sersearch.run.run import open_run
+    from sersearch.run.session import working_on
 
-    _search(open_run(run, store), address, retry_failed, tensorboard)
+    with working_on(open_run(run, store).storage, take_over) as session:
+        # Another search may have changed the run until this one had it.
+        _search(open_run(run, store), session, address, retry_failed, tensorboard)
 
 
-def _search(run: Any, address: str | None, retry_failed: bool, tensorboard: bool) -> None:
+def _search(run: Any, session: Any, address: str | None, retry_failed: bool, tensorboard: bool) -> None:
     from sersearch.search import search as train
     from sersearch.terminal.live import SearchProgress
 
+    for other in session.replaced:
+        _say_on_stderr(f"{run.path}: taking over from another search ({other})")
     if retry_failed:
         run.forgive_failures()
     results = run.ledger.results()
     agenda = run.agenda(results)
     with SearchProgress(agenda, results.values(), run.path / "tensorboard" if tensorboard else None) as progress:
-        stopped = train(run, agenda, results, progress, address)
+        stopped = train(run, session, agenda, results, progress, address)
     for key in agenda.failed:
         print(
             f"{run.path}: trial {key} failed: {run.ledger.failure(key)}; see {run.ledger.locate(key)}", file=sys.stderr

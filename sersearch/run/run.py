@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sersearch.errors import InputError
 from sersearch.run.ledger import Ledger, Result
+from sersearch.run.session import FOLDER as SESSIONS
 from sersearch.run.storage import Folder, Storage
 from sersearch.run.suggestions import Suggestions
 from sersearch.store.reader import Store, open_store
@@ -158,12 +159,19 @@ def open_run(path: Path, store: Path | None = None) -> Run:
 
 
 def start_run(path: Path, study: Study, store: Path | None = None) -> Run:
-    """Bind a study to a folder, or continue with the run that is there.
+    """Bind a study to a folder, or continue with the run that is there; see `bind_run`."""
+    run = bind_run(path, study, store)
+    run.storage.put(RUN, run.record().model_dump_json(indent=1).encode())
+    return run
+
+
+def bind_run(path: Path, study: Study, store: Path | None = None) -> Run:
+    """Make the run of a study in a folder, without writing anything.
 
     Spaces, seeds, search and resources may change between calls; what would alter trials that exist may not.
 
     Args:
-        path: the run's folder; made if need be.
+        path: the run's folder, new or with a run.
         study: what to search.
         store: the store; the study's own unless given.
 
@@ -179,9 +187,8 @@ def start_run(path: Path, study: Study, store: Path | None = None) -> Run:
     check_parts(opened, study)
     if (path / RUN).exists():
         _check_same(open_run(path), run)
-    elif path.exists() and any(path.iterdir()):
+    elif path.exists() and any(entry.name != SESSIONS for entry in path.iterdir()):
         raise InputError(f"{path}: holds other things and no {RUN}; name an empty or a new folder")
-    run.storage.put(RUN, run.record().model_dump_json(indent=1).encode())
     return run
 
 

@@ -41,7 +41,11 @@ class Suggestions:
         self.drawn = {name: self._read(folder) for name, folder in self._folders.items()}
 
     def add(self, space: str, number: int, configuration: Configuration) -> None:
-        """Record the configuration that was drawn from a space after `number` others; on disk when this returns."""
+        """Record the configuration that was drawn from a space after `number` others; on disk when this returns.
+
+        Raises:
+            InputError: another search has recorded another configuration at this place.
+        """
         drawn = self.drawn[space]
         if drawn[number : number + 1] == [configuration]:
             return
@@ -49,7 +53,10 @@ class Suggestions:
         for outdated in reversed(range(number, len(drawn))):
             self._storage.delete(self._name(self._folders[space], outdated))
         del drawn[number:]
-        self._storage.put(self._name(self._folders[space], number), configuration.model_dump_json().encode())
+        name = self._name(self._folders[space], number)
+        is_first = self._storage.put_once(name, configuration.model_dump_json().encode())
+        if not is_first and self._parse(name) != configuration:
+            raise InputError(f"{self._storage.locate(name)}: was just written by another search of this run; stop one")
         drawn.append(configuration)
 
     def _read(self, folder: str) -> list[Configuration]:
