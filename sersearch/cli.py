@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from sersearch.errors import InputError
+from sersearch.interruption import end_on_ctrl_c
 from sersearch.terminal.commands import App
 
 # What is heavy (torch, Ray) is imported by the command that needs it, so that --help and plan answer at once.
@@ -71,7 +72,8 @@ _Store = Annotated[Path | None, typer.Option(help="The store; the recorded one u
 
 
 def main() -> None:
-    """Run a command; exit with 0 when done, 1 when it failed, 2 when the input was wrong."""
+    """Run a command; exit with 0 when done, 1 when it failed, 2 when the input was wrong, 130 when Ctrl-C ended it."""
+    end_on_ctrl_c()
     try:
         app(standalone_mode=True)
     except InputError as error:

@@ -32,8 +32,10 @@ _ending = threading.Lock()
 def end_on_ctrl_c() -> None:
     """Have Ctrl-C end this process and its child processes with one line and exit code 130, within a second.
 
-    Call it once, in the main thread, where a program starts.
+    Call it in the main thread, where a program starts; a second call has no effect.
     """
+    if _watching.is_set():
+        return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

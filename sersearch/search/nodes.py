@@ -25,9 +25,9 @@ def lacking(resources: Resources, nodes: Iterable[Mapping[str, Any]]) -> str:
         return ""
     asked = _amounts(resources.cpus, resources.gpus)
     if len(alive) == 1:
-        return f"a trial takes {asked}, but this machine has {_amounts(cpus[0], gpus[0])}"
+        return f"a trial takes {asked}, but the only machine has {_amounts(cpus[0], gpus[0])}"
     most = _amounts(max(cpus, default=0), max(gpus, default=0))
-    return f"a trial takes {asked}, but none of the cluster's {len(alive)} nodes has that (at most {most})"
+    return f"a trial takes {asked}, but none of {len(alive)} machines has that (at most {most})"
 
 
 def _amounts(cpus: float, gpus: float) -> str:

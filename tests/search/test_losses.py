@@ -161,7 +161,7 @@ def test_the_last_node_is_awaited_for_a_while(run: Run, watcher: Mock, monkeypat
         nodes[0]["Alive"] = False
         searcher.look_around()
         (sentence,) = watcher.note.call_args.args
-        assert sentence == "a trial takes 1 CPU and 0 GPUs, but this machine has 0 CPUs and 0 GPUs; " + (
+        assert sentence == "a trial takes 1 CPU and 0 GPUs, but the only machine has 0 CPUs and 0 GPUs; " + (
             f"waiting {tune.NODE_AWAITED_S:.0f} s for such a node"
         )
         nodes[0]["Alive"] = True

@@ -3,9 +3,12 @@
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ray.cluster_utils import Cluster
 
 from sersearch.run.run import open_run
 from sersearch.store.reader import Store
@@ -18,6 +21,11 @@ SHORT_PAUSES = (
     "from sersearch.search import losses, tune; losses.PAUSES_S = (0.0, 0.1, 0.1); tune.NODE_AWAITED_S = 4.0;"
 )
 PROGRAM = f"{SHORT_PAUSES} from sersearch.__main__ import main; main()"
+
+SLOW = """
+spaces = [{ name = "fst", model = "FST-CLDNN", w1 = [3, 4, 5], w2 = 2 }]
+training = { epochs = 100, patience = 100, maps = 4, cells = 6, dense = [8] }
+"""
 
 DEADLY = """
 systems = ["deadly_system.py"]
@@ -67,3 +75,31 @@ def test_what_this_machine_can_never_train(resources: str, lack: str, tiny_store
     assert lack in line
     assert line.endswith("set cpus and gpus in [resources] to less, or add a node")
     assert not (tmp_path / "run" / "trials").exists()
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A cluster whose head trains nothing."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield cluster
+    cluster.shutdown()
+
+
+def test_a_search_whose_last_node_is_lost_waits_and_ends(cluster: Cluster, tiny_store: Store, tmp_path: Path) -> None:
+    node = cluster.add_node(num_cpus=1)
+    (tmp_path / "study.toml").write_text(SLOW)
+    words = ["search", tmp_path / "study.toml", "--store", tiny_store.path, "--run", tmp_path / "run"]
+    command = [sys.executable, "-c", PROGRAM, *map(str, words), "--address", cluster.address]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as search:
+        while not list(tmp_path.glob("run/trials/*/*/epochs.jsonl")):
+            assert search.poll() is None
+            time.sleep(0.05)
+        cluster.remove_node(node, allow_graceful=False)
+        said = search.communicate(timeout=200)[1]
+    assert search.returncode == 1
+    lack = "a trial takes 1 CPU and 0 GPUs, but the only machine has 0 CPUs and 0 GPUs"
+    assert f"{lack}; waiting 4 s for such a node" in said
+    assert f"{lack}, for 4 s; resume with `sersearch resume {tmp_path / 'run'}`" in said
+    assert "Traceback" not in said
+    ledger = open_run(tmp_path / "run").ledger
+    assert [ledger.failures(key) for key in ledger.keys()] == [[]]  # noqa: SIM118
