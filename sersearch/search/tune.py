@@ -12,8 +12,8 @@ import socket
 import tempfile
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -109,17 +109,17 @@ def search(
     watchdog = None
     if not address:
         watchdog = Watchdog(lambda name: _end_process(watcher, f"Ray's {name} on this machine has died"))
-    try:
-        _refuse_unschedulable(run)
-        _log_to(run.path / "ray.log")
-        searcher = AgendaSearcher(agenda, run, session, results, watcher)
-        with reacting(searcher.signalled):
-            _fit(run, searcher)
-        return searcher.stopped
-    finally:
-        if watchdog:
-            watchdog.stop()
-        ray.shutdown()
+    with _output_to(run.path / "ray.log"):
+        try:
+            _refuse_unschedulable(run)
+            searcher = AgendaSearcher(agenda, run, session, results, watcher)
+            with reacting(searcher.signalled):
+                _fit(run, searcher)
+            return searcher.stopped
+        finally:
+            if watchdog:
+                watchdog.stop()
+            ray.shutdown()
 
 
 def _start_ray(address: str | None) -> str:
@@ -171,11 +171,14 @@ def _end_process(watcher: Watcher, reason: str) -> None:
     end_process(1)
 
 
-def _log_to(file: Path) -> None:
-    """Write Ray Tune's log to a file instead of the screen."""
+@contextmanager
+def _output_to(file: Path) -> Iterator[None]:
+    """Write Ray Tune's log, and what Ray prints on standard output when workers are lost, to a file."""
     logger = logging.getLogger("ray.tune")
     logger.handlers = [logging.FileHandler(file, delay=True)]
     logger.propagate = False
+    with file.open("a") as log, redirect_stdout(log):
+        yield
 
 
 def _fit(run: Run, searcher: AgendaSearcher) -> None:

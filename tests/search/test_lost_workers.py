@@ -35,7 +35,7 @@ spaces = [{ name = "d", model = "deadly", survives = [0, 1, 9] }]
 
 def sersearch_with_short_pauses(*words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", PROGRAM, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
 
 
 def test_lost_workers_are_no_failures_however_many(tiny_store: Store, tmp_path: Path) -> None:
@@ -46,6 +46,7 @@ def test_lost_workers_are_no_failures_however_many(tiny_store: Store, tmp_path: 
     run = tmp_path / "run"
     done = sersearch_with_short_pauses("search", tmp_path / "study.toml", "--store", tiny_store.path, "--run", run)
     assert done.returncode == 1, done.stderr
+    assert done.stdout == "", "Ray's own words about lost workers are in ray.log"
     ledger = open_run(run).ledger
     results = ledger.results()
     (unfinished,) = set(ledger.keys()) - set(results)
