@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from sersearch.errors import InputError
+from sersearch.interruption import end_on_ctrl_c
 from sersearch.terminal.commands import App
 
 # What is heavy (torch, Ray) is imported by the command that needs it, so that --help and plan answer at once.
@@ -69,12 +70,17 @@ _Address = Annotated[
     typer.Option(help="A running Ray cluster, or 'auto'; without it Ray is started on this machine."),
 ]
 _RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try trials that failed for good again.")]
+_TakeOver = Annotated[
+    bool,
+    typer.Option("--take-over", help="Work on the run although another search does, which is dead or out of reach."),
+]
 _TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files to RUN/tensorboard.")]
 _Store = Annotated[Path | None, typer.Option(help="The store; the recorded one unless given.")]
 
 
 def main() -> None:
-    """Run a command; exit with 0 when done, 1 when it failed, 2 when the input was wrong."""
+    """Run a command; exit with 0 when done, 1 when it failed, 2 when the input was wrong, 130 when Ctrl-C ended it."""
+    end_on_ctrl_c()
     try:
         app(standalone_mode=True)
     except InputError as error:
@@ -83,7 +89,8 @@ def main() -> None:
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        print(f"sersearch: {error.filename or ''}: {error.strerror}; finished work is kept", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"sersearch: {where}{error.strerror}; finished work is kept", file=sys.stderr)
         sys.exit(1)
 
 
@@ -216,7 +223,7 @@ def add_functionals(
     """
     from sersearch.speech.corpora import read_corpora
     from sersearch.store.reader import open_store
-    from sersearch.store.vectors.opensmile import SETS, extract_functionals
+    from sersearch.store.vectors.opensmile import SETS, extract_functionals, reasons_for_nan
     from sersearch.store.vectors.table import import_table
     from sersearch.terminal.corpus import BuildProgress
 
@@ -243,9 +250,8 @@ def add_functionals(
             added += extract_functionals(store, recordings, wanted or (), workers, progress)
     for manifest in added:
         print(f"{out}: {manifest.name}: {manifest.utterances} vectors of {manifest.dimensions} numbers")
-        if missing := manifest.not_finite:
-            counts = f"{sum(missing.values())} numbers of {len(missing)} utterances"
-            print(f"{out}: {manifest.name}: {counts} are NaN (too short, or not to be computed)")
+        for sentence in reasons_for_nan(manifest):
+            print(f"{out}: {manifest.name}: {sentence}")
 
 
 @app.command("store")
@@ -347,16 +353,22 @@ def search_study(
     store: _Store = None,
     address: _Address = None,
     retry_failed: _RetryFailed = False,
+    take_over: _TakeOver = False,
     tensorboard: _TensorBoard = False,
 ) -> None:
     """Train every trial of a study that the run does not hold yet: start a run, or continue it.
 
     Example: [bold]sersearch search search_spaces/smoke.toml --store stores/ravdess --run runs/smoke[/bold]
     """
-    from sersearch.run.run import start_run
+    from sersearch.run.run import bind_run, start_run
+    from sersearch.run.session import working_on
     from sersearch.study.study import load_study
 
-    _search(start_run(run, load_study(study), store, _say_on_stderr), address, retry_failed, tensorboard)
+    loaded = load_study(study)
+    # What is refused is refused before anything is written.
+    storage = bind_run(run, loaded, store).storage
+    with working_on(storage, take_over) as session:
+        _search(start_run(run, loaded, store, _say_on_stderr), session, address, retry_failed, tensorboard)
 
 
 @app.command("resume")
@@ -365,6 +377,7 @@ def resume_run(
     store: _Store = None,
     address: _Address = None,
     retry_failed: _RetryFailed = False,
+    take_over: _TakeOver = False,
     tensorboard: _TensorBoard = False,
 ) -> None:
     """Resume a run with nothing but its folder.
@@ -372,20 +385,25 @@ def resume_run(
     Example: [bold]sersearch resume runs/smoke[/bold]
     """
     from sersearch.run.run import open_run
+    from sersearch.run.session import working_on
 
-    _search(open_run(run, store), address, retry_failed, tensorboard)
+    with working_on(open_run(run, store).storage, take_over) as session:
+        # Another search may have changed the run until this one had it.
+        _search(open_run(run, store), session, address, retry_failed, tensorboard)
 
 
-def _search(run: Any, address: str | None, retry_failed: bool, tensorboard: bool) -> None:
+def _search(run: Any, session: Any, address: str | None, retry_failed: bool, tensorboard: bool) -> None:
     from sersearch.search import search as train
     from sersearch.terminal.live import SearchProgress
 
+    for other in session.replaced:
+        _say_on_stderr(f"{run.path}: taking over from another search ({other})")
     if retry_failed:
         run.forgive_failures()
     results = run.ledger.results()
     agenda = run.agenda(results)
     with SearchProgress(agenda, results.values(), run.path / "tensorboard" if tensorboard else None) as progress:
-        stopped = train(run, agenda, results, progress, address)
+        stopped = train(run, session, agenda, results, progress, address)
     for key in agenda.failed:
         print(
             f"{run.path}: trial {key} failed: {run.ledger.failure(key)}; see {run.ledger.locate(key)}", file=sys.stderr

@@ -133,6 +133,10 @@ class SearchProgress:
         line = f"put back {key} {name}: {reason}"
         self.console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
+    def note(self, sentence: str) -> None:
+        """Print a sentence above the live view."""
+        self.console.print(sentence, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
     def lost(self, reason: str) -> None:
         """The search can't go on."""
         if self.console.is_terminal:

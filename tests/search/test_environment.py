@@ -30,7 +30,7 @@ def start_ray(address):
     return "Ray is not started"
 
 with patch.object(tune, "_start_ray", start_ray), patch.object(tune, "sources", lambda run: {}):
-    tune.search(Mock(), Mock(complete=False), {}, Mock())
+    tune.search(Mock(), Mock(), Mock(complete=False), {}, Mock())
 print(json.dumps({"before": before, "imported": imported, "searching": searching[0]}))
 """
 
