@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,6 +69,7 @@ _Store = Annotated[Path | None, typer.Option(help="The store; the recorded one u
 
 def main() -> None:
     """Run a command; exit with 0 when done, 1 when it failed, 2 when the input was wrong."""
+    warnings.formatwarning = lambda message, *where, **more: f"sersearch: {message}\n"
     try:
         app(standalone_mode=True)
     except InputError as error:

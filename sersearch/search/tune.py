@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,6 +29,7 @@ from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run
 from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.pruning import Pruner
+from sersearch.search.session import session_folder, start_local_ray
 from sersearch.search.suggest import sources
 from sersearch.search.watchdog import Watchdog
 from sersearch.search.worker import STOPPING, Worker, commit_pruned
@@ -89,7 +89,15 @@ def search(
         agenda.draw_from(sources(run))
     if agenda.complete:
         return ""
-    if failure := _start_ray(address):
+    with session_folder() as folder:
+        return _search_with_ray(run, agenda, results, watcher, address, folder)
+
+
+def _search_with_ray(
+    run: Run, agenda: Agenda, results: Mapping[str, Result], watcher: Watcher, address: str | None, folder: Path
+) -> str:
+    """Search as `search` says; files of Ray Tune, and of a Ray that is started on this machine, are in the folder."""
+    if failure := _start_ray(address, folder):
         return failure
     _log_to(run.path / "ray.log")
     (run.path / STOPPING).unlink(missing_ok=True)
@@ -99,7 +107,7 @@ def search(
     try:
         searcher = AgendaSearcher(agenda, run, results, watcher)
         with _interruptible(searcher):
-            _fit(run, searcher)
+            _fit(run, searcher, folder / "tune")
         return searcher.stopped
     finally:
         if watchdog:
@@ -109,7 +117,7 @@ def search(
         ray.shutdown()
 
 
-def _start_ray(address: str | None) -> str:
+def _start_ray(address: str | None, folder: Path) -> str:
     """Start Ray on this machine, or connect to the cluster at an address.
 
     Returns:
@@ -123,12 +131,10 @@ def _start_ray(address: str | None) -> str:
         if host and port.isdecimal():
             # Ray itself would retry for minutes.
             socket.create_connection((host, int(port)), timeout=CONNECTION_TIMEOUT_S).close()
-        ray.init(
-            address=address or "local",
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        if address is None:
+            start_local_ray(folder, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises many types here, some of them Exception itself.
         ray.shutdown()
         lines = str(error).strip().splitlines()
@@ -175,32 +181,31 @@ def _interruptible(searcher: AgendaSearcher) -> Iterator[None]:
         restore_handlers()
 
 
-def _fit(run: Run, searcher: AgendaSearcher) -> None:
+def _fit(run: Run, searcher: AgendaSearcher, scratch: Path) -> None:
     cpus = run.study.resources.cpus
     trainable = tune.with_resources(
         Worker, lambda config: tune.PlacementGroupFactory([{"CPU": cpus, "GPU": config["gpus"]}])
     )
-    with tempfile.TemporaryDirectory(prefix="sersearch-ray-", ignore_cleanup_errors=True) as scratch:
-        tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=_FirstCome(),
-                num_samples=-1,
-                reuse_actors=True,
-                trial_name_creator=lambda trial: trial.config["key"],
-                trial_dirname_creator=lambda trial: trial.config["key"],
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=scratch,
-                verbose=0,
-                stop=_Stop(searcher),
-                failure_config=tune.FailureConfig(max_failures=LOST_WORKERS),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[_Relay(searcher)],
-            ),
-        ).fit()
+    tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=_FirstCome(),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.config["key"],
+            trial_dirname_creator=lambda trial: trial.config["key"],
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(scratch),
+            verbose=0,
+            stop=_Stop(searcher),
+            failure_config=tune.FailureConfig(max_failures=LOST_WORKERS),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[_Relay(searcher)],
+        ),
+    ).fit()
 
 
 class AgendaSearcher(Searcher):
