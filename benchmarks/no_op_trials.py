@@ -128,7 +128,6 @@ class Meter:
 def ours(grid: Grid, folder: Path, limit_s: float, meter: Meter) -> Found:
     """Search the grid as `sersearch search` does on a terminal; the points of all results and their UA."""
     import safetensors.numpy
-    from rich.console import Console
 
     from sersearch.run.ledger import Attempt, Epoch, Result
     from sersearch.run.run import Run
@@ -137,6 +136,7 @@ def ours(grid: Grid, folder: Path, limit_s: float, meter: Meter) -> Found:
     from sersearch.study.study import parse_study
     from sersearch.study.trial import StoreIdentity, Trial
     from sersearch.terminal.live import SearchProgress
+    from sersearch.terminal.screen import Screen
 
     def point(trial: Trial) -> Point:
         return {name: getattr(trial.configuration, name) for name in grid}
@@ -182,7 +182,7 @@ def ours(grid: Grid, folder: Path, limit_s: float, meter: Meter) -> Found:
     with (
         patch.object(tune, "Worker", TabulatedWorker),
         Path(os.devnull).open("w") as nobody,
-        Progress(agenda, (), console=Console(file=nobody, force_terminal=True)) as progress,
+        Progress(agenda, (), console=Screen(file=nobody, force_terminal=True)) as progress,
     ):
         tune.search(run, agenda, {}, progress)
     timer.cancel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from enum import StrEnum
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from sersearch.errors import InputError
+from sersearch.errors import InputError, printable
 from sersearch.terminal.commands import App
+from sersearch.terminal.screen import Screen, let_streams_take_anything, say, say_json, say_on_stderr
 
 # What is heavy (torch, Ray) is imported by the command that needs it, so that --help and plan answer at once.
 
@@ -69,21 +68,18 @@ _Store = Annotated[Path | None, typer.Option(help="The store; the recorded one u
 
 def main() -> None:
     """Run a command; exit with 0 when done, 1 when it failed, 2 when the input was wrong."""
-    warnings.formatwarning = lambda message, *where, **more: f"sersearch: {message}\n"
+    let_streams_take_anything()
+    warnings.formatwarning = lambda message, *where, **more: f"sersearch: {printable(str(message))}\n"
     try:
         app(standalone_mode=True)
     except InputError as error:
-        print(f"sersearch: {error}", file=sys.stderr)
+        say_on_stderr(f"sersearch: {error}")
         sys.exit(2)
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        print(f"sersearch: {error.filename or ''}: {error.strerror}; finished work is kept", file=sys.stderr)
+        say_on_stderr(f"sersearch: {printable(str(error.filename or ''))}: {error.strerror}; finished work is kept")
         sys.exit(1)
-
-
-def _emit(facts: Any) -> None:
-    print(json.dumps(facts, indent=1, ensure_ascii=False))
 
 
 @app.command("corpus")
@@ -106,7 +102,7 @@ def describe_corpus(
         name, folder, _listed(emotions), by_hand=_mapping(map), distinct_speakers=distinct_speakers
     )
     survey = examine(recordings, workers, folder)
-    print_survey(survey, Console())
+    print_survey(survey, Screen())
     if survey.refused:
         raise typer.Exit(2)
 
@@ -152,10 +148,10 @@ def build_features(
             workers=workers,
             skip_refused=skip_refused,
             progress=progress,
-            note=lambda sentence: _say_on_stderr(f"note: {sentence}"),
+            note=lambda sentence: say_on_stderr(f"note: {sentence}"),
         )
     rows = sum(info.rows for info in store.speakers)
-    print(f"{out}: {rows} copies of {len(store.speakers)} speakers, fingerprint {store.fingerprint}")
+    say(f"{out}: {rows} copies of {len(store.speakers)} speakers, fingerprint {store.fingerprint}")
 
 
 @app.command("functionals")
@@ -209,10 +205,10 @@ def add_functionals(
             wanted = SETS if sets is None else _listed(sets)
             added += extract_functionals(store, recordings, wanted or (), workers, progress)
     for manifest in added:
-        print(f"{out}: {manifest.name}: {manifest.utterances} vectors of {manifest.dimensions} numbers")
+        say(f"{out}: {manifest.name}: {manifest.utterances} vectors of {manifest.dimensions} numbers")
         if missing := manifest.not_finite:
             counts = f"{sum(missing.values())} numbers of {len(missing)} utterances"
-            print(f"{out}: {manifest.name}: {counts} are NaN (too short, or not to be computed)")
+            say(f"{out}: {manifest.name}: {counts} are NaN (too short, or not to be computed)")
 
 
 @app.command("plan")
@@ -254,9 +250,9 @@ def plan_study(
 
         forecast = forecast_plan(planned, bound, parallel, epochs)
     if format is Format.json:
-        _emit(plan_facts(planned) | ({"forecast": forecast.facts()} if forecast else {}))
+        say_json(plan_facts(planned) | ({"forecast": forecast.facts()} if forecast else {}))
         return
-    print_plan(planned, console := Console(width=None if sys.stdout.isatty() else 100))
+    print_plan(planned, console := Screen(width=None if sys.stdout.isatty() else 100))
     if forecast:
         print_forecast(forecast, console)
 
@@ -308,16 +304,14 @@ def _search(run: Any, address: str | None, retry_failed: bool, tensorboard: bool
     with SearchProgress(agenda, results.values(), run.path / "tensorboard" if tensorboard else None) as progress:
         stopped = train(run, agenda, results, progress, address)
     for key in agenda.failed:
-        print(
-            f"{run.path}: trial {key} failed: {run.ledger.failure(key)}; see {run.ledger.locate(key)}", file=sys.stderr
-        )
+        say_on_stderr(f"{run.path}: trial {key} failed: {run.ledger.failure(key)}; see {run.ledger.locate(key)}")
     if stopped:
-        print(f"{run.path}: {stopped}; resume with `sersearch resume {run.path}`", file=sys.stderr)
+        say_on_stderr(f"{run.path}: {stopped}; resume with `sersearch resume {run.path}`")
     elif agenda.failed:
-        print(f"{run.path}: add --retry-failed to try the failed trials again", file=sys.stderr)
+        say_on_stderr(f"{run.path}: add --retry-failed to try the failed trials again")
     if stopped or agenda.failed:
         raise typer.Exit(1)
-    print(f"{run.path}: all {len(agenda.trials)} trials are done; see them with `sersearch report {run.path}`")
+    say(f"{run.path}: all {len(agenda.trials)} trials are done; see them with `sersearch report {run.path}`")
 
 
 @app.command("status")
@@ -339,9 +333,9 @@ def show_status(
     agenda = opened.agenda(results)
     facts = status_facts(opened, agenda, results) | (verified_facts(opened, agenda) if verify else {})
     if format is Format.json:
-        _emit(facts)
+        say_json(facts)
     else:
-        print_status(facts, Console())
+        print_status(facts, Screen())
     if verify and facts["faults"]:
         raise typer.Exit(1)
 
@@ -356,13 +350,13 @@ def report_run(run: _Run, store: _Store = None, format: _Format = Format.text) -
     from sersearch.report.text import summary
     from sersearch.run.run import open_run
 
-    facts = make_report(open_run(run, store), _say_on_stderr)
+    facts = make_report(open_run(run, store), say_on_stderr)
     write_report(facts)
     if format is Format.json:
-        _emit(facts.record())
+        say_json(facts.record())
     else:
-        print(summary(facts))
-        print(f"written to {run / 'report'}: open report.html there", file=sys.stderr)
+        say(summary(facts))
+        say_on_stderr(f"written to {run / 'report'}: open report.html there")
 
 
 @app.command("probe")
@@ -390,13 +384,13 @@ def probe_run(
 
     opened = open_run(run, store)
     whose: Condition = "noisy" if condition is WonUnder.noisy else "clean"
-    findings = look_into(opened, whose, _say_on_stderr, workers)
-    write_report(make_report(opened, _say_on_stderr))
+    findings = look_into(opened, whose, say_on_stderr, workers)
+    write_report(make_report(opened, say_on_stderr))
     if format is Format.json:
-        _emit(findings.model_dump(mode="json"))
+        say_json(findings.model_dump(mode="json"))
     else:
-        print("\n\n".join(table(sheet) for sheet in sheets_of(findings)))
-        print(f"written to {run / 'probe'} and {run / 'report'}: open report.html there", file=sys.stderr)
+        say("\n\n".join(table(sheet) for sheet in sheets_of(findings)))
+        say_on_stderr(f"written to {run / 'probe'} and {run / 'report'}: open report.html there")
 
 
 @app.command("rerun")
@@ -412,8 +406,8 @@ def rerun_trial(
     from sersearch.run.run import open_run
     from sersearch.training.rerun import rerun as train_again
 
-    made = train_again(open_run(run, store), key, lambda epoch: print(f"epoch {epoch.epoch}", file=sys.stderr))
-    print(made.verdict)
+    made = train_again(open_run(run, store), key, lambda epoch: say_on_stderr(f"epoch {epoch.epoch}"))
+    say(made.verdict)
     if not made.same:
         raise typer.Exit(1)
 
@@ -446,9 +440,9 @@ def compare_runs(
         rows = match(a, b, np.random.default_rng(SEED))
         sheets, facts = [side_by_side(a, b, rows)], versus_facts(a, b, rows)
     if format is Format.json:
-        _emit(facts | {"leaderboards": merged_facts(boards)})
+        say_json(facts | {"leaderboards": merged_facts(boards)})
     else:
-        print("\n\n".join(table(sheet) for sheet in [*sheets, *merged(boards)]))
+        say("\n\n".join(table(sheet) for sheet in [*sheets, *merged(boards)]))
 
 
 @app.command("export-optuna")
@@ -464,7 +458,7 @@ def export_run(
     from sersearch.search.export import export_optuna as export
 
     for name, added in export(open_run(run), storage).items():
-        print(f"{name}: {added} trials added")
+        say(f"{name}: {added} trials added")
 
 
 @app.command("demo")
@@ -477,7 +471,7 @@ def run_demo(
     """
     from sersearch.demo.study import make_demo
 
-    print("Synthetic speech (espeak-ng) and generated noise: its figures only show how the tool works.\n")
+    say("Synthetic speech (espeak-ng) and generated noise: its figures only show how the tool works.\n")
     make_demo(out)
     speech, store, run = out / "speech", out / "store", out / "run"
     _say(f"corpus speech {speech}")
@@ -488,15 +482,11 @@ def run_demo(
     search_study(out / "study.toml", run)
     _say(f"report {run}")
     report_run(run)
-    print("Synthetic speech: see README.md for a corpus of your own.")
-
-
-def _say_on_stderr(words: str) -> None:
-    print(words, file=sys.stderr)
+    say("Synthetic speech: see README.md for a corpus of your own.")
 
 
 def _say(words: str) -> None:
-    print(f"\n$ sersearch {words}", flush=True)
+    say(f"\n$ sersearch {words}", flush=True)
 
 
 def _pair(option: str, given: str, form: str = "NAME=PATH") -> tuple[str, Path]:
