@@ -83,7 +83,7 @@ def _markdown(facts: Facts, sheets: Iterable[Sheet]) -> str:
 
 def table(sheet: Sheet) -> str:
     """One table as Markdown."""
-    lines = [f"## {escape_markdown(sheet.title)}", "", _line(sheet.columns), _line(["---"] * len(sheet.columns))]
+    lines = [f"## {escape_markdown(sheet.title)}", "", _line(sheet.columns), f"|{' --- |' * len(sheet.columns)}"]
     lines += [_line(row) for row in sheet.rows]
     for note in sheet.notes:
         lines += ["", _paragraph(note)]
