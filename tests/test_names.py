@@ -35,7 +35,7 @@ SPEAKERS = ("=SUM(A1)", "@a|b", "[bold]c[/bold]", "-d `e`", "$f_1$ %#&{}~^\\", f
 EMOTIONS = ("a|nger [red]", "=joy_%", "<b>sad</b>")
 NOISES = ("[red]hum|`x`_%/1.wav", "=cmd()/2.wav")
 
-names = st.text(st.characters(exclude_categories=("Cs",)), max_size=12) | st.text(
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.text(
     "ab1 |`*_[](){}<>&;#~^\\!=+-@.,'\"$%\n\r\t\x1b\x85\u202e\u2028", max_size=12
 )
 
@@ -69,7 +69,7 @@ def shown_by_markdown(source: str) -> tuple[list[list[str]], list[str], set[str]
 def test_a_screen_shows_a_name_and_obeys_nothing(name: str) -> None:
     screen = Screen(file=StringIO(), force_terminal=True, width=10_000)
     screen.print(f"x{name}")
-    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    shown = screen.file.getvalue()
     assert shown == f"x{printable(name)}".expandtabs(8) + "\n"
     assert Text(printable(name)).plain == printable(name)
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", shown)
