@@ -10,15 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sersearch.errors import InputError
 from sersearch.study.key import KeyRule
+from sersearch.study.values import Table
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 
-class Shares(BaseModel):
+class Shares(Table):
     """How speakers are shared out, and the seed of the draw."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     train: int = Field(70, ge=1)
     validation: int = Field(10, ge=1)
