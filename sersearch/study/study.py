@@ -11,12 +11,12 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from sersearch.errors import InputError, unknown
+from sersearch.errors import InputError, printable, unknown
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration, Value, known_models, load_systems
 from sersearch.study.fold import Shares
 from sersearch.study.space import Range, Space, Top, configure, explain
-from sersearch.study.values import MOST_BYTES, MOST_TRIALS, Table, fault, shown
+from sersearch.study.values import MOST_BYTES, MOST_TRIALS, SHOWN, Table, fault, shown
 
 Sampler = Literal["grid", "random", "tpe", "gp", "cma-es", "qmc", "nsga-ii"]
 
@@ -151,7 +151,7 @@ def load_study(path: Path) -> Study:
     if not isinstance(listed, list):
         raise InputError(f'{path}: spaces = {shown(listed)} is not a list; write spaces = ["t-cldnn-log-mels"]')
     table["spaces"] = [_inline(path, entry) for entry in listed]
-    table.setdefault("name", path.stem)
+    table.setdefault("name", printable(path.stem))
     systems = table.get("systems", [])
     if not isinstance(systems, list) or not all(isinstance(file, str) for file in systems):
         raise InputError(f'{path}: systems = {shown(systems)} is no list of files; write systems = ["mine.py"]')
@@ -301,8 +301,8 @@ def _inline(study: Path, entry: Any) -> Any:
     path = study.parent / f"{entry.removesuffix('.toml')}.toml"
     if not os.path.lexists(path):
         near = ", ".join(sorted(p.stem for p in study.parent.glob("*.toml") if p != study)) or "none"
-        raise InputError(f"{study}: space {entry} is not beside it; files there are {near}")
-    return {"name": path.stem} | _read_toml(path)
+        raise InputError(f"{study}: space {entry[:SHOWN]} is not beside it; files there are {near}")
+    return {"name": printable(path.stem)} | _read_toml(path)
 
 
 def configurations(space: Space, study: Study, scores: Mapping[str, Scores]) -> list[Configuration] | None:
