@@ -128,7 +128,6 @@ class Meter:
 def ours(grid: Grid, folder: Path, limit_s: float, meter: Meter) -> Found:
     """Search the grid as `sersearch search` does on a terminal; the points of all results and their UA."""
     import safetensors.numpy
-    from rich.console import Console
 
     from sersearch.interruption import end_on_ctrl_c
     from sersearch.run.ledger import Attempt, Epoch, Result
@@ -140,6 +139,7 @@ def ours(grid: Grid, folder: Path, limit_s: float, meter: Meter) -> Found:
     from sersearch.study.study import parse_study
     from sersearch.study.trial import StoreIdentity, Trial
     from sersearch.terminal.live import SearchProgress
+    from sersearch.terminal.screen import Screen
 
     def point(trial: Trial) -> Point:
         return {name: getattr(trial.configuration, name) for name in grid}
@@ -186,7 +186,7 @@ def ours(grid: Grid, folder: Path, limit_s: float, meter: Meter) -> Found:
     with (
         patch.object(tune, "Worker", TabulatedWorker),
         Path(os.devnull).open("w") as nobody,
-        Progress(agenda, (), console=Console(file=nobody, force_terminal=True)) as progress,
+        Progress(agenda, (), console=Screen(file=nobody, force_terminal=True)) as progress,
         working_on(run.storage) as session,
     ):
         tune.search(run, session, agenda, {}, progress)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from sersearch.errors import InputError
+from sersearch.errors import InputError, printable
 from sersearch.interruption import end_on_ctrl_c
 from sersearch.terminal.commands import App
+from sersearch.terminal.screen import Screen, let_streams_take_anything, say, say_json, say_on_stderr
 
 # What is heavy (torch, Ray) is imported by the command that needs it, so that --help and plan answer at once.
 
@@ -81,21 +81,19 @@ _Store = Annotated[Path | None, typer.Option(help="The store; the recorded one u
 def main() -> None:
     """Run a command; exit with 0 when done, 1 when it failed, 2 when the input was wrong, 130 when Ctrl-C ended it."""
     end_on_ctrl_c()
+    let_streams_take_anything()
+    warnings.formatwarning = lambda message, *where, **more: f"sersearch: {printable(str(message))}\n"
     try:
         app(standalone_mode=True)
     except InputError as error:
-        print(f"sersearch: {error}", file=sys.stderr)
+        say_on_stderr(f"sersearch: {error}")
         sys.exit(2)
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"sersearch: {where}{error.strerror}; finished work is kept", file=sys.stderr)
+        where = f"{printable(str(error.filename))}: " if error.filename else ""
+        say_on_stderr(f"sersearch: {where}{error.strerror}; finished work is kept")
         sys.exit(1)
-
-
-def _emit(facts: Any) -> None:
-    print(json.dumps(facts, indent=1, ensure_ascii=False))
 
 
 @app.command("corpus")
@@ -120,7 +118,7 @@ def describe_corpus(
     from sersearch.terminal.corpus import print_catalogue, print_survey
 
     if name is None:
-        print_catalogue(Console())
+        print_catalogue(Screen())
         return
     if folder is None:
         raise InputError(f"corpus {name}: its folder is missing: give it, as in sersearch corpus ravdess data/RAVDESS")
@@ -133,7 +131,7 @@ def describe_corpus(
         about_speakers=speakers,
     )
     survey = examine(recordings, workers)
-    print_survey(survey, Console())
+    print_survey(survey, Screen())
     if survey.refused:
         raise typer.Exit(2)
 
@@ -186,10 +184,10 @@ def build_features(
             workers=workers,
             skip_refused=skip_refused,
             progress=progress,
-            note=lambda sentence: _say_on_stderr(f"note: {sentence}"),
+            note=lambda sentence: say_on_stderr(f"note: {sentence}"),
         )
     rows = sum(info.rows for info in store.speakers)
-    print(f"{out}: {rows} copies of {len(store.speakers)} speakers, fingerprint {store.fingerprint}")
+    say(f"{out}: {rows} copies of {len(store.speakers)} speakers, fingerprint {store.fingerprint}")
 
 
 @app.command("functionals")
@@ -249,9 +247,9 @@ def add_functionals(
             wanted = SETS if sets is None else _listed(sets)
             added += extract_functionals(store, recordings, wanted or (), workers, progress)
     for manifest in added:
-        print(f"{out}: {manifest.name}: {manifest.utterances} vectors of {manifest.dimensions} numbers")
+        say(f"{out}: {manifest.name}: {manifest.utterances} vectors of {manifest.dimensions} numbers")
         for sentence in reasons_for_nan(manifest):
-            print(f"{out}: {manifest.name}: {sentence}")
+            say(f"{out}: {manifest.name}: {sentence}")
 
 
 @app.command("store")
@@ -259,18 +257,19 @@ def show_store(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")],
     verify: Annotated[bool, typer.Option("--verify", help="Check every file: checksums and counts.")] = False,
     corpus: Annotated[
-        str | None, typer.Option(metavar="NAME=DIR", help="With --verify: make some rows again from this corpus.")
+        list[str] | None, typer.Option(metavar="NAME=DIR", help="With --verify: make some rows again from the corpus.")
     ] = None,
     noise: Annotated[Path | None, typer.Option(metavar="DIR", help="The noise library, for noisy rows.")] = None,
     map: _Map = None,
     distinct_speakers: _DistinctSpeakers = False,
+    speakers: _Speakers = None,
     format: _Format = Format.text,
 ) -> None:
     """Show what a store holds, and check it.
 
     Example: [bold]sersearch store stores/ravdess --verify --corpus ravdess=data/RAVDESS --noise data/ESC-10[/bold]
     """
-    from sersearch.speech.corpora import read_corpus
+    from sersearch.speech.corpora import read_corpora
     from sersearch.store.reader import open_manifest, open_store
     from sersearch.terminal.store import checked_facts, print_store, store_facts
 
@@ -279,14 +278,18 @@ def show_store(
     opened = open_manifest(store) if verify else open_store(store)
     recordings = None
     if corpus:
-        name, folder = _pair("--corpus", corpus)
-        by_hand = _mapping(map)
-        recordings = read_corpus(name, folder, opened.emotions, by_hand=by_hand, distinct_speakers=distinct_speakers)
+        recordings = read_corpora(
+            _corpora(corpus),
+            opened.emotions,
+            by_hand=_mapping(map),
+            distinct_speakers=distinct_speakers,
+            about_speakers=speakers,
+        )
     facts = store_facts(opened) | (checked_facts(opened, recordings, noise) if verify else {})
     if format is Format.json:
-        _emit(facts)
+        say_json(facts)
     else:
-        print_store(facts, Console())
+        print_store(facts, Screen())
     if verify and facts["faults"]:
         raise typer.Exit(1)
 
@@ -339,9 +342,9 @@ def plan_study(
 
         forecast = forecast_plan(planned, bound, parallel, epochs)
     if format is Format.json:
-        _emit(plan_facts(planned) | ({"forecast": forecast.facts()} if forecast else {}))
+        say_json(plan_facts(planned) | ({"forecast": forecast.facts()} if forecast else {}))
         return
-    print_plan(planned, console := Console(width=None if sys.stdout.isatty() else 100))
+    print_plan(planned, console := Screen(width=None if sys.stdout.isatty() else 100))
     if forecast:
         print_forecast(forecast, console)
 
@@ -368,7 +371,7 @@ def search_study(
     # What is refused is refused before anything is written.
     storage = bind_run(run, loaded, store).storage
     with working_on(storage, take_over) as session:
-        _search(start_run(run, loaded, store, _say_on_stderr), session, address, retry_failed, tensorboard)
+        _search(start_run(run, loaded, store, say_on_stderr), session, address, retry_failed, tensorboard)
 
 
 @app.command("resume")
@@ -397,7 +400,7 @@ def _search(run: Any, session: Any, address: str | None, retry_failed: bool, ten
     from sersearch.terminal.live import SearchProgress
 
     for other in session.replaced:
-        _say_on_stderr(f"{run.path}: taking over from another search ({other})")
+        say_on_stderr(f"{run.path}: taking over from another search ({other})")
     if retry_failed:
         run.forgive_failures()
     results = run.ledger.results()
@@ -405,16 +408,14 @@ def _search(run: Any, session: Any, address: str | None, retry_failed: bool, ten
     with SearchProgress(agenda, results.values(), run.path / "tensorboard" if tensorboard else None) as progress:
         stopped = train(run, session, agenda, results, progress, address)
     for key in agenda.failed:
-        print(
-            f"{run.path}: trial {key} failed: {run.ledger.failure(key)}; see {run.ledger.locate(key)}", file=sys.stderr
-        )
+        say_on_stderr(f"{run.path}: trial {key} failed: {run.ledger.failure(key)}; see {run.ledger.locate(key)}")
     if stopped:
-        print(f"{run.path}: {stopped}; resume with `sersearch resume {run.path}`", file=sys.stderr)
+        say_on_stderr(f"{run.path}: {stopped}; resume with `sersearch resume {run.path}`")
     elif agenda.failed:
-        print(f"{run.path}: add --retry-failed to try the failed trials again", file=sys.stderr)
+        say_on_stderr(f"{run.path}: add --retry-failed to try the failed trials again")
     if stopped or agenda.failed:
         raise typer.Exit(1)
-    print(f"{run.path}: all {len(agenda.trials)} trials are done; see them with `sersearch report {run.path}`")
+    say(f"{run.path}: all {len(agenda.trials)} trials are done; see them with `sersearch report {run.path}`")
 
 
 @app.command("status")
@@ -438,9 +439,9 @@ def show_status(
     agenda = opened.agenda(results)
     facts = status_facts(opened, agenda, results) | (verified_facts(opened, agenda, results) if verify else {})
     if format is Format.json:
-        _emit(facts)
+        say_json(facts)
     else:
-        print_status(facts, Console())
+        print_status(facts, Screen())
     if verify and facts["faults"]:
         raise typer.Exit(1)
 
@@ -455,13 +456,13 @@ def report_run(run: _Run, store: _Store = None, format: _Format = Format.text) -
     from sersearch.report.text import summary
     from sersearch.run.run import open_run
 
-    facts = make_report(open_run(run, store), _say_on_stderr)
+    facts = make_report(open_run(run, store), say_on_stderr)
     write_report(facts)
     if format is Format.json:
-        _emit(facts.record())
+        say_json(facts.record())
     else:
-        print(summary(facts))
-        print(f"written to {run / 'report'}: open report.html there", file=sys.stderr)
+        say(summary(facts))
+        say_on_stderr(f"written to {run / 'report'}: open report.html there")
 
 
 @app.command("probe")
@@ -489,13 +490,13 @@ def probe_run(
 
     opened = open_run(run, store)
     whose: Condition = "noisy" if condition is WonUnder.noisy else "clean"
-    findings = look_into(opened, whose, _say_on_stderr, workers)
-    write_report(make_report(opened, _say_on_stderr))
+    findings = look_into(opened, whose, say_on_stderr, workers)
+    write_report(make_report(opened, say_on_stderr))
     if format is Format.json:
-        _emit(findings.model_dump(mode="json"))
+        say_json(findings.model_dump(mode="json"))
     else:
-        print("\n\n".join(table(sheet) for sheet in sheets_of(findings)))
-        print(f"written to {run / 'probe'} and {run / 'report'}: open report.html there", file=sys.stderr)
+        say("\n\n".join(table(sheet) for sheet in sheets_of(findings)))
+        say_on_stderr(f"written to {run / 'probe'} and {run / 'report'}: open report.html there")
 
 
 @app.command("rerun")
@@ -511,8 +512,8 @@ def rerun_trial(
     from sersearch.run.run import open_run
     from sersearch.training.rerun import rerun as train_again
 
-    made = train_again(open_run(run, store), key, lambda epoch: print(f"epoch {epoch.epoch}", file=sys.stderr))
-    print(made.verdict)
+    made = train_again(open_run(run, store), key, lambda epoch: say_on_stderr(f"epoch {epoch.epoch}"))
+    say(made.verdict)
     if not made.same:
         raise typer.Exit(1)
 
@@ -545,9 +546,9 @@ def compare_runs(
         rows = match(a, b, np.random.default_rng(SEED))
         sheets, facts = [side_by_side(a, b, rows)], versus_facts(a, b, rows)
     if format is Format.json:
-        _emit(facts | {"leaderboards": merged_facts(boards)})
+        say_json(facts | {"leaderboards": merged_facts(boards)})
     else:
-        print("\n\n".join(table(sheet) for sheet in [*sheets, *merged(boards)]))
+        say("\n\n".join(table(sheet) for sheet in [*sheets, *merged(boards)]))
 
 
 @app.command("export-optuna")
@@ -563,7 +564,7 @@ def export_run(
     from sersearch.search.export import export_optuna as export
 
     for name, added in export(open_run(run), storage).items():
-        print(f"{name}: {added} trials added")
+        say(f"{name}: {added} trials added")
 
 
 @app.command("demo")
@@ -576,7 +577,7 @@ def run_demo(
     """
     from sersearch.demo.study import make_demo
 
-    print("Synthetic speech (espeak-ng) and generated noise: its figures only show how the tool works.\n")
+    say("Synthetic speech (espeak-ng) and generated noise: its figures only show how the tool works.\n")
     make_demo(out)
     speech, store, run = out / "speech", out / "store", out / "run"
     _say(f"corpus speech {speech}")
@@ -587,15 +588,11 @@ def run_demo(
     search_study(out / "study.toml", run)
     _say(f"report {run}")
     report_run(run)
-    print("Synthetic speech: see README.md for a corpus of your own.")
-
-
-def _say_on_stderr(words: str) -> None:
-    print(words, file=sys.stderr)
+    say("Synthetic speech: see README.md for a corpus of your own.")
 
 
 def _say(words: str) -> None:
-    print(f"\n$ sersearch {words}", flush=True)
+    say(f"\n$ sersearch {words}", flush=True)
 
 
 def _pair(option: str, given: str, form: str = "NAME=PATH") -> tuple[str, Path]:

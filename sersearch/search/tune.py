@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.losses import Losses, describe_loss
 from sersearch.search.nodes import lacking
 from sersearch.search.pruning import Pruner
+from sersearch.search.session import session_folder, start_local_ray
 from sersearch.search.suggest import sources
 from sersearch.search.watchdog import Watchdog
 from sersearch.search.worker import Worker, commit_pruned
@@ -104,7 +104,21 @@ def search(
         agenda.draw_from(sources(run, agenda))
     if agenda.complete:
         return ""
-    if failure := _start_ray(address):
+    with session_folder() as folder:
+        return _search_with_ray(run, session, agenda, results, watcher, address, folder)
+
+
+def _search_with_ray(
+    run: Run,
+    session: Session,
+    agenda: Agenda,
+    results: Mapping[str, Result],
+    watcher: Watcher,
+    address: str | None,
+    folder: Path,
+) -> str:
+    """Search as `search` says; files of Ray Tune, and of a Ray that is started on this machine, are in the folder."""
+    if failure := _start_ray(address, folder):
         return failure
     watchdog = None
     if not address:
@@ -114,7 +128,7 @@ def search(
             _refuse_unschedulable(run)
             searcher = AgendaSearcher(agenda, run, session, results, watcher)
             with reacting(searcher.signalled):
-                _fit(run, searcher)
+                _fit(run, searcher, folder / "tune")
             return searcher.stopped
         finally:
             if watchdog:
@@ -122,7 +136,7 @@ def search(
             ray.shutdown()
 
 
-def _start_ray(address: str | None) -> str:
+def _start_ray(address: str | None, folder: Path) -> str:
     """Start Ray on this machine, or connect to the cluster at an address.
 
     Returns:
@@ -136,12 +150,10 @@ def _start_ray(address: str | None) -> str:
         if host and port.isdecimal():
             # Ray itself would retry for minutes.
             socket.create_connection((host, int(port)), timeout=CONNECTION_TIMEOUT_S).close()
-        ray.init(
-            address=address or "local",
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        if address is None:
+            start_local_ray(folder, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises many types here, some of them Exception itself.
         ray.shutdown()
         lines = str(error).strip().splitlines()
@@ -181,32 +193,31 @@ def _output_to(file: Path) -> Iterator[None]:
         yield
 
 
-def _fit(run: Run, searcher: AgendaSearcher) -> None:
+def _fit(run: Run, searcher: AgendaSearcher, scratch: Path) -> None:
     cpus = run.study.resources.cpus
     trainable = tune.with_resources(
         Worker, lambda config: tune.PlacementGroupFactory([{"CPU": cpus, "GPU": config["gpus"]}])
     )
-    with tempfile.TemporaryDirectory(prefix="sersearch-ray-", ignore_cleanup_errors=True) as scratch:
-        tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=_FirstCome(searcher),
-                num_samples=-1,
-                reuse_actors=True,
-                trial_name_creator=lambda trial: trial.config["key"],
-                trial_dirname_creator=lambda trial: trial.config["key"],
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=scratch,
-                verbose=0,
-                stop=_Stop(searcher),
-                failure_config=tune.FailureConfig(max_failures=0),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[_Relay(searcher)],
-            ),
-        ).fit()
+    tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=_FirstCome(searcher),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.config["key"],
+            trial_dirname_creator=lambda trial: trial.config["key"],
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(scratch),
+            verbose=0,
+            stop=_Stop(searcher),
+            failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[_Relay(searcher)],
+        ),
+    ).fit()
 
 
 @dataclass

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from sersearch.errors import printable
 from sersearch.speech.audio import describe_ignored
 from sersearch.speech.corpora import Survey, known_corpora
 from sersearch.terminal.live import clock
+from sersearch.terminal.screen import Screen
 
 
-def print_catalogue(console: Console) -> None:
+def print_catalogue(console: Screen) -> None:
     """Print the corpora whose layout is known, with their sizes, licences and sources."""
     widest = max(map(len, known_corpora()))
     for name, corpus in known_corpora().items():
@@ -37,7 +37,7 @@ def print_catalogue(console: Console) -> None:
     console.print("Any other corpus needs a manifest.csv with the columns path, speaker and emotion.", highlight=False)
 
 
-def _print_origin(survey: Survey, console: Console) -> None:
+def _print_origin(survey: Survey, console: Screen) -> None:
     """Print what the catalogue says of a corpus, and whether it is complete."""
     known = known_corpora().get(survey.name)
     if known is None:
@@ -50,7 +50,7 @@ def _print_origin(survey: Survey, console: Console) -> None:
         )
 
 
-def print_survey(survey: Survey, console: Console) -> None:
+def print_survey(survey: Survey, console: Screen) -> None:
     """Print what a survey found: counts by emotion and gender, speakers, durations, levels, rates, and unused files."""
     _print_origin(survey, console)
     genders = sorted({gender or "unknown" for _, gender in survey.counts})
@@ -69,22 +69,19 @@ def print_survey(survey: Survey, console: Console) -> None:
     console.print(
         f"{len(survey.speakers)} speakers; {clock(survey.total_s)} in all, "
         f"{shortest:.2f} to {longest:.2f} s, median {middle:.2f} s",
-        highlight=False,
     )
     for line in _describe_sound(survey):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
     speakers = ", ".join(f"{speaker} ({count})" for speaker, count in survey.speakers.items())
     if speakers:
-        console.print(f"utterances per speaker: {speakers}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"utterances per speaker: {speakers}", soft_wrap=True)
     for note in survey.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"note: {note}", soft_wrap=True)
     for refusal in survey.refused:
         console.print(
-            f"refused: {_printable(refusal.path)}: {refusal.reason}",
+            f"refused: {refusal.path}: {refusal.reason}",
             style="red",
-            highlight=False,
             soft_wrap=True,
-            markup=False,
         )
 
 
@@ -106,22 +103,17 @@ def _counts(files: Mapping[int, int], unit: str) -> str:
     return ", ".join(f"{value} {unit}: {count} file{'s' if count > 1 else ''}" for value, count in files.items())
 
 
-def _printable(path: Path) -> str:
-    """Write a path whose bytes may not be UTF-8, which a terminal refuses, with escapes."""
-    return str(path).encode(errors="backslashreplace").decode()
-
-
 class BuildProgress:
     """A progress bar with the time left, on standard error."""
 
     def __init__(self) -> None:
         """Prepare the bar; it shows once there is something to count."""
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
-            console=Console(stderr=True),
+            console=Screen(stderr=True),
         )
         self._task = self._progress.add_task("decoding", total=None)
 
@@ -138,4 +130,4 @@ class BuildProgress:
 
     def __call__(self, done: int, total: int, speaker: str) -> None:
         """Rows that are done, rows in all, and the speaker that was finished last."""
-        self._progress.update(self._task, completed=done, total=total, description=f"speaker {speaker}")
+        self._progress.update(self._task, completed=done, total=total, description=printable(f"speaker {speaker}"))

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -21,6 +21,7 @@ from sersearch.run.ledger import Epoch, Result
 from sersearch.study.agenda import Agenda
 from sersearch.study.conditions import Condition
 from sersearch.study.trial import Trial
+from sersearch.terminal.screen import Screen
 
 LOOK_EVERY_S = 5.0
 """How often the live view works out the time that is left."""
@@ -39,7 +40,7 @@ class SearchProgress:
         agenda: Agenda,
         results: Iterable[Result],
         tensorboard: Path | None = None,
-        console: Console | None = None,
+        console: Screen | None = None,
     ) -> None:
         """Begin with what the ledger holds.
 
@@ -49,7 +50,7 @@ class SearchProgress:
             tensorboard: a folder for TensorBoard's files, one run per trial; without it none are written.
             console: where to show it; standard error unless given.
         """
-        self.console = console or Console(stderr=True)
+        self.console = console or Screen(stderr=True)
         self.running: dict[str, Trial] = {}
         self.failed: dict[str, str] = {}
         self._agenda = agenda

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from rich.console import Console
 from rich.table import Table
 
 from sersearch.planning.forecast import Forecast
 from sersearch.planning.plan import FRAMES_PER_SECOND, Plan, PlannedSpace, PlannedTrial, epochs_assumed
 from sersearch.study.configuration import Configuration
 from sersearch.terminal.live import clock
+from sersearch.terminal.screen import Screen
 
 
-def print_plan(plan: Plan, console: Console) -> None:
+def print_plan(plan: Plan, console: Screen) -> None:
     """Every configuration of each space, what is marked, and the totals."""
     for planned in plan.spaces:
         console.print(f"\n{planned.space.name}: {planned.statement}", style="bold", highlight=False, soft_wrap=True)
@@ -58,7 +58,7 @@ def _epochs(plan: Plan) -> str:
     return f"{words} per trial (at least {min(low for low, _ in limits)}, at most {max(high for _, high in limits)})"
 
 
-def print_forecast(forecast: Forecast, console: Console) -> None:
+def print_forecast(forecast: Forecast, console: Screen) -> None:
     """When all is done, as an interval, and what that rests on."""
     for name, found in (("wall time", forecast.wall), ("device time", forecast.device)):
         console.print(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-
 from sersearch.evaluation.verify import verify_computed
 from sersearch.planning.forecast import seconds_left
 from sersearch.planning.tasks import tasks
@@ -16,6 +14,7 @@ from sersearch.run.verify import FAULTS, verify
 from sersearch.study.agenda import Agenda
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.terminal.live import clock, spent
+from sersearch.terminal.screen import Screen
 
 
 def status_facts(run: Run, agenda: Agenda, results: Mapping[str, Result]) -> dict[str, Any]:
@@ -49,7 +48,7 @@ def _best(done: list[Result], condition: Condition) -> dict[str, Any] | None:
     return {"key": best.trial.key, "validation_ua": best.ua(condition), "model": name}
 
 
-def print_status(facts: dict[str, Any], console: Console) -> None:
+def print_status(facts: dict[str, Any], console: Screen) -> None:
     """Status for people."""
     console.print(
         f"{facts['run']}: study {facts['study']}, {facts['done']} of {facts['total']} trials done, "

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from sersearch.cli import app
@@ -24,6 +23,7 @@ from sersearch.study.agenda import Agenda
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.study import Study, load_study, parse_study
 from sersearch.terminal.plan import print_plan
+from sersearch.terminal.screen import Screen
 from sersearch.training.dataset import open_dataset
 
 SHIPPED = Path(__file__).parents[2] / "search_spaces"
@@ -239,7 +239,7 @@ def test_another_partition_than_the_runs_is_refused(tmp_path: Path, tiny_store: 
 
 def test_the_table_fits_a_hundred_columns() -> None:
     many = planned({**S, "h1": "29:31"}, T, {"name": "lr", "model": "LDNN", "learning_rate": [0.001, 0.01]}, seeds=3)
-    console = Console(width=100, record=True, file=io.StringIO())
+    console = Screen(width=100, record=True, file=io.StringIO())
     print_plan(many, console)
     text = console.export_text()
     lines = [line.rstrip() for line in text.splitlines()]

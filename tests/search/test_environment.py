@@ -25,7 +25,7 @@ import sersearch.search.tune as tune
 imported = settings()
 searching = []
 
-def start_ray(address):
+def start_ray(address, folder):
     searching.append(settings())
     return "Ray is not started"
 
