@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,10 +19,8 @@ from sersearch.terminal.commands import App
 
 app = App(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Architecture search for speech emotion recognition.",
 )
 
 
@@ -39,7 +38,25 @@ class WonUnder(StrEnum):
     noisy = "noisy"
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"sersearch {version('sersearch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Architecture search for speech emotion recognition."""
+
+
 _Format = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
+_Study = Annotated[
+    Path, typer.Argument(metavar="STUDY", help="A study's file, or a study that comes with sersearch: table-4.")
+]
 _Run = Annotated[Path, typer.Argument(help="The run's folder.", metavar="RUN")]
 _Emotions = Annotated[
     str | None,
@@ -213,9 +230,33 @@ def add_functionals(
             print(f"{out}: {manifest.name}: {counts} are NaN (too short, or not to be computed)")
 
 
+@app.command("new")
+def write_new_study(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The file to write; it must not exist.")],
+) -> None:
+    """Write a commented study to start from, with the default of every setting.
+
+    Example: [bold]sersearch new mine.toml[/bold]
+    """
+    from sersearch.shipped import shipped_spaces
+    from sersearch.study.reference import new_study
+
+    if study.suffix != ".toml":
+        raise InputError(f"{study}: is no name of a study; end it with .toml, as in mine.toml")
+    content = new_study(str(study), study.stem, shipped_spaces())
+    try:
+        with study.open("x", encoding="utf-8") as file:
+            file.write(content)
+    except FileExistsError:
+        raise InputError(f"{study}: exists already and is not overwritten; choose another name") from None
+    except FileNotFoundError:
+        raise InputError(f"{study.parent}: no such folder; make it first") from None
+    print(f"written to {study}: see what it would train with `sersearch plan {study}`")
+
+
 @app.command("plan")
 def plan_study(
-    study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What to look at.")],
+    study: _Study,
     store: _Store = None,
     run: Annotated[Path | None, typer.Option(metavar="RUN", help="Mark what this run has done.")] = None,
     format: _Format = Format.text,
@@ -231,7 +272,7 @@ def plan_study(
 ) -> None:
     """Show what a study would train: every trial, its shapes and size, what can't be built, what is done.
 
-    Example: [bold]sersearch plan search_spaces/paper.toml[/bold]
+    Example: [bold]sersearch plan paper[/bold]
     """
     from sersearch.planning.plan import PAPERS_DATA, make_plan, plan_facts
     from sersearch.study.agenda import Agenda
@@ -261,7 +302,7 @@ def plan_study(
 
 @app.command("search")
 def search_study(
-    study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What to search.")],
+    study: _Study,
     run: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder; an existing run is continued.")],
     store: _Store = None,
     address: _Address = None,
@@ -270,7 +311,7 @@ def search_study(
 ) -> None:
     """Train every trial of a study that the run does not hold yet: start a run, or continue it.
 
-    Example: [bold]sersearch search search_spaces/smoke.toml --store stores/ravdess --run runs/smoke[/bold]
+    Example: [bold]sersearch search smoke --store stores/ravdess --run runs/smoke[/bold]
     """
     from sersearch.run.run import start_run
     from sersearch.study.study import load_study

@@ -54,7 +54,7 @@ def build(corpus: Path, out: Path, *more: object) -> tuple[object, ...]:
 
 
 COMMANDS = ["corpus", "features", "functionals", "plan", "search", "resume", "status", "report", "rerun", "compare"]
-COMMANDS += ["probe", "export-optuna", "demo"]
+COMMANDS += ["probe", "export-optuna", "demo", "new"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -299,6 +299,15 @@ def _single_valued_options() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("command", "option"), _single_valued_options())
 def test_an_option_that_is_given_twice_is_refused(command: str, option: str) -> None:
     assert f"{option} was given 2 times, but takes one value" in refused(command, option, "1", f"{option}=1", "x")
+
+
+def test_a_new_study_is_written_once_and_to_a_toml_file(tmp_path: Path) -> None:
+    works("new", tmp_path / "mine.toml")
+    written = (tmp_path / "mine.toml").read_text()
+    assert "exists already" in refused("new", tmp_path / "mine.toml")
+    assert (tmp_path / "mine.toml").read_text() == written
+    assert "end it with .toml" in refused("new", tmp_path / "mine")
+    assert "no such folder" in refused("new", tmp_path / "none" / "mine.toml")
 
 
 def test_every_kind_of_option_is_among_those(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sersearch.errors import InputError, unknown
+from sersearch.shipped import find_study, shipped_space, shipped_spaces
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration, Value, known_models, load_systems
 from sersearch.study.fold import Shares
@@ -59,6 +60,11 @@ class Resources(_Table):
     """What one trial takes of the cluster, and how often a failed one is tried again.
 
     Several trials share a GPU by fractions; one that finds too little memory there is tried again with twice its share.
+
+    Attributes:
+        cpus: cores per trial.
+        gpus: GPUs per trial; 0.25 lets four trials share one.
+        retries: how often a failed trial is tried again.
     """
 
     cpus: float = Field(1, gt=0)
@@ -126,11 +132,15 @@ class Study(_Table):
 
 
 def load_study(path: Path) -> Study:
-    """Read a study; the spaces that it names are files beside it.
+    """Read a study; the spaces that it names are files beside it, or come with the package.
+
+    Args:
+        path: a file, or the name of a study that comes with the package, such as `table-4`.
 
     Raises:
         InputError: the file, a space or a value is not as it should be.
     """
+    path = find_study(path)
     table = _read_toml(path)
     listed = table.get("spaces", [])
     if not isinstance(listed, list):
@@ -215,8 +225,6 @@ def _with_hint(message: str, error: ValidationError) -> str:
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; name a study, as in search_spaces/smoke.toml") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} can't be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
@@ -226,10 +234,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _inline(study: Path, entry: Any) -> Any:
     if not isinstance(entry, str):
         return entry
-    path = study.parent / f"{entry.removesuffix('.toml')}.toml"
-    if not path.exists():
-        near = ", ".join(sorted(p.stem for p in study.parent.glob("*.toml") if p != study)) or "none"
-        raise InputError(f"{study}: space {entry} is not beside it; files there are {near}")
+    name = entry.removesuffix(".toml")
+    beside = study.parent / f"{name}.toml"
+    path = beside if beside.exists() else shipped_space(name)
+    if path is None:
+        spaces = [file.stem for file in study.parent.glob("*.toml") if file != study]
+        raise InputError(f"{study}: {unknown(name, {*spaces, *shipped_spaces()}, 'space')}")
     return {"name": path.stem} | _read_toml(path)
 
 
