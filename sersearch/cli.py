@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -98,7 +99,24 @@ def main() -> None:
 
 
 def _emit(facts: Any) -> None:
-    print(json.dumps(facts, indent=1, ensure_ascii=False))
+    print(_as_json(facts))
+
+
+def _as_json(facts: Any) -> str:
+    return json.dumps(facts, indent=1, ensure_ascii=False)
+
+
+def _print_sheets(sheets: Sequence[Any], markdown: str, whole: str, first: str | None = None) -> None:
+    """Print tables as such on a terminal, and as Markdown where standard output is piped."""
+    from sersearch.terminal.tables import print_sheets
+
+    console = Console()
+    if not console.is_terminal:
+        print(markdown)
+        return
+    if first:
+        console.print(first, style="bold", highlight=False, markup=False)
+    print_sheets(sheets, console, whole)
 
 
 @app.command("corpus")
@@ -115,12 +133,13 @@ def describe_corpus(
     Example: [bold]sersearch corpus ravdess data/RAVDESS[/bold]
     """
     from sersearch.speech.corpora import examine, read_corpus
-    from sersearch.terminal.corpus import print_survey
+    from sersearch.terminal.corpus import BuildProgress, print_survey
 
     recordings = read_corpus(
         name, folder, _listed(emotions), by_hand=_mapping(map), distinct_speakers=distinct_speakers
     )
-    survey = examine(recordings, workers, folder)
+    with BuildProgress() as progress:
+        survey = examine(recordings, workers, folder, progress.decoded)
     print_survey(survey, Console())
     if survey.refused:
         raise typer.Exit(2)
@@ -167,6 +186,7 @@ def build_features(
             workers=workers,
             skip_refused=skip_refused,
             progress=progress,
+            decoded=progress.decoded,
             note=lambda sentence: _say_on_stderr(f"note: {sentence}"),
         )
     rows = sum(info.rows for info in store.speakers)
@@ -269,6 +289,9 @@ def plan_study(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs that a trial is assumed to take; early stopping's unless given.")
     ] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Show the shapes and each module's parameters too: 100 columns.")
+    ] = False,
 ) -> None:
     """Show what a study would train: every trial, its shapes and size, what can't be built, what is done.
 
@@ -277,7 +300,7 @@ def plan_study(
     from sersearch.planning.plan import PAPERS_DATA, make_plan, plan_facts
     from sersearch.study.agenda import Agenda
     from sersearch.study.study import load_study
-    from sersearch.terminal.plan import print_forecast, print_plan
+    from sersearch.terminal.plan import WIDE, print_forecast, print_plan
 
     loaded, bound, forecast = load_study(study), None, None
     if store or run or loaded.store:
@@ -295,7 +318,8 @@ def plan_study(
     if format is Format.json:
         _emit(plan_facts(planned) | ({"forecast": forecast.facts()} if forecast else {}))
         return
-    print_plan(planned, console := Console(width=None if sys.stdout.isatty() else 100))
+    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
+    print_plan(planned, Console(width=max(console.width, WIDE)) if wide else console, wide)
     if forecast:
         print_forecast(forecast, console)
 
@@ -392,6 +416,7 @@ def report_run(run: _Run, store: _Store = None, format: _Format = Format.text) -
     Example: [bold]sersearch report runs/smoke[/bold]
     """
     from sersearch.report.folder import make_report, write_report
+    from sersearch.report.sheets import leaderboards
     from sersearch.report.text import summary
     from sersearch.run.run import open_run
 
@@ -399,9 +424,9 @@ def report_run(run: _Run, store: _Store = None, format: _Format = Format.text) -
     write_report(facts)
     if format is Format.json:
         _emit(facts.record())
-    else:
-        print(summary(facts))
-        print(f"written to {run / 'report'}: open report.html there", file=sys.stderr)
+        return
+    _print_sheets(leaderboards(facts), summary(facts), f"see {run / 'report' / 'leaderboard.md'}", facts.unfinished)
+    print(f"written to {run / 'report'}: open report.html there", file=sys.stderr)
 
 
 @app.command("probe")
@@ -433,9 +458,10 @@ def probe_run(
     write_report(make_report(opened, _say_on_stderr))
     if format is Format.json:
         _emit(findings.model_dump(mode="json"))
-    else:
-        print("\n\n".join(table(sheet) for sheet in sheets_of(findings)))
-        print(f"written to {run / 'probe'} and {run / 'report'}: open report.html there", file=sys.stderr)
+        return
+    sheets = list(sheets_of(findings))
+    _print_sheets(sheets, "\n\n".join(map(table, sheets)), f"see {run / 'report' / 'leaderboard.md'}")
+    print(f"written to {run / 'probe'} and {run / 'report'}: open report.html there", file=sys.stderr)
 
 
 @app.command("rerun")
@@ -449,9 +475,10 @@ def rerun_trial(
     Example: [bold]sersearch rerun runs/smoke 190c615aedf03d54[/bold]
     """
     from sersearch.run.run import open_run
+    from sersearch.terminal.live import describe_epoch
     from sersearch.training.rerun import rerun as train_again
 
-    made = train_again(open_run(run, store), key, lambda epoch: print(f"epoch {epoch.epoch}", file=sys.stderr))
+    made = train_again(open_run(run, store), key, lambda epoch: _say_on_stderr(describe_epoch(epoch)))
     print(made.verdict)
     if not made.same:
         raise typer.Exit(1)
@@ -460,13 +487,16 @@ def rerun_trial(
 @app.command("compare")
 def compare_runs(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of two or more runs.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write all of it to a file too: .md for Markdown, or .json.")
+    ] = None,
     format: _Format = Format.text,
 ) -> None:
     """Merge the leaderboards of runs, with paired tests where runs are tested on the same utterances.
 
     Two runs are also compared row by row.
 
-    Example: [bold]sersearch compare runs/smoke runs/smoke-2[/bold]
+    Example: [bold]sersearch compare runs/smoke runs/smoke-2 --out comparison.md[/bold]
     """
     import numpy as np
 
@@ -478,16 +508,24 @@ def compare_runs(
 
     if len(runs) < 2:
         raise InputError(f"{runs[0]}: is one run, and a comparison needs two; name another run")
+    if out and out.suffix not in (".md", ".json"):
+        raise InputError(f"--out {out}: write to a file that ends with .md (Markdown) or .json")
     found = [read_report(open_run(run)) for run in runs]
     boards, sheets, facts = merge(found, np.random.default_rng(SEED)), [], {}
     if len(found) == 2:
         a, b = found
         rows = match(a, b, np.random.default_rng(SEED))
         sheets, facts = [side_by_side(a, b, rows)], versus_facts(a, b, rows)
+    facts["leaderboards"] = merged_facts(boards)
+    sheets += merged(boards)
+    markdown = "\n\n".join(map(table, sheets))
+    if out:
+        content = f"{markdown}\n" if out.suffix == ".md" else _as_json(facts)
+        out.write_text(content, encoding="utf-8")
     if format is Format.json:
-        _emit(facts | {"leaderboards": merged_facts(boards)})
+        _emit(facts)
     else:
-        print("\n\n".join(table(sheet) for sheet in [*sheets, *merged(boards)]))
+        _print_sheets(sheets, markdown, f"see {out}" if out else "write all of them with --out FILE.md")
 
 
 @app.command("export-optuna")

@@ -342,6 +342,9 @@ class Finding:
     text: str
 
 
+NEVER_BEGUN = "never begun"
+
+
 def verify(ledger: Ledger, planned: Collection[str]) -> list[Finding]:
     """Check every trial of a run against the plan, reading every byte.
 
@@ -349,7 +352,7 @@ def verify(ledger: Ledger, planned: Collection[str]) -> list[Finding]:
     run outlives losses.
     """
     begun = list(ledger.keys())
-    findings = [Finding("missing", key, "never begun") for key in planned if key not in begun]
+    findings = [Finding("missing", key, NEVER_BEGUN) for key in planned if key not in begun]
     for key in begun:
         findings += _check(ledger, key, key in planned)
     return findings

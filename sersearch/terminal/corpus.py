@@ -13,6 +13,7 @@ from rich.table import Table
 
 from sersearch.speech.audio import describe_ignored
 from sersearch.speech.corpora import Survey
+from sersearch.terminal.lines import MINUTE_S, EveryMinute, say
 from sersearch.terminal.live import clock
 
 
@@ -31,26 +32,20 @@ def print_survey(survey: Survey, console: Console) -> None:
         column.justify = "right"
     console.print(table)
     shortest, middle, longest = survey.durations_s
-    console.print(
+    say(
+        console,
         f"{len(survey.speakers)} speakers; {clock(survey.total_s)} in all, "
         f"{shortest:.2f} to {longest:.2f} s, median {middle:.2f} s",
-        highlight=False,
     )
     for line in _describe_sound(survey):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(console, line)
     speakers = ", ".join(f"{speaker} ({count})" for speaker, count in survey.speakers.items())
     if speakers:
-        console.print(f"utterances per speaker: {speakers}", highlight=False, soft_wrap=True, markup=False)
+        say(console, f"utterances per speaker: {speakers}")
     for note in survey.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
+        say(console, f"note: {note}")
     for refusal in survey.refused:
-        console.print(
-            f"refused: {_printable(refusal.path)}: {refusal.reason}",
-            style="red",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
+        say(console, f"refused: {_printable(refusal.path)}: {refusal.reason}", "red")
 
 
 def _describe_sound(survey: Survey) -> Iterator[str]:
@@ -77,30 +72,61 @@ def _printable(path: Path) -> str:
 
 
 class BuildProgress:
-    """A progress bar with the time left, on standard error."""
+    """Progress on standard error: a bar with the time left on a terminal, a line every minute elsewhere."""
 
-    def __init__(self) -> None:
-        """Prepare the bar; it shows once there is something to count."""
-        self._progress = Progress(
-            TextColumn("{task.description}"),
+    def __init__(self, console: Console | None = None, every_s: float = MINUTE_S) -> None:
+        """Prepare the bar.
+
+        Args:
+            console: where to show it; standard error unless given.
+            every_s: seconds between two lines where the console is no terminal.
+        """
+        self._console = console or Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
-            console=Console(stderr=True),
+            console=self._console,
         )
-        self._task = self._progress.add_task("decoding", total=None)
+        self._task = self._bar.add_task("decoding", total=None)
+        self._doing = "decoding"
+        self._lines = EveryMinute(self._line, lambda line: say(self._console, line), every_s)
 
     def __enter__(self) -> Self:
-        """Show the bar."""
-        self._progress.start()
+        """Show the bar, or begin with a line every minute."""
+        if self._console.is_terminal:
+            self._bar.start()
+        else:
+            self._lines.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave the bar as it stands."""
-        self._progress.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
+        else:
+            self._lines.__exit__(kind, error, trace)
 
     def __call__(self, done: int, total: int, speaker: str) -> None:
         """Rows that are done, rows in all, and the speaker that was finished last."""
-        self._progress.update(self._task, completed=done, total=total, description=f"speaker {speaker}")
+        self._show(done, total, "building", f"speaker {speaker}")
+
+    def decoded(self, done: int, total: int) -> None:
+        """Files that are decoded, and files in all."""
+        self._show(done, total, "decoding", "decoding")
+
+    def _show(self, done: int, total: int, doing: str, description: str) -> None:
+        if doing != self._doing:
+            # What is counted is something else now, whose pace is yet to be seen.
+            self._bar.reset(self._task)
+            self._doing = doing
+        self._bar.update(self._task, completed=done, total=total, description=description)
+
+    def _line(self) -> str:
+        task = self._bar.tasks[0]
+        counted = "" if task.total is None else f": {task.completed:.0f} of {task.total:.0f}"
+        left = "" if not task.time_remaining else f", about {clock(task.time_remaining)} left"
+        return f"{task.description}{counted}{left}"

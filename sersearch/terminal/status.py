@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
 from sersearch.planning.forecast import seconds_left
 from sersearch.planning.tasks import tasks
-from sersearch.run.ledger import Result, verify
+from sersearch.run.ledger import NEVER_BEGUN, Result, verify
 from sersearch.run.run import Run
 from sersearch.study.agenda import Agenda
 from sersearch.study.conditions import CONDITIONS, Condition
+from sersearch.terminal.lines import say
 from sersearch.terminal.live import clock, spent
+from sersearch.terminal.tables import print_sheets
 
 
 def status_facts(run: Run, agenda: Agenda, results: Mapping[str, Result]) -> dict[str, Any]:
@@ -33,6 +36,7 @@ def status_facts(run: Run, agenda: Agenda, results: Mapping[str, Result]) -> dic
         "failed": failed,
         "left": left,
         "complete": agenda.complete,
+        "spaces": [_space(agenda, space.name, results) for space in run.study.spaces],
         "best": {condition: _best(done, condition) for condition in CONDITIONS},
         "device_seconds_left": seconds_left(took, {}, tasks(agenda)),
     }
@@ -47,33 +51,94 @@ def _best(done: list[Result], condition: Condition) -> dict[str, Any] | None:
     return {"key": best.trial.key, "validation_ua": best.ua(condition), "model": name}
 
 
+def _space(agenda: Agenda, name: str, results: Mapping[str, Result]) -> dict[str, Any]:
+    """How far one space is; its best UA is the highest validation UA of a trial, in per cent."""
+    trials = agenda.spaces.get(name, [])
+    done = [results[trial.key] for trial in trials if trial.key in results]
+    uas = {condition: [r.ua(condition) for r in done if condition in r.conditions] for condition in CONDITIONS}
+    return {
+        "name": name,
+        "trials": len(trials),
+        "done": len(done),
+        "best": {condition: max(found, default=None) for condition, found in uas.items()},
+    }
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as `print_sheets` takes it."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+
 def print_status(facts: dict[str, Any], console: Console) -> None:
-    """Status for people."""
-    console.print(
+    """Status for people: tables on a terminal, Markdown where it is piped."""
+    say(
+        console,
         f"{facts['run']}: study {facts['study']}, {facts['done']} of {facts['total']} trials done, "
         f"{len(facts['begun'])} begun, {len(facts['failed'])} failed, {facts['left']} left",
-        highlight=False,
-        soft_wrap=True,
     )
-    for condition, best in facts["best"].items():
-        if best:
-            console.print(
-                f"best {condition}: {best['validation_ua']:.2f} % validation UA, {best['model']}, {best['key']}",
-                highlight=False,
-                soft_wrap=True,
-            )
     if facts["left"] and facts["device_seconds_left"] is not None:
-        console.print(f"about {clock(facts['device_seconds_left'])} of device time left", highlight=False)
+        say(console, f"about {clock(facts['device_seconds_left'])} of device time left")
+    tables = [_spaces_table(facts), *([_best_table(facts)] if any(facts["best"].values()) else [])]
+    print_sheets(tables, console, "see all of it with --format json")
     for key, error in facts["failed"].items():
-        console.print(f"failed: {key}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"failed: {key}: {error}", "red")
     if "findings" in facts:
-        for finding in facts["findings"]:
-            console.print("{kind}: {key}: {text}".format_map(finding), highlight=False, markup=False, soft_wrap=True)
-        console.print(f"verified: {facts['faults']} of {facts['total']} trials missing or damaged", highlight=False)
+        _print_findings(facts, console)
+
+
+def _spaces_table(facts: dict[str, Any]) -> Table:
+    rows = [
+        (
+            space["name"],
+            f"{space['trials']}",
+            f"{space['done']}",
+            *(
+                "–" if space["best"][condition] is None else f"{space['best'][condition]:.2f}"
+                for condition in CONDITIONS
+            ),
+        )
+        for space in facts["spaces"]
+    ]
+    headings = (f"best {condition} UA (%)" for condition in CONDITIONS)
+    return Table("Spaces (UA on validation)", ("space", "trials", "done", *headings), rows)
+
+
+def _best_table(facts: dict[str, Any]) -> Table:
+    rows = [
+        (condition, f"{best['validation_ua']:.2f}", best["model"], best["key"])
+        for condition, best in facts["best"].items()
+        if best
+    ]
+    return Table("Best so far", ("condition", "validation UA (%)", "model", "trial"), rows)
+
+
+def _print_findings(facts: dict[str, Any], console: Console) -> None:
+    """What a check found; trials that have not begun are counted, because a run that was stopped has many."""
+    for finding in facts["findings"]:
+        if finding["text"] != NEVER_BEGUN:
+            kind = "unfinished" if finding["kind"] == "missing" else finding["kind"]
+            say(console, f"{kind}: {finding['key']}: {finding['text']}")
+    resume = f"; resume with `sersearch resume {facts['run']}`" if facts["unfinished"] else ""
+    say(
+        console,
+        f"verified: {facts['total'] - facts['unfinished'] - facts['faults']} of {facts['total']} trials are done and "
+        f"whole, {facts['faults']} damaged, {facts['unfinished']} unfinished{resume}",
+    )
 
 
 def verified_facts(run: Run, agenda: Agenda) -> dict[str, Any]:
-    """What a check of every trial found; faults are what is missing or damaged."""
+    """What a check of every trial found; faults are what is damaged, and what has no result yet is unfinished."""
     findings = verify(run.ledger, agenda.trials)
-    faults = sum(finding.kind in ("missing", "damaged") for finding in findings)
-    return {"findings": [vars(finding) for finding in findings], "faults": faults}
+    faults = sum(finding.kind == "damaged" for finding in findings)
+    missing = sum(finding.kind == "missing" for finding in findings)
+    yet_to_come = agenda.upper_bound() - len(agenda.trials)
+    return {
+        "findings": [vars(finding) for finding in findings],
+        "faults": faults,
+        "unfinished": missing + yet_to_come,
+    }

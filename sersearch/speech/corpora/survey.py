@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,20 +130,30 @@ class Survey:
         return tuple(_differences(self))
 
 
-def examine(corpus: Corpus, workers: int | None = None, folder: Path | None = None) -> Survey:
+def examine(
+    corpus: Corpus,
+    workers: int | None = None,
+    folder: Path | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Survey:
     """Decode every file of a corpus.
 
     Args:
         corpus: corpus as `read_corpus` returns it.
         workers: number of threads (decoding releases Python's lock); None for a few more than there are cores.
         folder: folder of the corpus or its manifest, to count the files that are not read; None not to count them.
+        progress: called with (files decoded, files in total) after each file.
 
     Returns:
         The survey; `refused` holds the files that the corpus refused, those that can't be decoded, then those that
         are the same recording under two speakers or emotions.
     """
     with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(_record, corpus.utterances))
+        results = []
+        for result in pool.map(_record, corpus.utterances):
+            results.append(result)
+            if progress:
+                progress(len(results), len(corpus.utterances))
     recordings = tuple(result for result in results if isinstance(result, Recording))
     refused = tuple(result for result in results if isinstance(result, Refusal))
     recordings, contradictory, identical = _settle_identical(recordings)
