@@ -81,6 +81,14 @@ _Address = Annotated[
 ]
 _RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try trials that failed for good again.")]
 _TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files to RUN/tensorboard.")]
+_Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Change a setting of the study, as in training.epochs=5; may be given several times.",
+    ),
+]
 _Store = Annotated[Path | None, typer.Option(help="The store; the recorded one unless given.")]
 
 
@@ -278,6 +286,7 @@ def write_new_study(
 def plan_study(
     study: _Study,
     store: _Store = None,
+    set: _Set = None,
     run: Annotated[Path | None, typer.Option(metavar="RUN", help="Mark what this run has done.")] = None,
     format: _Format = Format.text,
     calibrate: Annotated[
@@ -299,10 +308,10 @@ def plan_study(
     """
     from sersearch.planning.plan import PAPERS_DATA, make_plan, plan_facts
     from sersearch.study.agenda import Agenda
-    from sersearch.study.study import load_study
+    from sersearch.study.changes import load_changed_study
     from sersearch.terminal.plan import WIDE, print_forecast, print_plan
 
-    loaded, bound, forecast = load_study(study), None, None
+    loaded, bound, forecast = load_changed_study(study, set or ()), None, None
     if store or run or loaded.store:
         from sersearch.planning.calibration import bind
 
@@ -329,6 +338,7 @@ def search_study(
     study: _Study,
     run: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder; an existing run is continued.")],
     store: _Store = None,
+    set: _Set = None,
     address: _Address = None,
     retry_failed: _RetryFailed = False,
     tensorboard: _TensorBoard = False,
@@ -338,9 +348,9 @@ def search_study(
     Example: [bold]sersearch search smoke --store stores/ravdess --run runs/smoke[/bold]
     """
     from sersearch.run.run import start_run
-    from sersearch.study.study import load_study
+    from sersearch.study.changes import load_changed_study
 
-    _search(start_run(run, load_study(study), store), address, retry_failed, tensorboard)
+    _search(start_run(run, load_changed_study(study, set or ()), store), address, retry_failed, tensorboard)
 
 
 @app.command("resume")

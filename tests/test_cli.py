@@ -153,6 +153,16 @@ def test_a_wrong_study(tmp_path: Path, tiny_store: Store, text: str, message: st
     assert not run.exists()
 
 
+def test_settings_are_changed_by_plan_and_search(tmp_path: Path, tiny_store: Store) -> None:
+    path = study(tmp_path, f"spaces = [{FST}]")
+    facts = json.loads(works("plan", path, "--set", "training.epochs=5", "--set", "seeds=2", "--format", "json"))
+    assert {(trial["epochs"]["most"], trial["seed"]) for trial in facts["trials"]} == {(5, 0), (5, 1)}
+    run = tmp_path / "run"
+    message = refused("search", path, "--store", tiny_store.path, "--run", run, "--set", "training.epoch=5")
+    assert message == "--set training.epoch=5: unknown key training.epoch; did you mean training.epochs?"
+    assert not run.exists()
+
+
 def test_a_search_without_a_store_or_with_too_few_speakers(tmp_path: Path, copy: Path) -> None:
     path = study(tmp_path, f"spaces = [{FST}]")
     assert "no store is named" in refused("search", path, "--run", tmp_path / "run")

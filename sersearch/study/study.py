@@ -140,6 +140,18 @@ def load_study(path: Path) -> Study:
     Raises:
         InputError: the file, a space or a value is not as it should be.
     """
+    return parse_study(read_study(path), str(find_study(path)))
+
+
+def read_study(path: Path) -> dict[str, Any]:
+    """Read a study's table, with each space in full and paths that hold from any folder; it is not validated.
+
+    Args:
+        path: a file, or the name of a study that comes with the package.
+
+    Raises:
+        InputError: the file or a space's can't be read.
+    """
     path = find_study(path)
     table = _read_toml(path)
     listed = table.get("spaces", [])
@@ -151,7 +163,7 @@ def load_study(path: Path) -> Study:
         table["systems"] = [str((path.parent / str(file)).resolve()) for file in table["systems"]]
     if "store" in table:
         table["store"] = str((path.parent / str(table["store"])).resolve())
-    return parse_study(table, str(path))
+    return table
 
 
 def parse_study(table: Mapping[str, Any], source: str) -> Study:
