@@ -22,7 +22,7 @@ class Shares(BaseModel):
         train: share of the speakers that are learnt from. Paper: 70 (Section 5.2).
         validation: share of the speakers by whom training is stopped and models are chosen. Paper: 10 (Section 5.2).
         test: share of the speakers who test the winners. Paper: 20 (Section 5.2).
-        seed: of the draw of the speakers.
+        seed: seed of the draw of the speakers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -111,7 +111,7 @@ def describe_values(schema: Mapping[str, Any]) -> str:
         return f"a {schema['$ref'].rpartition('/')[2].lower()}"
     kind = str(schema.get("type", "any value"))
     if kind == "array":
-        return f"list ({describe_values(schema.get('items', {}))})"
+        return f"list; each: {describe_values(schema.get('items', {}))}"
     words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
     bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
     limits = [f"{bound} {schema[key]}" for key, bound in bounds.items() if key in schema]

@@ -30,7 +30,7 @@ class Search(_Table):
         sampler: "grid" exhausts each space; the others are Optuna's. NSGA-II seeks a high UA from few parameters.
             Spaces that combine the best of others (`top`) are exhausted whatever the sampler.
         trials: how many distinct configurations the sampler draws of each space; all of them where there are fewer.
-        seed: of the sampler.
+        seed: seed of the sampler.
         batch: configurations are drawn so many at a time, each batch knowing the outcomes of all before it, so that
             the sequence is the same however many are trained at once.
         objective: the condition of the validation UA that is maximised, and that `top` ranks by.
@@ -76,7 +76,7 @@ class Study(_Table):
     """What is searched, on what data, how; the defaults are the paper's.
 
     Attributes:
-        name: of the study.
+        name: name of the study; that of its file unless given.
         systems: Python files that define systems of one's own, beside the study.
         spaces: the search spaces.
         store: path of the store; may be given on the command line instead.

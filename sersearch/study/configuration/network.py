@@ -53,7 +53,7 @@ class NetworkConfiguration(Configuration):
     Attributes:
         model: LDNN, or the CLDNN of a type of convolution: spectral (S), temporal (T), spectro-temporal (ST), or
             full-spectrum temporal (FST).
-        features: of the frames. Paper: both (Section 4).
+        features: features of the frames. Paper: both (Section 4).
         h1: height of the first layer's kernels in Mel bands; free in S and ST. Paper: 4:9 (Table 2).
         w1: width of the first layer's kernels in frames; free in T, ST and FST. Paper: 3:8 (Table 2).
         h2: height of the second layer's kernels; free in S and ST. Paper: 3:4 (Table 2).
@@ -69,11 +69,11 @@ class NetworkConfiguration(Configuration):
         cells: LSTM cells in each direction. Paper: 128 (Section 3.3).
         dense: units of the dense layers before the softmax. Paper: 128, 32, 32 (Section 3.3).
         dropout: share of the BLSTM's outputs that are dropped in training. Paper: 0.2 (Section 3.3).
-        learning_rate: of Adam. Paper: 0.001 (decisions#adam).
+        learning_rate: learning rate of Adam. Paper: 0.001 (decisions#adam).
         minibatch: utterances per step. Paper: 10 (Section 6.2).
         patience: epochs without a lower validation loss after which training ends. Paper: 3 (Section 6.2).
         epochs: the most epochs that a trial takes. Paper: silent (decisions#early-stopping).
-        precision: of products, convolutions and recurrences on a GPU; a CPU computes in float32 whatever it says.
+        precision: precision of products, convolutions and recurrences on a GPU; a CPU always computes in float32.
             Paper: silent (decisions#precision).
 
     Raises:

@@ -32,7 +32,7 @@ class SVMConfiguration(Configuration):
         C: the price of an error. Paper: silent (decisions#svm-kernels).
         gamma: scale of the polynomial and RBF kernels, in units of 1 / dimensions. Paper: silent
             (decisions#svm-kernels).
-        degree: of the polynomial kernel. Paper: silent (decisions#svm-kernels).
+        degree: degree of the polynomial kernel. Paper: silent (decisions#svm-kernels).
     """
 
     model: Literal["SVM"]
