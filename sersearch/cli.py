@@ -575,7 +575,7 @@ def run_demo(
     search_study(out / "study.toml", run)
     _say(f"report {run}")
     report_run(run)
-    print("Synthetic speech: see README.md for a corpus of your own.")
+    print("Synthetic speech: the README says how to bring a corpus of your own, or try `sersearch corpus --help`.")
 
 
 def _say_on_stderr(words: str) -> None:
