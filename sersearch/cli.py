@@ -147,7 +147,7 @@ def describe_corpus(
         name, folder, _listed(emotions), by_hand=_mapping(map), distinct_speakers=distinct_speakers
     )
     with BuildProgress() as progress:
-        survey = examine(recordings, workers, folder, progress.decoded)
+        survey = examine(recordings, workers, folder, progress.counting("decoding"))
     print_survey(survey, Console())
     if survey.refused:
         raise typer.Exit(2)
@@ -194,7 +194,7 @@ def build_features(
             workers=workers,
             skip_refused=skip_refused,
             progress=progress,
-            decoded=progress.decoded,
+            decoded=progress.counting("decoding"),
             note=lambda sentence: _say_on_stderr(f"note: {sentence}"),
         )
     rows = sum(info.rows for info in store.speakers)
@@ -563,9 +563,11 @@ def run_demo(
     Example: [bold]sersearch demo --out demo[/bold]
     """
     from sersearch.demo.study import make_demo
+    from sersearch.terminal.corpus import BuildProgress
 
     print("Synthetic speech (espeak-ng) and generated noise: its figures only show how the tool works.\n")
-    make_demo(out)
+    with BuildProgress() as progress:
+        make_demo(out, progress.counting("generating speech"))
     speech, store, run = out / "speech", out / "store", out / "run"
     _say(f"corpus speech {speech}")
     describe_corpus("speech", speech)

@@ -36,8 +36,8 @@ def program(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment / "bin" / "sersearch"
 
 
-def call(program: Path, folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+def call(program: Path, folder: Path, *words: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | variables
     command = [str(program), *map(str, words)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
@@ -79,6 +79,13 @@ def test_a_new_study_and_one_that_names_the_papers_space(program: Path, tmp_path
     assert (again.returncode, "exists already" in again.stderr) == (2, True)
     (tmp_path / "own.toml").write_text('spaces = ["fst-cldnn-log-mels"]\n')
     assert "12 trials" in call(program, tmp_path, "plan", "own.toml").stdout
+
+
+def test_a_shell_completes_commands_and_options(program: Path, tmp_path: Path) -> None:
+    for typed, completed in (("sersearch pl", "plan"), ("sersearch plan --wi", "--wide")):
+        last = str(len(typed.split()) - 1)
+        done = call(program, tmp_path, _SERSEARCH_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD=last)
+        assert done.stdout.split() == [completed]
 
 
 def test_the_demo_runs_from_the_wheel(program: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -89,8 +89,8 @@ class BuildProgress:
             TimeRemainingColumn(elapsed_when_finished=True),
             console=self._console,
         )
-        self._task = self._bar.add_task("decoding", total=None)
-        self._doing = "decoding"
+        self._task = self._bar.add_task("", total=None, visible=False)
+        self._doing = ""
         self._lines = EveryMinute(self._line, lambda line: say(self._console, line), every_s)
 
     def __enter__(self) -> Self:
@@ -114,16 +114,16 @@ class BuildProgress:
         """Rows that are done, rows in all, and the speaker that was finished last."""
         self._show(done, total, "building", f"speaker {speaker}")
 
-    def decoded(self, done: int, total: int) -> None:
-        """Files that are decoded, and files in all."""
-        self._show(done, total, "decoding", "decoding")
+    def counting(self, doing: str) -> Callable[[int, int], None]:
+        """A function that is called with what is done and what there is in all, while something is done."""
+        return lambda done, total: self._show(done, total, doing, doing)
 
     def _show(self, done: int, total: int, doing: str, description: str) -> None:
         if doing != self._doing:
             # What is counted is something else now, whose pace is yet to be seen.
             self._bar.reset(self._task)
             self._doing = doing
-        self._bar.update(self._task, completed=done, total=total, description=description)
+        self._bar.update(self._task, completed=done, total=total, description=description, visible=True)
 
     def _line(self) -> str:
         task = self._bar.tasks[0]

@@ -75,6 +75,7 @@ class SearchProgress:
             if result.trial.key in named:
                 self._enter(result)
         self._epochs: dict[str, list[Epoch]] = {}
+        self._seen_epoch = False
         self._looked_at = -math.inf
         self._seconds_left: float | None = None
         self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True)
@@ -110,6 +111,10 @@ class SearchProgress:
     def epoch(self, key: str, epoch: Epoch) -> None:
         """A trial has finished an epoch."""
         self._epochs[key].append(epoch)
+        if not self._seen_epoch and not self.console.is_terminal:
+            # A log shows at once that training goes on; its next line may be a minute away.
+            self._say(f"{trial_name(self.running[key])}: {describe_epoch(epoch)}")
+        self._seen_epoch = True
         if self._tensorboard:
             # It brings torch along, which a plan has no need of.
             from tensorboardX import SummaryWriter
@@ -250,7 +255,10 @@ def _few(names: Sequence[str]) -> list[str]:
 
 
 def _at(epochs: Sequence[Epoch]) -> str:
-    return f" (epoch {epochs[-1].epoch})" if epochs else ""
+    if not epochs:
+        return ""
+    newest = epochs[-1]
+    return f" (epoch {newest.epoch}, UA {newest.ua_noisy:.2f} noisy {newest.ua_clean:.2f} clean)"
 
 
 def describe_epoch(epoch: Epoch) -> str:

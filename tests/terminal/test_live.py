@@ -111,7 +111,7 @@ def test_a_log_has_a_line_every_minute_and_one_per_trial(run: Run) -> None:
 def test_a_corpus_is_counted_in_a_log_while_it_is_decoded_and_built() -> None:
     log = io.StringIO()
     with BuildProgress(Console(file=log), every_s=0.01) as progress:
-        for done, say, words in ((3, progress.decoded, ()), (40, progress, ("anna",))):
+        for done, say, words in ((3, progress.counting("decoding"), ()), (40, progress, ("anna",))):
             until = time.monotonic() + 60
             while f"{done} of 48" not in log.getvalue() and time.monotonic() < until:
                 say(done, 48, *words)
