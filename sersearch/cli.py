@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +12,19 @@ import typer
 from rich.console import Console
 
 from sersearch.errors import InputError
+from sersearch.terminal.arguments import (
+    Changes,
+    DistinctSpeakers,
+    Emotions,
+    Format,
+    Mapping,
+    StudyName,
+    WonUnder,
+    parse_list,
+    parse_mapping,
+    parse_pair,
+    parse_snr_range,
+)
 from sersearch.terminal.commands import App
 
 # What is heavy (torch, Ray) is imported by the command that needs it, so that --help and plan answer at once.
@@ -23,20 +34,6 @@ app = App(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-
-class Format(StrEnum):
-    """How facts are printed: for people, or for programs."""
-
-    text = "text"
-    json = "json"
-
-
-class WonUnder(StrEnum):
-    """The condition under which winners were selected."""
-
-    clean = "clean"
-    noisy = "noisy"
 
 
 def _show_version(wanted: bool) -> None:
@@ -55,40 +52,13 @@ def program(
 
 
 _Format = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
-_Study = Annotated[
-    Path, typer.Argument(metavar="STUDY", help="A study's file, or a study that comes with sersearch: table-4.")
-]
 _Run = Annotated[Path, typer.Argument(help="The run's folder.", metavar="RUN")]
-_Emotions = Annotated[
-    str | None,
-    typer.Option(help="Emotions to keep, as in anger,happiness,calm; the corpus' default unless given."),
-]
-_Map = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--map",
-        metavar="LABEL=EMOTION",
-        help="Map a label of the corpus by hand, as in exc=happiness; may be given several times.",
-    ),
-]
-_DistinctSpeakers = Annotated[
-    bool,
-    typer.Option("--distinct-speakers", help="Keep speakers apart whose names look alike, such as 01 and 1."),
-]
 _Address = Annotated[
     str | None,
     typer.Option(help="A running Ray cluster, or 'auto'; without it Ray is started on this machine."),
 ]
 _RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try trials that failed for good again.")]
 _TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files to RUN/tensorboard.")]
-_Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="PATH=VALUE",
-        help="Change a setting of the study, as in training.epochs=5; may be given several times.",
-    ),
-]
 _Store = Annotated[Path | None, typer.Option(help="The store; the recorded one unless given.")]
 
 
@@ -114,26 +84,13 @@ def _as_json(facts: Any) -> str:
     return json.dumps(facts, indent=1, ensure_ascii=False)
 
 
-def _print_sheets(sheets: Sequence[Any], markdown: str, whole: str, first: str | None = None) -> None:
-    """Print tables as such on a terminal, and as Markdown where standard output is piped."""
-    from sersearch.terminal.tables import print_sheets
-
-    console = Console()
-    if not console.is_terminal:
-        print(markdown)
-        return
-    if first:
-        console.print(first, style="bold", highlight=False, markup=False)
-    print_sheets(sheets, console, whole)
-
-
 @app.command("corpus")
 def describe_corpus(
     name: Annotated[str, typer.Argument(help="ravdess, or any name for a folder with a manifest.csv.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The corpus' folder, or its manifest.")],
-    emotions: _Emotions = None,
-    map: _Map = None,
-    distinct_speakers: _DistinctSpeakers = False,
+    emotions: Emotions = None,
+    map: Mapping = None,
+    distinct_speakers: DistinctSpeakers = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
 ) -> None:
     """Show what a corpus contains: counts, speakers, durations, and which files were refused and why.
@@ -144,7 +101,7 @@ def describe_corpus(
     from sersearch.terminal.corpus import BuildProgress, print_survey
 
     recordings = read_corpus(
-        name, folder, _listed(emotions), by_hand=_mapping(map), distinct_speakers=distinct_speakers
+        name, folder, parse_list(emotions), by_hand=parse_mapping(map), distinct_speakers=distinct_speakers
     )
     with BuildProgress() as progress:
         survey = examine(recordings, workers, folder, progress.counting("decoding"))
@@ -158,9 +115,9 @@ def build_features(
     corpus: Annotated[str, typer.Option(metavar="NAME=DIR", help="The corpus, as for the command corpus.")],
     out: Annotated[Path, typer.Option(metavar="STORE", help="Where the store is built; run again to continue.")],
     noise: Annotated[Path | None, typer.Option(metavar="DIR", help="Any folder of audio.")] = None,
-    emotions: _Emotions = None,
-    map: _Map = None,
-    distinct_speakers: _DistinctSpeakers = False,
+    emotions: Emotions = None,
+    map: Mapping = None,
+    distinct_speakers: DistinctSpeakers = False,
     noises: Annotated[int, typer.Option(min=0, help="Noises drawn for each clean utterance.")] = 20,
     snrs: Annotated[int, typer.Option(min=0, help="SNRs drawn for each clean utterance.")] = 3,
     snr_range: Annotated[str, typer.Option(metavar="LOW:HIGH", help="In dB.")] = "-10:15",
@@ -177,9 +134,9 @@ def build_features(
     from sersearch.store.build import build_store
     from sersearch.terminal.corpus import BuildProgress
 
-    name, folder = _pair("--corpus", corpus, "NAME=DIR")
+    name, folder = parse_pair("--corpus", corpus, "NAME=DIR")
     recordings = read_corpus(
-        name, folder, _listed(emotions), by_hand=_mapping(map), distinct_speakers=distinct_speakers
+        name, folder, parse_list(emotions), by_hand=parse_mapping(map), distinct_speakers=distinct_speakers
     )
     with BuildProgress() as progress:
         store = build_store(
@@ -188,7 +145,7 @@ def build_features(
             noise,
             noises=noises if noise else 0,
             snrs=snrs if noise else 0,
-            snr_range=_snr_range(snr_range),
+            snr_range=parse_snr_range(snr_range),
             bands=bands,
             seed=seed,
             workers=workers,
@@ -218,8 +175,8 @@ def add_functionals(
             help="Your own .csv or .parquet: a column utterance, all others numbers.",
         ),
     ] = None,
-    map: _Map = None,
-    distinct_speakers: _DistinctSpeakers = False,
+    map: Mapping = None,
+    distinct_speakers: DistinctSpeakers = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
 ) -> None:
     """Add one vector per utterance to a store: openSMILE's functionals (Section 4.1), or a table of your own.
@@ -243,13 +200,13 @@ def add_functionals(
         )
     store, added = open_store(out), []
     if table:
-        added.append(import_table(store, *_pair("--table", table)))
+        added.append(import_table(store, *parse_pair("--table", table)))
     if corpus:
-        name, folder = _pair("--corpus", corpus)
-        by_hand = _mapping(map)
+        name, folder = parse_pair("--corpus", corpus)
+        by_hand = parse_mapping(map)
         recordings = read_corpus(name, folder, store.emotions, by_hand=by_hand, distinct_speakers=distinct_speakers)
         with BuildProgress() as progress:
-            wanted = SETS if sets is None else _listed(sets)
+            wanted = SETS if sets is None else parse_list(sets)
             added += extract_functionals(store, recordings, wanted or (), workers, progress)
     for manifest in added:
         print(f"{out}: {manifest.name}: {manifest.utterances} vectors of {manifest.dimensions} numbers")
@@ -259,34 +216,24 @@ def add_functionals(
 
 
 @app.command("new")
-def write_new_study(
+def new_study(
     study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The file to write; it must not exist.")],
 ) -> None:
     """Write a commented study to start from, with the default of every setting.
 
     Example: [bold]sersearch new mine.toml[/bold]
     """
-    from sersearch.shipped import shipped_spaces
-    from sersearch.study.reference import new_study
+    from sersearch.study.reference import write_new_study
 
-    if study.suffix != ".toml":
-        raise InputError(f"{study}: is no name of a study; end it with .toml, as in mine.toml")
-    content = new_study(str(study), study.stem, shipped_spaces())
-    try:
-        with study.open("x", encoding="utf-8") as file:
-            file.write(content)
-    except FileExistsError:
-        raise InputError(f"{study}: exists already and is not overwritten; choose another name") from None
-    except FileNotFoundError:
-        raise InputError(f"{study.parent}: no such folder; make it first") from None
+    write_new_study(study)
     print(f"written to {study}: see what it would train with `sersearch plan {study}`")
 
 
 @app.command("plan")
 def plan_study(
-    study: _Study,
+    study: StudyName,
     store: _Store = None,
-    set: _Set = None,
+    set: Changes = None,
     run: Annotated[Path | None, typer.Option(metavar="RUN", help="Mark what this run has done.")] = None,
     format: _Format = Format.text,
     calibrate: Annotated[
@@ -335,10 +282,10 @@ def plan_study(
 
 @app.command("search")
 def search_study(
-    study: _Study,
+    study: StudyName,
     run: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder; an existing run is continued.")],
     store: _Store = None,
-    set: _Set = None,
+    set: Changes = None,
     address: _Address = None,
     retry_failed: _RetryFailed = False,
     tensorboard: _TensorBoard = False,
@@ -429,13 +376,14 @@ def report_run(run: _Run, store: _Store = None, format: _Format = Format.text) -
     from sersearch.report.sheets import leaderboards
     from sersearch.report.text import summary
     from sersearch.run.run import open_run
+    from sersearch.terminal.tables import show_sheets
 
     facts = make_report(open_run(run, store), _say_on_stderr)
     write_report(facts)
     if format is Format.json:
         _emit(facts.record())
         return
-    _print_sheets(leaderboards(facts), summary(facts), f"see {run / 'report' / 'leaderboard.md'}", facts.unfinished)
+    show_sheets(leaderboards(facts), summary(facts), f"see {run / 'report' / 'leaderboard.md'}", facts.unfinished)
     print(f"written to {run / 'report'}: open report.html there", file=sys.stderr)
 
 
@@ -461,6 +409,7 @@ def probe_run(
     from sersearch.report.text import table
     from sersearch.run.run import open_run
     from sersearch.study.conditions import Condition
+    from sersearch.terminal.tables import show_sheets
 
     opened = open_run(run, store)
     whose: Condition = "noisy" if condition is WonUnder.noisy else "clean"
@@ -470,7 +419,7 @@ def probe_run(
         _emit(findings.model_dump(mode="json"))
         return
     sheets = list(sheets_of(findings))
-    _print_sheets(sheets, "\n\n".join(map(table, sheets)), f"see {run / 'report' / 'leaderboard.md'}")
+    show_sheets(sheets, "\n\n".join(map(table, sheets)), f"see {run / 'report' / 'leaderboard.md'}")
     print(f"written to {run / 'probe'} and {run / 'report'}: open report.html there", file=sys.stderr)
 
 
@@ -515,6 +464,7 @@ def compare_runs(
     from sersearch.report.versus import compare as match
     from sersearch.report.versus import merge, merged, merged_facts, side_by_side, versus_facts
     from sersearch.run.run import open_run
+    from sersearch.terminal.tables import show_sheets
 
     if len(runs) < 2:
         raise InputError(f"{runs[0]}: is one run, and a comparison needs two; name another run")
@@ -535,7 +485,7 @@ def compare_runs(
     if format is Format.json:
         _emit(facts)
     else:
-        _print_sheets(sheets, markdown, f"see {out}" if out else "write all of them with --out FILE.md")
+        show_sheets(sheets, markdown, f"see {out}" if out else "write all of them with --out FILE.md")
 
 
 @app.command("export-optuna")
@@ -586,34 +536,3 @@ def _say_on_stderr(words: str) -> None:
 
 def _say(words: str) -> None:
     print(f"\n$ sersearch {words}", flush=True)
-
-
-def _pair(option: str, given: str, form: str = "NAME=PATH") -> tuple[str, Path]:
-    name, separator, path = given.partition("=")
-    if not (name and separator and path):
-        raise InputError(f"{option} {given}: write {form}, as in --corpus ravdess=data/RAVDESS")
-    return name, Path(path)
-
-
-def _mapping(given: list[str] | None) -> dict[str, str]:
-    """Read the values of --map: label -> emotion."""
-    mapping: dict[str, str] = {}
-    for pair in given or ():
-        label, separator, emotion = (part.strip() for part in pair.partition("="))
-        if not (label and separator and emotion):
-            raise InputError(f"--map {pair}: write LABEL=EMOTION, as in --map exc=happiness")
-        if mapping.setdefault(label, emotion) != emotion:
-            raise InputError(f"--map {pair}: {label} is mapped to {mapping[label]} as well; choose one")
-    return mapping
-
-
-def _listed(names: str | None) -> tuple[str, ...] | None:
-    return tuple(name.strip() for name in names.split(",") if name.strip()) if names is not None else None
-
-
-def _snr_range(given: str) -> tuple[float, float]:
-    try:
-        low, high = (float(end) for end in given.split(":"))
-    except ValueError:
-        raise InputError(f"--snr-range {given}: write LOW:HIGH in dB, as in -10:15") from None
-    return low, high

@@ -17,6 +17,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from sersearch.errors import InputError
+from sersearch.shipped import shipped_spaces
 from sersearch.study.configuration import Configuration, NetworkConfiguration, SVMConfiguration, known_models
 from sersearch.study.space import Top
 from sersearch.study.study import Study
@@ -198,6 +200,24 @@ def new_study(file: str, name: str, spaces: Iterable[str]) -> str:
     for table in ("partition", "features", "training", "search", "resources"):
         lines += ["", f"[{table}]", *_commented(found[table])]
     return "\n".join(lines) + "\n"
+
+
+def write_new_study(path: Path) -> None:
+    """Write a new study to a file.
+
+    Raises:
+        InputError: the file exists already, its folder does not, or its name does not end with .toml.
+    """
+    if path.suffix != ".toml":
+        raise InputError(f"{path}: is no name of a study; end it with .toml, as in mine.toml")
+    content = new_study(str(path), path.stem, shipped_spaces())
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(content)
+    except FileExistsError:
+        raise InputError(f"{path}: exists already and is not overwritten; choose another name") from None
+    except FileNotFoundError:
+        raise InputError(f"{path.parent}: no such folder; make it first") from None
 
 
 def _commented(entries: Iterable[Setting]) -> Iterator[str]:

@@ -119,7 +119,7 @@ class SearchProgress:
             # It brings torch along, which a plan has no need of.
             from tensorboardX import SummaryWriter
 
-            name = trial_name(self.running[key]).replace(" ", "-")
+            name = self.running[key].configuration.description.replace(" ", "-")
             with SummaryWriter(str(self._tensorboard / f"{name}-{key}")) as writer:
                 for figure in ("train_loss", "validation_loss", "ua_noisy", "ua_clean"):
                     writer.add_scalar(figure, getattr(epoch, figure), epoch.epoch)

@@ -60,6 +60,24 @@ def print_sheets(sheets: Sequence[Sheet], console: Console, whole: str) -> None:
             said.add(note)
 
 
+def show_sheets(sheets: Sequence[Sheet], markdown: str, whole: str, first: str | None = None) -> None:
+    """Print tables to standard output: as such on a terminal, and as Markdown where it is piped.
+
+    Args:
+        sheets: the tables.
+        markdown: what is printed where it is piped.
+        whole: see `print_sheets`.
+        first: a sentence above the tables.
+    """
+    console = Console()
+    if not console.is_terminal:
+        print(markdown)
+        return
+    if first:
+        say(console, first, "bold")
+    print_sheets(sheets, console, whole)
+
+
 def _markdown(sheet: Sheet) -> str:
     rows = [sheet.columns, ["---"] * len(sheet.columns), *sheet.rows]
     lines = [f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |" for row in rows]
