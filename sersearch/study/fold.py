@@ -29,10 +29,10 @@ class Shares(Table):
     """How speakers are shared out among three parts, and the seed of the draw.
 
     Attributes:
-        train: share of the training speakers, relative to the other two.
-        validation: share of the validation speakers.
-        test: share of the test speakers.
-        seed: of the draw.
+        train: share of the speakers that are learnt from, relative to the other two. Paper: 70 (Section 5.2).
+        validation: share of the speakers by whom training is stopped and models are chosen. Paper: 10 (Section 5.2).
+        test: share of the speakers who test the winners. Paper: 20 (Section 5.2).
+        seed: seed of the draw of the speakers.
         stratify: whether each part gets its share of each group of speakers (gender, and corpus if there are several).
     """
 

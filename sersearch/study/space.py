@@ -111,7 +111,13 @@ def _interval(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Top(Table):
-    """Combine the k best (h1, h2) of one space with the k best (w1, w2) of another (Section 6.2)."""
+    """Combine the k best (h1, h2) of one space with the k best (w1, w2) of another (Section 6.2).
+
+    Attributes:
+        k: how many of each. Paper: silent (decisions#top-k).
+        h: name of the space whose best (h1, h2) are taken.
+        w: name of the space whose best (w1, w2) are taken.
+    """
 
     k: int = Field(3, ge=1)
     h: str

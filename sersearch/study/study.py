@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from sersearch.errors import InputError, printable, unknown
+from sersearch.shipped import find_study, shipped_space, shipped_spaces
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration, Value, known_models, load_systems
 from sersearch.study.fold import PARTITIONS, Partition, Shares
@@ -28,7 +29,7 @@ class Search(Table):
         sampler: "grid" exhausts each space; the others are Optuna's. NSGA-II seeks a high UA from few parameters.
             Spaces that combine the best of others (`top`) are exhausted whatever the sampler.
         trials: how many distinct configurations the sampler draws of each space; all of them where there are fewer.
-        seed: of the sampler.
+        seed: seed of the sampler.
         batch: configurations are drawn so many at a time, each batch knowing the outcomes of all before it, so that
             the sequence is the same however many are trained at once.
         objective: the condition of the validation UA that is maximised, and that `top` ranks by.
@@ -58,6 +59,11 @@ class Resources(Table):
     """What one trial takes of the cluster, and how often a failed one is tried again.
 
     Several trials share a GPU by fractions; one that finds too little memory there is tried again with twice its share.
+
+    Attributes:
+        cpus: cores per trial.
+        gpus: GPUs per trial; 0.25 lets four trials share one.
+        retries: how often a failed trial is tried again.
     """
 
     cpus: float = Field(1, gt=0)
@@ -69,7 +75,7 @@ class Study(Table):
     """What is searched, on what data, how; the defaults are the paper's.
 
     Attributes:
-        name: of the study.
+        name: name of the study; that of its file unless given.
         systems: Python files that define systems of one's own, beside the study.
         spaces: the search spaces.
         store: path of the store; may be given on the command line instead.
@@ -152,11 +158,27 @@ class Study(Table):
 
 
 def load_study(path: Path) -> Study:
-    """Read a study; the spaces that it names are files beside it.
+    """Read a study; the spaces that it names are files beside it, or come with the package.
+
+    Args:
+        path: a file, or the name of a study that comes with the package, such as `table-4`.
 
     Raises:
         InputError: the file, a space or a value is not as it should be.
     """
+    return parse_study(read_study(path), str(find_study(path)))
+
+
+def read_study(path: Path) -> dict[str, Any]:
+    """Read a study's table, with each space in full and paths that hold from any folder; it is not validated.
+
+    Args:
+        path: a file, or the name of a study that comes with the package.
+
+    Raises:
+        InputError: the file or a space's can't be read.
+    """
+    path = find_study(path)
     table = _read_toml(path)
     listed = table.get("spaces", [])
     if not isinstance(listed, list):
@@ -172,7 +194,7 @@ def load_study(path: Path) -> Study:
         table["partition"] = partition | {"file": str((path.parent / partition["file"]).resolve())}
     if isinstance(table.get("store"), str):
         table["store"] = str((path.parent / table["store"]).resolve())
-    return parse_study(table, str(path))
+    return table
 
 
 def parse_study(table: Mapping[str, Any], source: str) -> Study:
@@ -320,10 +342,12 @@ def _read_text(path: Path) -> str:
 def _inline(study: Path, entry: Any) -> Any:
     if not isinstance(entry, str):
         return entry
-    path = study.parent / f"{entry.removesuffix('.toml')}.toml"
-    if not os.path.lexists(path):
-        near = ", ".join(sorted(p.stem for p in study.parent.glob("*.toml") if p != study)) or "none"
-        raise InputError(f"{study}: space {entry[:SHOWN]} is not beside it; files there are {near}")
+    name = entry.removesuffix(".toml")
+    beside = study.parent / f"{name}.toml"
+    path = beside if os.path.lexists(beside) else shipped_space(name)
+    if path is None:
+        spaces = [file.stem for file in study.parent.glob("*.toml") if file != study]
+        raise InputError(f"{study}: {unknown(name[:SHOWN], {*spaces, *shipped_spaces()}, 'space')}")
     return {"name": printable(path.stem)} | _read_toml(path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +13,7 @@ from rich.text import Text
 from sersearch.errors import printable
 from sersearch.speech.audio import describe_ignored
 from sersearch.speech.corpora import Survey, known_corpora
+from sersearch.terminal.lines import MINUTE_S, EveryMinute
 from sersearch.terminal.live import clock
 from sersearch.terminal.screen import Screen
 
@@ -66,23 +67,19 @@ def print_survey(survey: Survey, console: Screen) -> None:
         column.justify = "right"
     console.print(table)
     shortest, middle, longest = survey.durations_s
-    console.print(
+    console.say(
         f"{len(survey.speakers)} speakers; {clock(survey.total_s)} in all, "
         f"{shortest:.2f} to {longest:.2f} s, median {middle:.2f} s",
     )
     for line in _describe_sound(survey):
-        console.print(line, soft_wrap=True)
+        console.say(line)
     speakers = ", ".join(f"{speaker} ({count})" for speaker, count in survey.speakers.items())
     if speakers:
-        console.print(f"utterances per speaker: {speakers}", soft_wrap=True)
+        console.say(f"utterances per speaker: {speakers}")
     for note in survey.notes:
-        console.print(f"note: {note}", soft_wrap=True)
+        console.say(f"note: {note}")
     for refusal in survey.refused:
-        console.print(
-            f"refused: {refusal.path}: {refusal.reason}",
-            style="red",
-            soft_wrap=True,
-        )
+        console.say(f"refused: {refusal.path}: {refusal.reason}", "red")
 
 
 def _describe_sound(survey: Survey) -> Iterator[str]:
@@ -104,30 +101,61 @@ def _counts(files: Mapping[int, int], unit: str) -> str:
 
 
 class BuildProgress:
-    """A progress bar with the time left, on standard error."""
+    """Progress on standard error: a bar with the time left on a terminal, a line every minute elsewhere."""
 
-    def __init__(self) -> None:
-        """Prepare the bar; it shows once there is something to count."""
-        self._progress = Progress(
+    def __init__(self, console: Screen | None = None, every_s: float = MINUTE_S) -> None:
+        """Prepare the bar.
+
+        Args:
+            console: where to show it; standard error unless given.
+            every_s: seconds between two lines where the console is no terminal.
+        """
+        self._console = console or Screen(stderr=True)
+        self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
-            console=Screen(stderr=True),
+            console=self._console,
         )
-        self._task = self._progress.add_task("decoding", total=None)
+        self._task = self._bar.add_task("", total=None, visible=False)
+        self._doing = ""
+        self._lines = EveryMinute(self._line, lambda line: self._console.say(line), every_s)
 
     def __enter__(self) -> Self:
-        """Show the bar."""
-        self._progress.start()
+        """Show the bar, or begin with a line every minute."""
+        if self._console.is_terminal:
+            self._bar.start()
+        else:
+            self._lines.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave the bar as it stands."""
-        self._progress.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
+        else:
+            self._lines.__exit__(kind, error, trace)
 
     def __call__(self, done: int, total: int, speaker: str) -> None:
         """Rows that are done, rows in all, and the speaker that was finished last."""
-        self._progress.update(self._task, completed=done, total=total, description=printable(f"speaker {speaker}"))
+        self._show(done, total, "building", f"speaker {speaker}")
+
+    def counting(self, doing: str) -> Callable[[int, int], None]:
+        """A function that is called with what is done and what there is in all, while something is done."""
+        return lambda done, total: self._show(done, total, doing, doing)
+
+    def _show(self, done: int, total: int, doing: str, description: str) -> None:
+        if doing != self._doing:
+            # What is counted is something else now, whose pace is yet to be seen.
+            self._bar.reset(self._task)
+            self._doing = doing
+        self._bar.update(self._task, completed=done, total=total, description=printable(description), visible=True)
+
+    def _line(self) -> str:
+        task = self._bar.tasks[0]
+        counted = "" if task.total is None else f": {task.completed:.0f} of {task.total:.0f}"
+        left = "" if not task.time_remaining else f", about {clock(task.time_remaining)} left"
+        return f"{task.description}{counted}{left}"

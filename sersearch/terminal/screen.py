@@ -31,6 +31,10 @@ class Screen(Console):
         breaks = "\n" * (len(text) - len(line))
         return super().render_str(breaks + printable(line), **settings | {"markup": False, "emoji": False})
 
+    def say(self, text: str, style: str | None = None) -> None:
+        """Print a line: wrapped at words on a terminal, whole where it is piped into a file or a program."""
+        self.print(text, style=style, soft_wrap=not self.is_terminal)
+
 
 def say(text: str = "", *, flush: bool = False) -> None:
     """Print lines to standard output."""
@@ -45,7 +49,12 @@ def say_on_stderr(text: str) -> None:
 def say_json(facts: Any) -> None:
     """Print facts to standard output as JSON, in ASCII where it takes nothing else."""
     is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    say(json.dumps(facts, indent=1, ensure_ascii=not is_unicode))
+    say(json_text(facts, ensure_ascii=not is_unicode))
+
+
+def json_text(facts: Any, ensure_ascii: bool = False) -> str:
+    """Write facts as JSON."""
+    return json.dumps(facts, indent=1, ensure_ascii=ensure_ascii)
 
 
 def let_streams_take_anything() -> None:
