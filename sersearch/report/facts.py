@@ -14,16 +14,19 @@ from sersearch.evaluation.leaderboard import Candidates, Leaderboard, Winner
 from sersearch.evaluation.probe.findings import Findings, read_findings
 from sersearch.evaluation.probe.inquiry import precedence
 from sersearch.evaluation.test_partition import opened_at, read_predictions
-from sersearch.report.comparison import Pair, Ranking, Robustness, rank, robustness
+from sersearch.report.comparison import Ranking, Robustness, rank, robustness
 from sersearch.report.evidence import Evidence, Predictions
 from sersearch.report.paper import TABLE_3, TABLE_4
+from sersearch.report.units import Units
 from sersearch.run.run import Run
 from sersearch.statistics.corrections import Selection, select_best
 from sersearch.statistics.counts import Counts
 from sersearch.statistics.curves import median_filter
+from sersearch.statistics.families import Pair
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.network import KERNELS
+from sersearch.study.hypothesis import Hypothesis
 from sersearch.study.paper import SWEEP
 
 MEDIAN_WINDOW = 5
@@ -163,7 +166,7 @@ class Facts:
             return None
         place = ranking.order.index(self._numbers[id(row)])
         following = ranking.neighbours[place] if place < len(ranking.neighbours) else None
-        return Standing(place + 1, ranking.ties[place], following)
+        return Standing(place + 1, ranking.letters[place], ranking.ranks[place], following)
 
     def values(self, row: Row) -> dict[str, Any]:
         """A row's figures as one flat record; the same results give the same record, wherever and whenever."""
@@ -186,10 +189,18 @@ class Facts:
             "test_ua": _rounded(test.overall.ua if test else None),
             "test_low": _rounded(interval.low if interval else None),
             "test_high": _rounded(interval.high if interval else None),
+            "recipe_low": _rounded(test.recipe.low if test and test.recipe else None),
+            "recipe_high": _rounded(test.recipe.high if test and test.recipe else None),
+            "test_noisy_alone_ua": _rounded(test.noisy_alone.ua if test and test.noisy_alone else None),
+            "test_macro_f1": _rounded(test.macro_f1 if test else None),
+            "test_wa": _rounded(test.wa if test else None),
+            "chance": _rounded(100 / len(self.run.store.emotions)),
             "paper_ua": row.paper_ua,
             "unlike_paper": format_settings(row.departures) if row.paper_ua is not None else None,
             "place": standing.place if standing else None,
             "tie": standing.tie if standing else None,
+            "best_rank": standing.ranks[0] if standing else None,
+            "worst_rank": standing.ranks[1] if standing else None,
             "next_difference": _rounded(following.comparison.difference if following else None),
             "next_p": _rounded(following.adjusted_p if following else None),
             "key": winner.key,
@@ -210,7 +221,7 @@ class Facts:
             "partition": run.partition.model_dump(mode="json", exclude={"name"}),
             "emotions": list(run.store.emotions),
             "rows": [self.values(row) | self._details(row) for row in self.rows],
-            "comparisons": {condition: asdict(ranking) for condition, ranking in self.rankings.items()},
+            "comparisons": {condition: ranking_record(ranking) for condition, ranking in self.rankings.items()},
             "robustness": [asdict(each) | {"verdict": each.verdict} for each in self.robustness],
             "baselines": [
                 _baseline_record(row, tie) for row, tie in zip(self.baselines, self.baseline_ties, strict=True)
@@ -239,13 +250,20 @@ class Standing:
 
     Attributes:
         place: from 1.
-        tie: a letter shared with the rows that can't be distinguished from it.
+        tie: letters; it shares one with exactly those rows that do not differ significantly from it.
+        ranks: the best and the worst place that it can have.
         following: the test against the next row; None for the last.
     """
 
     place: int
     tie: str
+    ranks: tuple[int, int]
     following: Pair | None
+
+
+def ranking_record(ranking: Ranking) -> dict[str, Any]:
+    """A ranking as plain JSON; letters and ranks are in its order."""
+    return asdict(ranking) | {"letters": ranking.letters, "ranks": ranking.ranks}
 
 
 def gather(run: Run, board: Leaderboard, generator: np.random.Generator) -> Facts:
@@ -267,8 +285,10 @@ def gather(run: Run, board: Leaderboard, generator: np.random.Generator) -> Fact
     for condition in CONDITIONS:
         tested = {n: predictions[n] for n in predictions if board.winners[n].condition == condition}
         if tested:
-            rankings[condition] = rank(_comparable(tested), generator)
-    robust = tuple(_robustness(board.winners, predictions, generator))
+            rankings[condition] = rank(_comparable(tested), units_of(board.winners[min(tested)]), generator)
+    study = run.study
+    hypothesis = study.hypothesis.resolve(study.models) if study.hypothesis else None
+    robust = tuple(_robustness(board.winners, predictions, hypothesis, generator))
     baselines, ties = _baselines(run, board.baselines, generator)
     return Facts(
         run=run,
@@ -290,7 +310,12 @@ def _row(run: Run, winner: Winner, selection: Selection | None, predictions: Pre
     if predictions is None:
         return Row(winner, selection, None, ())
     opened = [opened_at(run, result.trial.key, winner.condition) for result in winner.results]
-    return Row(winner, selection, predictions.evidence(), tuple(time for time in opened if time))
+    return Row(winner, selection, predictions.evidence(units_of(winner)), tuple(time for time in opened if time))
+
+
+def units_of(winner: Winner) -> Units:
+    """What the tests of a winner's board flip whole."""
+    return Units.of_folds([choice.fold for choice in winner.choices])
 
 
 def _comparable(predictions: Mapping[int, Predictions]) -> dict[int, Counts]:
@@ -313,8 +338,8 @@ def _baselines(
             if number in predictions and (winner.candidates.protocol, winner.condition) == (protocol, condition)
         }
         if alike:
-            ranking = rank(_comparable(alike), generator)
-            ties.update(zip(ranking.order, ranking.ties, strict=True))
+            ranking = rank(_comparable(alike), units_of(winners[min(alike)]), generator)
+            ties.update(zip(ranking.order, ranking.letters, strict=True))
     rows = tuple(_row(run, winner, None, predictions.get(number)) for number, winner in enumerate(winners))
     return rows, tuple(ties.get(number, "") for number in range(len(rows)))
 
@@ -340,7 +365,10 @@ def _baseline_record(row: Row, tie: str) -> dict[str, Any]:
 
 
 def _robustness(
-    winners: Sequence[Winner], predictions: Mapping[int, Predictions], generator: np.random.Generator
+    winners: Sequence[Winner],
+    predictions: Mapping[int, Predictions],
+    hypothesis: Hypothesis | None,
+    generator: np.random.Generator,
 ) -> Iterable[Robustness]:
     """What noise costs, for each kind of features; one winner stands for each model."""
     best: dict[tuple[str, str], int] = {}
@@ -356,7 +384,8 @@ def _robustness(
             for (of_features, model), number in best.items()
             if of_features == features
         ]
-        yield robustness(features, models, generator)
+        units = units_of(next(winners[number] for (of_features, _), number in best.items() if of_features == features))
+        yield robustness(features, models, units, hypothesis, generator)
 
 
 def _sweeps(groups: Iterable[Candidates], rows: Sequence[Row]) -> Iterable[Sweep]:

@@ -13,6 +13,7 @@ from sersearch.errors import InputError, unknown
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration, Value, known_models, load_systems
 from sersearch.study.fold import Shares
+from sersearch.study.hypothesis import Hypothesis
 from sersearch.study.space import Range, Space, configure, explain
 
 Sampler = Literal["grid", "random", "tpe", "gp", "cma-es", "qmc", "nsga-ii"]
@@ -80,6 +81,7 @@ class Study(_Table):
         seeds: how many times each configuration is trained.
         search: how trials are chosen and ranked.
         resources: what one trial takes of the cluster.
+        hypothesis: the one comparison that the study is made for.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Study(_Table):
     seeds: int = Field(1, ge=1)
     search: Search = Search()
     resources: Resources = Resources()
+    hypothesis: Hypothesis | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -113,11 +116,18 @@ class Study(_Table):
                     raise ValueError(f"space {space.name} takes its top k from {source}: add that space to the study")
             if not space.finite and not self.samples(space):
                 raise ValueError(f"space {space.name} holds an interval, which a grid can't exhaust: list its values")
+        if self.hypothesis:
+            self.hypothesis.resolve(self.models)
         return self
 
     def samples(self, space: Space) -> bool:
         """Whether a sampler draws from a space, rather than a grid exhausting it."""
         return self.search.sampler != "grid" and space.top is None
+
+    @property
+    def models(self) -> list[str]:
+        """The models of all spaces, each once."""
+        return list(dict.fromkeys(str(model) for space in self.spaces for model in space.ranges["model"].choices))
 
     @property
     def settings(self) -> dict[str, Value]:
@@ -208,6 +218,7 @@ def _with_hint(message: str, error: ValidationError) -> str:
         return message
     table, name = str(first["loc"][0]), str(first["loc"][-1])
     tables: dict[str, type[BaseModel]] = {"partition": Shares, "search": Search, "resources": Resources}
+    tables["hypothesis"] = Hypothesis
     valid = tables.get(table)
     return f"{table}: {unknown(name, valid.model_fields)}" if valid else message
 
