@@ -59,6 +59,7 @@ def page(facts: Facts) -> str:
         bounds=sheets.bounds,
         against_next=sheets.against_next,
         beside_paper=sheets.beside_paper,
+        ranks=sheets.ranks,
         settings=sheets.settings,
         format_settings=format_settings,
         legible_cells=LEGIBLE_CELLS,
