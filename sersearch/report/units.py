@@ -62,6 +62,6 @@ class Units:
                 "of system, and the luck of training is in them."
             )
         return (
-            "There is one partition, so the tests are about these trained networks, not about their kinds: all test "
+            "There is one partition, so the tests are about these trained systems, not about their kinds: all test "
             "speakers share the luck of one training. Several folds show that luck."
         )

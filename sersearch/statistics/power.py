@@ -69,17 +69,18 @@ class Luck:
         return sqrt(self.training**2 / seeds + (self.speakers**2 + sampling / seeds) / speakers)
 
 
-def contrast_power(levels: Sequence[int], difference: float, sd: float, units: int) -> float:
-    """Compute the power of `ordered_contrast` at 5 %, one-sided.
+def contrast_power(levels: Sequence[int], difference: float, sd: float, units: int, level: float = LEVEL) -> float:
+    """Compute the power of `ordered_contrast`, one-sided.
 
     Args:
         levels: [K] level of each system.
         difference: true difference between the first level and the last, in points; levels are equally far apart.
         sd: standard deviation of a system's value in one unit, from `Luck.sd`.
         units: U.
+        level: at which is tested; 0.05 over the number of measures for Holm's correction, whose first step this is.
 
     Returns:
-        The share of simulated studies in which p <= 0.05; 0 if no p value can be that small.
+        The share of simulated studies in which p is at most the level; 0 if no p value can be that small.
 
     Example:
         >>> contrast_power([0, 1, 1, 2], difference=50, sd=1, units=1)
@@ -87,7 +88,7 @@ def contrast_power(levels: Sequence[int], difference: float, sd: float, units: i
         >>> contrast_power([0, 1, 1, 2], difference=50, sd=1, units=2)
         1.0
     """
-    if smallest_p(levels, units) > LEVEL:
+    if smallest_p(levels, units) > level:
         return 0.0
     generator = np.random.default_rng(0)
     steps_K = np.asarray(levels, dtype=np.float64)
@@ -97,7 +98,7 @@ def contrast_power(levels: Sequence[int], difference: float, sd: float, units: i
     orders_PUK = _orders(weights_K, units, generator)
     rises_NP = values_NUK.reshape(STUDIES, -1) @ orders_PUK.reshape(len(orders_PUK), -1).T
     p_N = np.mean(rises_NP >= rises_NP[:, :1] - 1e-9, axis=1)
-    return float(np.mean(p_N <= LEVEL))
+    return float(np.mean(p_N <= level))
 
 
 def pair_power(difference: float, sd: float, units: int, systems: int) -> float:

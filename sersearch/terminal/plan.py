@@ -10,6 +10,7 @@ from rich.table import Table
 
 from sersearch.planning.forecast import Forecast
 from sersearch.planning.plan import FRAMES_PER_SECOND, Plan, PlannedSpace, PlannedTrial, epochs_assumed
+from sersearch.planning.power import DesignPower
 from sersearch.study.configuration import Configuration
 from sersearch.terminal.live import clock
 
@@ -41,6 +42,17 @@ def print_plan(plan: Plan, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if plan.power:
+        _print_power(plan.power, console)
+
+
+def _print_power(power: DesignPower, console: Console) -> None:
+    """What the leaderboard can show, and warnings where it can show nothing."""
+    console.print()
+    for statement in power.statements:
+        console.print(statement, highlight=False, markup=False, soft_wrap=True)
+    for warning in power.warnings:
+        console.print(f"warning: {warning}", style="bold", highlight=False, markup=False, soft_wrap=True)
 
 
 def _epochs(plan: Plan) -> str:

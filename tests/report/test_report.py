@@ -212,7 +212,7 @@ def test_folds_are_the_unit_where_there_are_several_and_the_caption_says_what_th
     assert (six.letters, four.letters) == (("a", "b", "c"), ("a", "a", "a"))
     better, worse = (rows[number].reshape(6, 2, 2, 2).sum(1) for number in (2, 1))
     assert six.neighbours[0].comparison == paired_difference(better, worse, generator)
-    assert "about these trained networks, not about their kinds" in ranking_note(alone)
+    assert "about these trained systems, not about their kinds" in ranking_note(alone)
     assert "over 6 folds" in ranking_note(six)
     assert "the luck of training is in them" in ranking_note(six)
     assert "no difference can be shown here, however large: train six folds or more" in ranking_note(four)
