@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from platformdirs import user_cache_path
+from platformdirs import user_cache_path, user_data_path
 
 
 def write(path: Path, content: bytes) -> None:
@@ -53,7 +53,21 @@ def private_folder() -> Path | None:
         The folder; None if it can't be created or written, is a symbolic link, belongs to another user, or gives any
         permission to others.
     """
-    folder = user_cache_path("sersearch")
+    return _private(user_cache_path("sersearch"))
+
+
+def private_data_folder() -> Path | None:
+    """Return this user's data folder, and create it if necessary.
+
+    It holds what can't be made again: the index of test openings over all runs.
+
+    Returns:
+        The folder; None in the cases of `private_folder`.
+    """
+    return _private(user_data_path("sersearch"))
+
+
+def _private(folder: Path) -> Path | None:
     if not folder.is_absolute():  # the user has no home folder
         return None
     try:

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sersearch.evaluation.exposure import record_exposure
 from sersearch.evaluation.leaderboard import predictions_name, select_winners
 from sersearch.evaluation.test_partition import LABELS
 from sersearch.run.ledger import Epoch, Result
@@ -54,6 +55,7 @@ def _test(run: Run, result: Result, condition: Condition, generator: np.random.G
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     run.storage.put(predictions_name(result.trial.key, condition), sink.getvalue().to_pybytes())
+    record_exposure(run, result.trial.key, condition, run.partition.test, "report")
     opening = {"key": result.trial.key, "condition": condition, "opened": "2026-01-01T00:00:00+00:00"}
     run.storage.put(f"openings/{result.trial.key}-{condition}-report.json", json.dumps(opening).encode())
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sersearch.evaluation.exposure import record_exposure
 from sersearch.evaluation.leaderboard import Leaderboard, Winner, predictions_name, select_winners
 from sersearch.run.ledger import Result
 from sersearch.run.run import Run
@@ -53,6 +54,7 @@ def _test(run: Run, result: Result, fold: Fold, condition: Condition) -> None:
     """Predict the fold's test speakers with a trained model."""
     labels = _labels(run, fold.test, condition)
     # On record first: an opening that is not recorded must not exist.
+    record_exposure(run, result.trial.key, condition, fold.test, "report")
     record_opening(run, result.trial.key, condition, len(labels), "report")
     predicted = trained_system(run, result).predict(run.store, fold.test, condition)
     emotions = run.store.emotions

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import lcm
 from typing import Any
 
 import numpy as np
 
+from sersearch.evaluation.exposure import Exposure, read_exposure
 from sersearch.evaluation.leaderboard import Candidates, Leaderboard, Winner
 from sersearch.evaluation.probe.findings import Findings, read_findings
 from sersearch.evaluation.probe.inquiry import precedence
@@ -43,12 +44,20 @@ class Row:
             choose for themselves.
         test: what its test shows; None while it is not tested.
         opened: when the test speakers were opened for each of its trials, in UTC; empty while it is not tested.
+        tried_before: configurations of its kind in the ledger that the study does not name any more; the luck of having
+            been the best counts them.
     """
 
     winner: Winner
     selection: Selection | None
     test: Evidence | None
     opened: tuple[str, ...]
+    tried_before: int = 0
+
+    @property
+    def tried(self) -> int:
+        """How many configurations it is the best of, those that the study named once included."""
+        return len(self.winner.candidates.results) + self.tried_before
 
     @property
     def corrected_ua(self) -> float | None:
@@ -116,6 +125,7 @@ class Facts:
         baselines: the best of each set of vectors under each protocol.
         baseline_ties: for each baseline a letter shared with those of its protocol that can't be distinguished from it;
             empty while it is not tested.
+        exposure: what was seen of the test speakers, in this run and others.
     """
 
     run: Run
@@ -126,6 +136,7 @@ class Facts:
     sweeps: tuple[Sweep, ...]
     baselines: tuple[Row, ...]
     baseline_ties: tuple[str, ...]
+    exposure: Exposure
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
@@ -144,6 +155,11 @@ class Facts:
         if not self.board.tested:
             return f"Not tested: `sersearch report {self.run.path}` opens the test speakers for the winners."
         return None
+
+    @property
+    def state(self) -> str | None:
+        """What every page and figure says at its head; None where all is done and nothing was changed since."""
+        return " ".join(filter(None, (self.unfinished, self.exposure.exploratory))) or None
 
     def ranked(self, condition: Condition) -> list[Row]:
         """A condition's rows, best first: by test UA, or by validation UA while the test speakers are sealed."""
@@ -183,7 +199,7 @@ class Facts:
             **{name: settings.get(name) for name in KERNELS},
             "parameters": winner.parameters,
             "seeds": winner.seeds,
-            "candidates": len(winner.candidates.results),
+            "candidates": row.tried,
             "validation_ua": _rounded(winner.validation_ua),
             "validation_corrected_ua": _rounded(row.corrected_ua),
             "test_ua": _rounded(test.overall.ua if test else None),
@@ -217,6 +233,8 @@ class Facts:
             "total": board.total,
             "failed": board.failed,
             "pruned": board.pruned,
+            "exploratory": self.exposure.exploratory is not None,
+            "openings": asdict(self.exposure),
             "fingerprint": run.identity.fingerprint,
             "partition": run.partition.model_dump(mode="json", exclude={"name"}),
             "emotions": list(run.store.emotions),
@@ -277,10 +295,7 @@ def gather(run: Run, board: Leaderboard, generator: np.random.Generator) -> Fact
     predictions = {
         number: _predictions(run, winner) for number, winner in enumerate(board.winners) if winner.predictions
     }
-    rows = tuple(
-        _row(run, winner, select_best(winner.candidates.counts(winner.condition)), predictions.get(number))
-        for number, winner in enumerate(board.winners)
-    )
+    rows = tuple(_ranked_row(run, board, winner, predictions.get(n)) for n, winner in enumerate(board.winners))
     rankings = {}
     for condition in CONDITIONS:
         tested = {n: predictions[n] for n in predictions if board.winners[n].condition == condition}
@@ -299,7 +314,26 @@ def gather(run: Run, board: Leaderboard, generator: np.random.Generator) -> Fact
         sweeps=tuple(_sweeps(board.candidates, rows)),
         baselines=baselines,
         baseline_ties=ties,
+        exposure=read_exposure(run, _test_speakers(board)),
     )
+
+
+def _test_speakers(board: Leaderboard) -> set[str]:
+    winners = (*board.winners, *board.baselines)
+    return {speaker for winner in winners for choice in winner.choices for speaker in choice.fold.test}
+
+
+def _ranked_row(run: Run, board: Leaderboard, winner: Winner, predictions: Predictions | None) -> Row:
+    """A row of the leaderboard; what was tried of its kind and left out since counts as tried."""
+    before = winner.candidates.tried_before(board.others)
+    counts_CSEE = winner.candidates.counts(winner.condition)
+    if before:
+        of_seeds = ([list(r.confusion[winner.condition].values()) for r in results] for results in before.values())
+        others_CSEE = [np.sum(counts, axis=0) for counts in of_seeds]
+        counts_CSEE = np.concatenate([counts_CSEE, np.array(others_CSEE, np.int64)])
+    won = list(winner.candidates.results).index(winner.choices[0].configuration)
+    row = _row(run, winner, select_best(counts_CSEE, won), predictions)
+    return replace(row, tried_before=len(before))
 
 
 def _predictions(run: Run, winner: Winner) -> Predictions:

@@ -61,8 +61,8 @@ def figures(facts: Facts) -> Iterator[tuple[str, bytes]]:
         with rc_context(_STYLE):
             figure = Figure(figsize=size, layout="constrained")
             draw(figure)
-            if facts.unfinished:
-                figure.supxlabel(facts.unfinished, fontsize=7, color="#a00000")
+            if facts.state:
+                figure.supxlabel(facts.state.replace(" Exploratory:", "\nExploratory:"), fontsize=7, color="#a00000")
             # Laid out once for all formats, because that takes longest.
             figure.draw_without_rendering()
             figure.set_layout_engine("none")

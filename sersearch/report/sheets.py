@@ -85,7 +85,7 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
         "paper (%)": beside_paper,
         "validation UA (%)": lambda row: percent(row.winner.validation_ua),
         "corrected (%)": lambda row: percent(row.corrected_ua),
-        "best of": lambda row: f"{len(row.winner.candidates.results):,}",
+        "best of": lambda row: f"{row.tried:,}",
         "configuration": lambda row: ", ".join(settings(row.winner.candidates, row.winner.configuration)) or NONE,
         "parameters": lambda row: f"{row.winner.parameters:,}",
     }
@@ -94,8 +94,10 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
     if not any(row.test and row.test.recipe for row in rows):
         del columns["trained again (%)"]
     notes = ["Corrected: the validation UA less what being the best of so many is worth by luck."]
+    if any(row.tried_before for row in rows):
+        notes[0] += " Best of counts what the ledger holds of a kind, also what the study does not name any more."
     if condition in facts.rankings:
-        notes = [ranking_note(facts.rankings[condition]), notes[0] + " The test UA was looked at once and needs none."]
+        notes = [ranking_note(facts.rankings[condition]), *notes, facts.exposure.note]
     notes += _paper_notes(facts, [row.departures for row in beside_papers])
     return _sheet(f"leaderboard-{condition}", f"Leaderboard, {condition} condition", columns, rows, notes)
 

@@ -75,7 +75,7 @@ def trial_records(facts: Facts) -> Iterable[dict[str, Any]]:
 
 
 def _markdown(facts: Facts, sheets: Iterable[Sheet]) -> str:
-    head = [f"**{facts.unfinished}**"] if facts.unfinished else []
+    head = [f"**{facts.state}**"] if facts.state else []
     return "\n\n".join([*head, *(table(sheet) for sheet in sheets)]) + "\n"
 
 

@@ -326,7 +326,7 @@ def _names(runs: Sequence[Facts]) -> list[str]:
 
 
 def _unfinished(runs: Sequence[Facts]) -> list[str]:
-    return [f"{facts.run.path}: {facts.unfinished}" for facts in runs if facts.unfinished]
+    return [f"{facts.run.path}: {facts.state}" for facts in runs if facts.state]
 
 
 def _differ(a: Facts, b: Facts) -> str:

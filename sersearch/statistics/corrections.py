@@ -22,7 +22,7 @@ class Selection:
     """The best of C configurations on the validation speakers, and how optimistic its UA is.
 
     Attributes:
-        best: index of the configuration with the best validation UA; on a tie, the first one.
+        best: index of the configuration that was selected: that of the best validation UA; on a tie, the first one.
         validation_ua: validation UA of that configuration, in per cent.
         optimism: estimated bias of `validation_ua` in percentage points, upwards; None for a single validation speaker.
     """
@@ -139,7 +139,7 @@ def joint_flips(units: int, generator: np.random.Generator) -> Floats:
     return signs_PU
 
 
-def select_best(counts_CSEE: Counts) -> Selection:
+def select_best(counts_CSEE: Counts, selected: int | None = None) -> Selection:
     """Select the configuration with the best validation UA, and estimate the optimism of quoting that UA.
 
     The best of C configurations owes its rank partly to which speakers are in the validation part. Let UA_cs be
@@ -164,6 +164,8 @@ def select_best(counts_CSEE: Counts) -> Selection:
 
     Args:
         counts_CSEE: [C, S, E, E] confusion counts of each configuration and validation speaker.
+        selected: index of the configuration that was selected, if not the best of all was: one of a study that was
+            narrowed after all of them were trained.
 
     Returns:
         The selection; its optimism lies in [0, 100].
@@ -180,8 +182,8 @@ def select_best(counts_CSEE: Counts) -> Selection:
     """
     _check_configurations(counts_CSEE)
     ua_C = mean_recall(counts_CSEE.sum(axis=1))
-    best = int(np.argmax(ua_C))
-    optimism = _optimism(ua_C, leave_one_speaker_out(counts_CSEE))
+    best = int(np.argmax(ua_C)) if selected is None else selected
+    optimism = _optimism(ua_C, leave_one_speaker_out(counts_CSEE), best)
     return Selection(best, float(ua_C[best]), optimism)
 
 
@@ -197,7 +199,7 @@ def _check_configurations(counts_CSEE: Counts) -> None:
         )
 
 
-def _optimism(ua_C: Floats, leave_one_out_CS: Floats) -> float | None:
+def _optimism(ua_C: Floats, leave_one_out_CS: Floats, best: int) -> float | None:
     """Estimate the optimism as `select_best` describes; None for a single speaker."""
     configurations, speakers = leave_one_out_CS.shape
     if configurations == 1:
@@ -210,4 +212,4 @@ def _optimism(ua_C: Floats, leave_one_out_CS: Floats) -> float | None:
     spread = float(ua_C.var(ddof=1))
     # Configurations with equal UA show no spread: then all of the lead (which is 0) is chance.
     chance = min(1.0, noise / spread) if spread > 0 else 1.0
-    return chance * float(ua_C.max() - ua_C.mean())
+    return chance * max(0.0, float(ua_C[best] - ua_C.mean()))

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sersearch.evaluation.exposure import record_exposure
 from sersearch.evaluation.leaderboard import Winner
 from sersearch.evaluation.test_partition import LABELS, record_opening, trained_system
 from sersearch.run.run import Run
@@ -45,6 +46,7 @@ def write_representations(run: Run, winner: Winner) -> str:
         return name
     copies = sum(run.store.info(speaker).rows for speaker in fold.test)
     # On record first: an opening that is not recorded must not exist.
+    record_exposure(run, result.trial.key, winner.condition, fold.test, "probe")
     record_opening(run, result.trial.key, winner.condition, copies, "probe")
     system = trained_system(run, result)
     schema = _schema(system)
