@@ -64,8 +64,10 @@ def robustness_notes(found: Robustness, papers: Mapping[str, float], copies: int
         papers: the paper's losses in points, by model; of other features none.
         copies: of each utterance in the store, the clean one included.
     """
-    if found.verdict:
+    if found.claims:
         yield f"{found.verdict} {found.units.speaks_of}"
+    elif found.verdict:
+        yield found.verdict
     apart = [pair for pair in found.pairs if pair.apart]
     for pair in apart:
         yield (

@@ -19,7 +19,7 @@ from sersearch.statistics.contrast import Contrast, level_weights, logit_ua, ord
 from sersearch.statistics.corrections import holm
 from sersearch.statistics.counts import Counts, Floats, mean_recall
 from sersearch.statistics.families import LEVEL, Pair, all_pairs, apart_matrix, spread_of_values
-from sersearch.statistics.intervals import Estimate, SpeakerStatistic, noise_loss
+from sersearch.statistics.intervals import Estimate, Interval, SpeakerStatistic, noise_loss
 from sersearch.statistics.letters import compact_letters, rank_intervals
 from sersearch.statistics.power import smallest_difference
 from sersearch.study.hypothesis import PAPERS_CLAIM, Hypothesis, Measure
@@ -104,6 +104,8 @@ class Loss:
         loss: clean less noisy condition, with its interval over speakers; of n noisy copies per utterance it is
             n / (n + 1) of the loss to the noisy copies alone.
         alone: clean less noisy copies alone, with its interval over speakers.
+        again: interval of the loss to the noisy copies alone over folds, for networks that are trained again; None of
+            one partition.
         at_chance: whether the noisy copies are not recognised better than by chance, so that little could be lost.
     """
 
@@ -114,6 +116,7 @@ class Loss:
     alone_ua: float
     loss: Estimate
     alone: Estimate
+    again: Interval | None
     at_chance: bool
 
 
@@ -149,6 +152,7 @@ class Robustness:
         pairs: differences between losses to the noisy copies alone of the models that the claim names, one family.
         order: the claim's levels, as far as they are trained here.
         named: whether the study names the claim; else it is the paper's, and the test is exploratory.
+        missing: models that the study's claim names and that have no tested row here, so that it is not tested.
         claims: the test on each measure; none where fewer than two levels are trained.
         units: what is permuted within.
     """
@@ -158,12 +162,18 @@ class Robustness:
     pairs: tuple[Pair, ...]
     order: tuple[tuple[str, ...], ...]
     named: bool
+    missing: tuple[str, ...]
     claims: tuple[Claim, ...]
     units: Units
 
     @property
     def verdict(self) -> str:
         """The claim and what the data say of it, in sentences; nothing where they can't say anything."""
+        if self.missing:
+            return (
+                f"The study's hypothesis is not tested on {self.features}, which has no tested row of "
+                f"{', '.join(self.missing)}."
+            )
         if not self.claims:
             return ""
         whose = "The study's hypothesis" if self.named else "Exploratory, as the study names no hypothesis: the paper's"
@@ -215,7 +225,8 @@ def robustness(
     clean = [predictions.counts(predictions.clean_N) for _, _, predictions in ranked]
     alone = [predictions.counts(~predictions.clean_N) for _, _, predictions in ranked]
     losses = tuple(
-        _loss(space, model, *counts) for (space, model, _), *counts in zip(ranked, clean, alone, strict=True)
+        _loss(space, model, clean_SEE, alone_SEE, units)
+        for (space, model, _), clean_SEE, alone_SEE in zip(ranked, clean, alone, strict=True)
     )
     named = [number for number, loss in enumerate(losses) if loss.model in levels]
     clean_U = {number: units.add_up(clean[number]) for number in named}
@@ -223,9 +234,9 @@ def robustness(
     statistics = {number: SpeakerStatistic.of_noise_loss(clean_U[number], alone_U[number]) for number in named}
     present = {losses[number].model for number in named}
     trained = tuple(tuple(model for model in level if model in present) for level in claimed.order)
-    complete = hypothesis is None or present == set(levels)
+    missing = () if hypothesis is None else tuple(model for model in levels if model not in present)
     claims: tuple[Claim, ...] = ()
-    if complete and sum(bool(level) for level in trained) > 1:
+    if not missing and sum(bool(level) for level in trained) > 1:
         rows = [levels[losses[number].model] for number in named]
         claims = _claims(claimed, rows, list(clean_U.values()), list(alone_U.values()), generator)
     return Robustness(
@@ -234,13 +245,15 @@ def robustness(
         pairs=all_pairs(statistics, 200, generator, units.bound),
         order=tuple(level for level in trained if level),
         named=hypothesis is not None,
+        missing=missing,
         claims=claims,
         units=units,
     )
 
 
-def _loss(space: str, model: str, clean_SEE: Counts, alone_SEE: Counts) -> Loss:
+def _loss(space: str, model: str, clean_SEE: Counts, alone_SEE: Counts, units: Units) -> Loss:
     both_SEE = clean_SEE + alone_SEE
+    by_unit = SpeakerStatistic.of_noise_loss(units.add_up(clean_SEE), units.add_up(alone_SEE))
     return Loss(
         space=space,
         model=model,
@@ -249,6 +262,7 @@ def _loss(space: str, model: str, clean_SEE: Counts, alone_SEE: Counts) -> Loss:
         alone_ua=float(mean_recall(alone_SEE.sum(0))),
         loss=noise_loss(clean_SEE, both_SEE),
         alone=noise_loss(clean_SEE, alone_SEE),
+        again=by_unit.interval(limit=100) if units.kind == "fold" else None,
         at_chance=reaches_chance(alone_SEE),
     )
 
