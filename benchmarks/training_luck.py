@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from results_file import write_results
 from scipy import special
 
-from sersearch.statistics import contrast, tests
+from sersearch.statistics import contrast, corrections, tests
 from sersearch.statistics.contrast import logit_ua, ordered_contrast
 from sersearch.statistics.corrections import holm
 from sersearch.statistics.counts import Counts
@@ -205,11 +205,10 @@ def contrasts(board: Board, over_folds: bool, generator: np.random.Generator) ->
     return ua.p_value, loss.p_value
 
 
-def errors(world: World, studies: int, generator: np.random.Generator) -> dict[str, float]:
+def errors(world: World, boards: list[Board], generator: np.random.Generator) -> dict[str, float]:
     """Count rejections at 5 % among systems that are alike, and letters that contradict their family, in per cent."""
     found = []
-    for _ in range(studies):
-        board = draw(world, generator)
+    for board in boards:
         row = {}
         for over_folds in (True, False) if world.folds > 1 else (False,):
             unit = "folds" if over_folds else "speakers"
@@ -239,9 +238,8 @@ def contradicted(order: tuple[int, ...], pairs: tuple[Pair, ...]) -> bool:
     return any(bool(set(letters[pair.first]) & set(letters[pair.second])) is pair.apart for pair in pairs)
 
 
-def coverage(world: World, studies: int, generator: np.random.Generator) -> dict[str, float]:
+def coverage(world: World, boards: list[Board]) -> dict[str, float]:
     """Count how often the intervals of the first system's noisy UA cover its true UA, in per cent."""
-    boards = [draw(world, generator) for _ in range(studies)]
     networks = [speaker_interval(board.noisy[0]) for board in boards]
     shares = {
         "networks' interval of these networks": _covered(networks, [board.true_networks for board in boards]),
@@ -332,21 +330,23 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     studies, generator = arguments.studies, np.random.default_rng(arguments.seed)
-    contrast.RANDOM_ORDERS = tests.RANDOM_DRAWS = 999
-    tests.ENUMERATED_SPEAKERS = 10
-    both = [(label, errors(world, studies, generator)) for label, world in worlds()]
-    made: dict[str, Rows] = {
-        "folds": [(label, _of_unit("folds", figures)) for label, figures in both if "folds: one pair" in figures],
-        "speakers": [(label, _of_unit("speakers", figures)) for label, figures in both],
-        "coverage": [(label, coverage(world, studies, generator)) for label, world in worlds()],
-        "power": [
-            (f"{design.label}, luck 2, {points:g} points", power(replace(design, luck=2.0), points, studies, generator))
-            for design in DESIGNS
-            if design.folds > 1
-            for points in (2.0, 3.5)
-        ],
-        "letters": [(f"{speakers} speakers", letters(speakers, studies, generator)) for speakers in (8, 12, 24)],
-    }
+    contrast.RANDOM_ORDERS = tests.RANDOM_DRAWS = corrections.JOINT_FLIPS = 999
+    tests.ENUMERATED_SPEAKERS = corrections.ENUMERATED_UNITS = 10
+    made: dict[str, Rows] = {"folds": [], "speakers": [], "coverage": []}
+    for label, world in worlds():
+        boards = [draw(world, generator) for _ in range(studies)]
+        figures = errors(world, boards, generator)
+        made["speakers"].append((label, _of_unit("speakers", figures)))
+        if world.folds > 1:
+            made["folds"].append((label, _of_unit("folds", figures)))
+        made["coverage"].append((label, coverage(world, boards)))
+    made["power"] = [
+        (f"{design.label}, luck 2, {points:g} points", power(replace(design, luck=2.0), points, studies, generator))
+        for design in DESIGNS
+        if design.folds > 1
+        for points in (2.0, 3.5)
+    ]
+    made["letters"] = [(f"{speakers} speakers", letters(speakers, studies, generator)) for speakers in (8, 12, 24)]
     titles = {
         "folds": "Rejections at 5 % among four systems that are alike, tested over folds (%)",
         "speakers": "The same, tested over speakers (%)",
@@ -354,8 +354,8 @@ def main() -> None:
         "power": "Power of an order, and of a pair twice as far apart (%)",
         "letters": "Boards of eight systems in equal steps whose letters contradict the family (%)",
     }
-    for name, rows in made.items():
-        show(titles[name], as_table("design", rows))
+    for name, title in titles.items():
+        show(title, as_table("design", made[name]))
     if arguments.out:
         write_results(
             arguments.out, {"studies": studies, "seed": arguments.seed, **{k: dict(v) for k, v in made.items()}}

@@ -17,8 +17,8 @@ def chance_note(emotions: int) -> str:
     return f"Chance: a UA of {100 / emotions:.2f} %, of {emotions} emotions."
 
 
-def ranking_note(ranking: Ranking) -> str:
-    """How rows were ranked and tested, what the tests are about, and what they could have shown."""
+def ranking_notes(ranking: Ranking) -> list[str]:
+    """How rows were ranked and tested, what the tests are about, and what they could have shown, a note each."""
     comparisons, units = len(ranking.pairs), ranking.units
     shown = f"Test UA with its 95 % interval over {ranking.speakers} speakers: these networks on new speakers."
     if ranking.speakers == 1:
@@ -26,17 +26,15 @@ def ranking_note(ranking: Ranking) -> str:
     if units.kind == "fold":
         shown += f" Trained again: its 95 % interval over {units.counted()}, for networks that are trained anew."
     if comparisons == 0:
-        return shown
+        return [shown]
     several = "comparison" if comparisons == 1 else "comparisons"
-    sentences = [
+    return [
         shown,
         f"Two rows share a letter if and only if they do not differ significantly at {100 * LEVEL:.0f} %: each is "
         f"tested against each other one over {units.counted()}, corrected jointly for {comparisons} {several} (max-T). "
         "Ranks: the places that a row can have, for all rows at once.",
-        units.speaks_of,
-        _limit(ranking),
+        f"{units.speaks_of} {_limit(ranking)}",
     ]
-    return " ".join(sentences)
 
 
 def _limit(ranking: Ranking) -> str:

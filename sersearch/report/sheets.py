@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sersearch.evaluation.leaderboard import Candidates
-from sersearch.report.captions import CHANCE, chance_note, ranking_note, robustness_notes
+from sersearch.report.captions import CHANCE, chance_note, ranking_notes, robustness_notes
 from sersearch.report.comparison import Robustness, format_p
 from sersearch.report.evidence import Evidence, Slice
 from sersearch.report.facts import Facts, Row, Standing, Sweep, format_settings, varying
@@ -97,7 +97,7 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
     if any(row.tried_before for row in rows):
         notes[0] += " Best of counts what the ledger holds of a kind, also what the study does not name any more."
     if condition in facts.rankings:
-        notes = [ranking_note(facts.rankings[condition]), *notes, facts.exposure.note]
+        notes = [*ranking_notes(facts.rankings[condition]), *notes, facts.exposure.note]
     notes += _paper_notes(facts, [row.departures for row in beside_papers])
     return _sheet(f"leaderboard-{condition}", f"Leaderboard, {condition} condition", columns, rows, notes)
 

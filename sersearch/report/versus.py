@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sersearch.evaluation.test_partition import read_predictions
-from sersearch.report.captions import chance_note, ranking_note
+from sersearch.report.captions import chance_note, ranking_notes
 from sersearch.report.comparison import Ranking, format_p, rank
 from sersearch.report.evidence import Predictions
 from sersearch.report.facts import Facts, Row, Standing, ranking_record, units_of
@@ -223,7 +223,7 @@ def merged(boards: Sequence[Board]) -> list[Sheet]:
 def _merged(board: Board, others: bool) -> Sheet:
     first_keys = Counter(merged.keys[0] for merged in board.rows)
     twice = sorted(key for key, count in first_keys.items() if count > 1)
-    notes = [ranking_note(board.ranking)] if board.ranking else []
+    notes = ranking_notes(board.ranking) if board.ranking else []
     if others:
         notes.append(f"{OTHER_TESTS} There is a table for each test: places and letters hold within one.")
     if twice:

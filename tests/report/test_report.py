@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from sersearch.cli import app
 from sersearch.evaluation.test_partition import read_predictions
 from sersearch.report import latex, text
-from sersearch.report.captions import ranking_note
+from sersearch.report.captions import ranking_notes
 from sersearch.report.comparison import format_p, rank
 from sersearch.report.evidence import noise_kind
 from sersearch.report.facts import Facts
@@ -212,10 +212,10 @@ def test_folds_are_the_unit_where_there_are_several_and_the_caption_says_what_th
     assert (six.letters, four.letters) == (("a", "b", "c"), ("a", "a", "a"))
     better, worse = (rows[number].reshape(6, 2, 2, 2).sum(1) for number in (2, 1))
     assert six.neighbours[0].comparison == paired_difference(better, worse, generator)
-    assert "about these trained systems, not about their kinds" in ranking_note(alone)
-    assert "over 6 folds" in ranking_note(six)
-    assert "the luck of training is in them" in ranking_note(six)
-    assert "no difference can be shown here, however large: train six folds or more" in ranking_note(four)
+    assert "about these trained systems, not about their kinds" in " ".join(ranking_notes(alone))
+    assert "over 6 folds" in " ".join(ranking_notes(six))
+    assert "the luck of training is in them" in " ".join(ranking_notes(six))
+    assert "no difference can be shown here, however large: train six folds or more" in " ".join(ranking_notes(four))
 
 
 def test_what_noise_costs_is_one_models_loss(facts: Facts) -> None:
@@ -551,7 +551,7 @@ def test_a_trial_that_wins_in_several_runs_is_one_row(several: list[Facts]) -> N
         won = [winner for winner in winners if (winner.key, winner.condition) == (row["key"], "noisy")]
         assert set(row["spaces"]) == {winner.candidates.space for winner in won}
     both = {row["key"] for row in rows if first in row["runs"]} & {row["key"] for row in rows if again in row["runs"]}
-    _, others, twice, chance, unfinished = merged(boards)[0].notes
+    *_, others, twice, chance, unfinished = merged(boards)[0].notes
     assert chance.startswith("Chance: a UA of ")
     assert "a table for each test" in others
     assert several[0].rows[0].winner.key in both
