@@ -11,7 +11,6 @@ make that visible; they prevent nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +18,8 @@ from typing import Any
 
 from sersearch.digests import short_digest
 from sersearch.durable import private_data_folder
+from sersearch.errors import InputError
+from sersearch.run.records import Record, read_record, seal
 from sersearch.run.run import Run
 from sersearch.run.storage import Folder
 from sersearch.study.conditions import Condition
@@ -26,6 +27,34 @@ from sersearch.study.study import Study
 
 DESIGNS = "designs/"
 OPENINGS = "openings/"
+
+
+class Design(Record):
+    """What a study tried when test speakers were opened.
+
+    Attributes:
+        study: as `design_of` gives it.
+        opened: when, in UTC.
+    """
+
+    study: dict[str, Any]
+    opened: str
+
+
+class IndexedOpening(Record):
+    """One opening in the user's index.
+
+    Attributes:
+        key: of the trained system that was tested.
+        speakers: who was opened.
+        run: path of the run's folder then.
+        opened: when, in UTC.
+    """
+
+    key: str
+    speakers: tuple[str, ...]
+    run: str
+    opened: str
 
 
 @dataclass(frozen=True)
@@ -69,14 +98,14 @@ def record_exposure(run: Run, key: str, condition: Condition, speakers: Collecti
         by: the command that opens them.
     """
     opened = datetime.now(UTC).isoformat(timespec="seconds")
-    design = {"study": design_of(run.study), "opened": opened}
-    run.storage.put_once(f"{DESIGNS}{short_digest(design['study'])}.json", json.dumps(design, indent=1).encode())
+    design = Design(study=design_of(run.study), opened=opened)
+    run.storage.put_once(_name_of(design), seal(design))
     folder = private_data_folder()
     if folder is not None:
-        opening = {"key": key, "condition": condition, "by": by, "opened": opened}
-        content = {**opening, "speakers": sorted(speakers), "run": str(run.path.resolve())}
+        place = str(run.path.resolve())
+        opening = IndexedOpening(key=key, speakers=tuple(sorted(speakers)), run=place, opened=opened)
         name = f"{OPENINGS}{run.identity.fingerprint}/{key}-{condition}-{by}.json"
-        Folder(folder).put_once(name, json.dumps(content).encode())
+        Folder(folder).put_once(name, seal(opening))
 
 
 def read_exposure(run: Run, speakers: Collection[str]) -> Exposure:
@@ -85,12 +114,15 @@ def read_exposure(run: Run, speakers: Collection[str]) -> Exposure:
     Args:
         run: whose they are.
         speakers: all who test in the run.
+
+    Raises:
+        InputError: a record is damaged.
     """
-    elsewhere = [opening for opening in _index(run) if not set(opening["speakers"]).isdisjoint(speakers)]
+    elsewhere = [opening for opening in _index(run) if not set(opening.speakers).isdisjoint(speakers)]
     # A moved or copied run opened nothing anew, so its openings are told by their keys alone.
     here = {name.split("-")[0] for name in run.storage.list(OPENINGS)}
-    known = {opening["key"] for opening in elsewhere}
-    runs = len({opening["run"] for opening in elsewhere}) + bool(here - known)
+    known = {opening.key for opening in elsewhere}
+    runs = len({opening.run for opening in elsewhere}) + bool(here - known)
     return Exposure(len(here | known), runs, _changed(run))
 
 
@@ -101,13 +133,33 @@ def design_of(study: Study) -> dict[str, Any]:
     return study.model_dump(mode="json", exclude_defaults=True, exclude={**unmoving, **assumed})
 
 
+def read_design(run: Run, name: str) -> Design:
+    """What an object in RUN/designs keeps.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    place = f"{DESIGNS}{name}"
+    remedy = (
+        "restore it from a copy, or delete it: no figure needs it, but it tells whether the study was changed since"
+    )
+    design = read_record(run.storage, place, Design, remedy)
+    if design is None or _name_of(design) != place:
+        raise InputError(f"{run.storage.locate(place)} is another's: {remedy}")
+    return design
+
+
+def _name_of(design: Design) -> str:
+    return f"{DESIGNS}{short_digest(design.study)}.json"
+
+
 def _changed(run: Run) -> str | None:
     now = f"{short_digest(design_of(run.study))}.json"
-    others = [run.storage.get(f"{DESIGNS}{name}") for name in run.storage.list(DESIGNS) if name != now]
-    return min((str(json.loads(content)["opened"]) for content in others if content), default=None)
+    others = [read_design(run, name) for name in run.storage.list(DESIGNS) if name != now]
+    return min((design.opened for design in others), default=None)
 
 
-def _index(run: Run) -> Iterator[dict[str, Any]]:
+def _index(run: Run) -> Iterator[IndexedOpening]:
     """This user's openings of the run's store."""
     folder = private_data_folder()
     if folder is None:
@@ -115,5 +167,6 @@ def _index(run: Run) -> Iterator[dict[str, Any]]:
     index = Folder(folder)
     prefix = f"{OPENINGS}{run.identity.fingerprint}/"
     for name in index.list(prefix):
-        if content := index.get(prefix + name):
-            yield json.loads(content)
+        opening = read_record(index, prefix + name, IndexedOpening, "delete it, and one opening less is counted")
+        if opening is not None:
+            yield opening

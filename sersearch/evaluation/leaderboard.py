@@ -13,7 +13,7 @@ from statistics import fmean
 
 import numpy as np
 
-from sersearch.run.ledger import Result
+from sersearch.run.ledger import Result, ledger_digest
 from sersearch.run.run import Run
 from sersearch.statistics.counts import Counts
 from sersearch.study.agenda import Agenda
@@ -199,6 +199,7 @@ class Leaderboard:
             are drawn.
         complete: whether every trial has an outcome.
         others: results in the ledger that the study does not name, of spaces that were narrowed or left out since.
+        digest: `ledger_digest` of the study's results.
     """
 
     winners: tuple[Winner, ...]
@@ -209,6 +210,7 @@ class Leaderboard:
     failed: int
     trials: Mapping[str, tuple[tuple[Trial, Result], ...]]
     complete: bool
+    digest: str
     others: Results = ()
 
     @property
@@ -252,6 +254,7 @@ def select_winners(run: Run) -> Leaderboard:
         },
         complete=agenda.complete,
         others=tuple(result for key, result in results.items() if key not in agenda.trials),
+        digest=ledger_digest({key: results[key] for key in agenda.trials if key in results}),
     )
 
 
@@ -282,7 +285,7 @@ def select_winner(candidates: Candidates, condition: Condition) -> Winner:
 def _with_predictions(run: Run, winner: Winner) -> Winner:
     """Name the winner's test predictions where all of them exist."""
     names = tuple(predictions_name(result.trial.key, winner.condition) for result in winner.results)
-    if not all(run.storage.exists(name) for name in names):
+    if not all(run.storage.exists(record_name(name)) for name in names):
         return winner
     return Winner(winner.candidates, winner.condition, winner.choices, names)
 
@@ -290,6 +293,11 @@ def _with_predictions(run: Run, winner: Winner) -> Winner:
 def predictions_name(key: str, condition: Condition) -> str:
     """The object of a trial's test predictions under a condition."""
     return f"test/{key}-{condition}.parquet"
+
+
+def record_name(name: str) -> str:
+    """The record beside a large object, which names its hash and is put when the object is complete."""
+    return f"{name.removesuffix('.parquet')}.json"
 
 
 def _group(

@@ -192,6 +192,7 @@ class Facts:
         following = standing.following if standing else None
         settings = winner.configuration.record()
         return {
+            "corpus": self.run.store.recipe.corpus,
             "space": winner.candidates.space,
             "model": winner.candidates.model,
             "features": winner.features,
@@ -236,6 +237,7 @@ class Facts:
             "exploratory": self.exposure.exploratory is not None,
             "openings": asdict(self.exposure),
             "fingerprint": run.identity.fingerprint,
+            "ledger": board.digest,
             "partition": run.partition.model_dump(mode="json", exclude={"name"}),
             "emotions": list(run.store.emotions),
             "rows": [self.values(row) | self._details(row) for row in self.rows],
@@ -343,7 +345,7 @@ def _predictions(run: Run, winner: Winner) -> Predictions:
 def _row(run: Run, winner: Winner, selection: Selection | None, predictions: Predictions | None) -> Row:
     if predictions is None:
         return Row(winner, selection, None, ())
-    opened = [opened_at(run, result.trial.key, winner.condition) for result in winner.results]
+    opened = [opened_at(run, result, winner.condition) for result in winner.results]
     return Row(winner, selection, predictions.evidence(units_of(winner)), tuple(time for time in opened if time))
 
 

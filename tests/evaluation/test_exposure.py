@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from sersearch.errors import InputError
 from sersearch.evaluation.exposure import design_of, read_exposure, record_exposure
 from sersearch.evaluation.leaderboard import select_winners
+from sersearch.evaluation.verify import verify_computed
 from sersearch.report import latex, text
 from sersearch.report.folder import read_report
 from sersearch.report.page import page
@@ -137,3 +139,22 @@ def test_an_opening_is_on_record_once(tiny_store: Store, tmp_path: Path) -> None
         record_exposure(run, "0123456789abcdef", condition, speakers, "report")
     assert (read_exposure(run, speakers).systems, read_exposure(run, ["nobody"]).systems) == (1, 0)
     assert len(run.storage.list("designs/")) == 1
+
+
+def test_a_damaged_record_is_one_line_with_a_remedy(tiny_store: Store, tmp_path: Path, data_folder: Path) -> None:
+    run = generate_run(tmp_path / "run", study(tmp_path), tiny_store)
+    (design,) = (run.path / "designs").iterdir()
+    whole = design.read_bytes()
+    design.write_bytes(whole.replace(b"T-CLDNN", b"S-CLDNN"))
+    assert [finding.file for finding in verify_computed(run, {}) if finding.file.startswith("designs/")]
+    other = design.with_name("0" * 16 + ".json")
+    design.rename(other)
+    other.write_bytes(whole)
+    with pytest.raises(InputError, match="is another's: restore it from a copy, or delete it"):
+        read_report(run)
+    other.rename(design)
+    assert read_report(run).state is None
+    indexed = next(iter((data_folder / "openings" / run.identity.fingerprint).iterdir()))
+    indexed.write_bytes(indexed.read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"is damaged .*: delete it, and one opening less is counted"):
+        read_report(run)

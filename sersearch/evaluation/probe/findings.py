@@ -10,11 +10,12 @@ from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from sersearch.errors import InputError
 from sersearch.evaluation.leaderboard import Winner
 from sersearch.models.svm import Kernel
+from sersearch.run.records import unseal
 from sersearch.run.run import Run
 from sersearch.statistics.intervals import Interval
 from sersearch.study.conditions import CONDITIONS, Condition
@@ -108,6 +109,8 @@ class ProbedWinner(_Record):
     """A winner, module by module in the order of the model."""
 
     key: str
+    figures: str
+    """`Result.figures_digest` of the result that was probed, that of its first seed."""
     space: str
     model: str
     features: str
@@ -166,24 +169,41 @@ def read_findings(run: Run, winners: Iterable[Winner]) -> tuple[Findings, ...]:
     Raises:
         InputError: a file is damaged or of another version.
     """
-    present = {(winner.key, winner.candidates.space, winner.condition) for winner in winners}
+    present = {
+        (winner.key, winner.results[0].figures_digest, winner.candidates.space, winner.condition) for winner in winners
+    }
     kept = []
     for condition in CONDITIONS:
-        name = findings_name(condition)
-        content = run.storage.get(name)
-        if content is None:
+        findings = check_findings(run, condition)
+        if findings is None:
             continue
-        try:
-            findings = Findings.model_validate_json(content)
-        except ValidationError as error:
-            raise InputError(
-                f"{run.storage.locate(name)}: is damaged or of another version ({error.errors()[0]['msg']}); make it "
-                f"again with `sersearch probe {run.path} --condition {condition}`, or delete it"
-            ) from None
-        still = tuple(winner for winner in findings.winners if (winner.key, winner.space, condition) in present)
+        still = tuple(
+            winner for winner in findings.winners if (winner.key, winner.figures, winner.space, condition) in present
+        )
         if still:
             kept.append(findings.model_copy(update={"winners": still}))
     return tuple(kept)
+
+
+def check_findings(run: Run, condition: Condition) -> Findings | None:
+    """Everything that was found under a condition, of whichever winners; None where `probe` was never called.
+
+    Raises:
+        InputError: the file is damaged or of another version.
+    """
+    name = findings_name(condition)
+    place = run.storage.locate(name)
+    again = f"make it again with `sersearch probe {run.path} --condition {condition}`, or delete it"
+    content = run.storage.get(name)
+    if content is None:
+        return None
+    try:
+        findings = unseal(Findings, content)
+    except ValueError as error:
+        raise InputError(f"{place}: is damaged or of another version ({error}); {again}") from None
+    if findings.condition != condition:
+        raise InputError(f"{place}: holds the findings of the {findings.condition} condition; {again}")
+    return findings
 
 
 def findings_name(condition: Condition) -> str:

@@ -39,6 +39,8 @@ from sersearch.evaluation.probe.probes import (
 )
 from sersearch.evaluation.probe.representations import Representations, write_representations
 from sersearch.evaluation.probe.separability import inertia, project
+from sersearch.evaluation.test_partition import record_ledger
+from sersearch.run.records import seal
 from sersearch.run.run import Run
 from sersearch.speech.augment import snr_bands
 from sersearch.statistics.counts import Counts, mean_recall, speaker_confusions
@@ -68,7 +70,7 @@ def probe(run: Run, condition: Condition, tell: Callable[[str], object], workers
     # One trial may win in two spaces.
     by_key = {winner.key: winner for winner in winners}
     tell(f"{len(by_key)} winners under the {condition} condition; their test speakers are opened where they were not")
-    probe_winner = ProbeWinner(run)
+    probe_winner = ProbeWinner(run, record_ledger(run))
     modules: dict[str, tuple[ProbedModule, ...]] = {}
     for key, probed in in_parallel(probe_winner, list(by_key.values()), workers):
         modules[key] = probed
@@ -83,7 +85,7 @@ def probe(run: Run, condition: Condition, tell: Callable[[str], object], workers
         omitted=targets.omitted,
         winners=tuple(_record(winner, winners, modules[winner.key]) for winner in winners),
     )
-    run.storage.put(findings_name(condition), findings.model_dump_json().encode())
+    run.storage.put(findings_name(condition), seal(findings))
     return findings
 
 
@@ -92,6 +94,7 @@ def _record(winner: Winner, winners: list[Winner], modules: tuple[ProbedModule, 
     of_same_kind = [other for other in winners if other.candidates.title == candidates.title]
     return ProbedWinner(
         key=winner.key,
+        figures=winner.results[0].figures_digest,
         space=candidates.space,
         model=candidates.model,
         features=candidates.features,
@@ -107,9 +110,15 @@ def precedence(winner: Winner) -> tuple[bool, float]:
 
 @dataclass(frozen=True)
 class ProbeWinner:
-    """Probes one winner; sent to other processes."""
+    """Probes one winner; sent to other processes.
+
+    Attributes:
+        run: whose winner.
+        ledger: what `record_ledger` returned.
+    """
 
     run: Run
+    ledger: str
 
     def __call__(self, winner: Winner) -> tuple[str, tuple[ProbedModule, ...]]:
         """The winner's key and its modules."""
@@ -127,7 +136,7 @@ class ProbeWinner:
         return ProbeTargets.of(self._representations(winner), self.run.store.emotions)
 
     def _representations(self, winner: Winner) -> Representations:
-        return Representations.read(self.run.storage, write_representations(self.run, winner))
+        return Representations.read(self.run.storage, write_representations(self.run, winner, self.ledger))
 
 
 def _winners(run: Run, board: Leaderboard, condition: Condition) -> list[Winner]:
