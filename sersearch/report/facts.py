@@ -328,6 +328,9 @@ def _test_speakers(board: Leaderboard) -> set[str]:
 def _ranked_row(run: Run, board: Leaderboard, winner: Winner, predictions: Predictions | None) -> Row:
     """A row of the leaderboard; what was tried of its kind and left out since counts as tried."""
     before = winner.candidates.tried_before(board.others)
+    if len(winner.choices) > 1:
+        # Each fold chooses for itself, so no single luck of having been the best can be taken off.
+        return replace(_row(run, winner, None, predictions), tried_before=len(before))
     counts_CSEE = winner.candidates.counts(winner.condition)
     if before:
         of_seeds = ([list(r.confusion[winner.condition].values()) for r in results] for results in before.values())

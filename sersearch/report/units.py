@@ -63,5 +63,5 @@ class Units:
             )
         return (
             "There is one partition, so the tests are about these trained systems, not about their kinds: all test "
-            "speakers share the luck of one training. Several folds show that luck."
+            "speakers share the luck of the same trainings. Several folds show that luck."
         )

@@ -31,7 +31,7 @@ DRAWS = 999
 """Random orders or flips per simulated study, beside the one observed."""
 
 _FLIPS = 255
-_BISECTIONS = 10
+_BISECTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class _PairStudies:
         generator = np.random.default_rng(0)
         self._first_M, self._second_M = np.triu_indices(systems, k=1)
         # Few systems are cheap to simulate more often; many take the memory of their pairs.
-        studies = min(STUDIES, max(200, 20_000 // len(self._first_M)))
+        studies = min(STUDIES, max(100, 20_000 // len(self._first_M)))
         self._noise_NUK = (sd * generator.standard_normal((studies, units, systems))).astype(np.float32)
         self._signs_PU = _flips(units, generator).astype(np.float32)
 
