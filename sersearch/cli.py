@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sersearch.errors import InputError, printable
+from sersearch.errors import InputError, machine_fault, printable
 from sersearch.terminal.commands import App
 from sersearch.terminal.screen import Screen, let_streams_take_anything, say, say_json, say_on_stderr
 
@@ -75,10 +75,11 @@ def main() -> None:
     except InputError as error:
         say_on_stderr(f"sersearch: {error}")
         sys.exit(2)
-    except OSError as error:
-        if error.filename is None and error.errno is None:
+    except Exception as error:
+        reason = machine_fault(error)
+        if not reason:
             raise
-        say_on_stderr(f"sersearch: {printable(str(error.filename or ''))}: {error.strerror}; finished work is kept")
+        say_on_stderr(f"sersearch: {reason}; finished work is kept")
         sys.exit(1)
 
 
