@@ -5,7 +5,7 @@ import secrets
 import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +135,23 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
+def naming(path: Path, part: Path) -> Iterator[None]:
+    """Name a file in errors of the block that name none, as on a full disk, or only the part that becomes the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename in (None, str(part)):
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
+
+
+@contextmanager
 def beside(path: Path) -> Iterator[Path]:
     """Yield a new path in the folder of a file, and remove what is left there at the end of the block."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
-        yield part
+        with naming(path, part):
+            yield part
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
