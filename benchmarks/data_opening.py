@@ -67,7 +67,7 @@ class GeneratedWriter(SpeakerWriter):
             noise = f"noise {number}" if number else None
             yield {
                 "utterance": utterance.id,
-                "corpus": self.recipe.corpus,
+                "corpus": utterance.corpus,
                 "speaker": utterance.speaker,
                 "gender": utterance.gender,
                 "emotion": utterance.emotion,
@@ -86,7 +86,7 @@ def generate(path: Path, utterances: int, seed: int = 0, only: str = "") -> None
     recipe = Recipe(corpus="generated", emotions=EMOTIONS, content="", noise_content="", seed=seed)
     jobs = [
         tuple(
-            Utterance(f"{number:04}", path, f"s{speaker:02}", None, EMOTIONS[number % SPEAKERS % len(EMOTIONS)])
+            Utterance(f"{number:04}", path, f"s{speaker:02}", None, EMOTIONS[number % SPEAKERS % 6], "generated")
             for number in range(speaker, utterances, SPEAKERS)
         )
         for speaker in range(SPEAKERS)

@@ -117,7 +117,7 @@ class GeneratedWriter(SpeakerWriter):
             start = int(generator.integers(len(self._pool) - steps))
             yield {
                 "utterance": utterance.id,
-                "corpus": self.recipe.corpus,
+                "corpus": utterance.corpus,
                 "speaker": utterance.speaker,
                 "gender": None,
                 "emotion": utterance.emotion,
@@ -139,7 +139,7 @@ def generate(out: Path, utterances: int, copies: int) -> None:
     infos = []
     for speaker, numbers in enumerate(np.array_split(np.arange(utterances), SPEAKERS)):
         name = f"s{speaker:02}"
-        part, info = write(tuple(Utterance(str(n), Path(), name, None, EMOTIONS[n % 6]) for n in numbers))
+        part, info = write(tuple(Utterance(str(n), Path(), name, None, EMOTIONS[n % 6], "growth") for n in numbers))
         part.replace(out / info.file)
         infos.append(info)
     planned = {info.speaker: info.rows for info in infos}

@@ -131,6 +131,7 @@ def ours(grid: Grid, folder: Path, limit_s: float, meter: Meter) -> Found:
     from rich.console import Console
 
     from sersearch.run.ledger import Attempt, Epoch, Result
+    from sersearch.run.records import seal
     from sersearch.run.run import Run
     from sersearch.search import tune
     from sersearch.search.worker import Worker
@@ -175,7 +176,7 @@ def ours(grid: Grid, folder: Path, limit_s: float, meter: Meter) -> Found:
     resources = {"cpus": (os.cpu_count() or 1) / AT_A_TIME}
     study = parse_study({"name": "no-op", "spaces": [space], "resources": resources}, "no-op")
     run = Run(folder / "run", study, folder, StoreIdentity(fingerprint="none", speakers=("a", "b", "c")))
-    run.storage.put("run.json", run.record().model_dump_json().encode())
+    run.storage.put("run.json", seal(run.record()))
     agenda = run.agenda()
     timer = threading.Timer(limit_s, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()

@@ -57,6 +57,13 @@ _DistinctSpeakers = Annotated[
     bool,
     typer.Option("--distinct-speakers", help="Keep speakers apart whose names look alike, such as 01 and 1."),
 ]
+_Speakers = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="TABLE.csv",
+        help="A table with a column speaker, and gender or further facts about each speaker.",
+    ),
+]
 _Address = Annotated[
     str | None,
     typer.Option(help="A running Ray cluster, or 'auto'; without it Ray is started on this machine."),
@@ -86,24 +93,39 @@ def _emit(facts: Any) -> None:
 
 @app.command("corpus")
 def describe_corpus(
-    name: Annotated[str, typer.Argument(help="ravdess, or any name for a folder with a manifest.csv.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The corpus' folder, or its manifest.")],
+    name: Annotated[
+        str | None, typer.Argument(help="A corpus of the catalogue, or any name for a folder with a manifest.csv.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="The corpus' folder, or its manifest.")] = None,
     emotions: _Emotions = None,
     map: _Map = None,
     distinct_speakers: _DistinctSpeakers = False,
+    speakers: _Speakers = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
 ) -> None:
     """Show what a corpus contains: counts, speakers, durations, and which files were refused and why.
 
+    Without a name, list the corpora whose layout is known.
+
     Example: [bold]sersearch corpus ravdess data/RAVDESS[/bold]
     """
     from sersearch.speech.corpora import examine, read_corpus
-    from sersearch.terminal.corpus import print_survey
+    from sersearch.terminal.corpus import print_catalogue, print_survey
 
+    if name is None:
+        print_catalogue(Console())
+        return
+    if folder is None:
+        raise InputError(f"corpus {name}: its folder is missing: give it, as in sersearch corpus ravdess data/RAVDESS")
     recordings = read_corpus(
-        name, folder, _listed(emotions), by_hand=_mapping(map), distinct_speakers=distinct_speakers
+        name,
+        folder,
+        _listed(emotions),
+        by_hand=_mapping(map),
+        distinct_speakers=distinct_speakers,
+        about_speakers=speakers,
     )
-    survey = examine(recordings, workers, folder)
+    survey = examine(recordings, workers)
     print_survey(survey, Console())
     if survey.refused:
         raise typer.Exit(2)
@@ -111,12 +133,16 @@ def describe_corpus(
 
 @app.command("features")
 def build_features(
-    corpus: Annotated[str, typer.Option(metavar="NAME=DIR", help="The corpus, as for the command corpus.")],
+    corpus: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=DIR", help="The corpus, as for the command corpus; several of them share a store."),
+    ],
     out: Annotated[Path, typer.Option(metavar="STORE", help="Where the store is built; run again to continue.")],
     noise: Annotated[Path | None, typer.Option(metavar="DIR", help="Any folder of audio.")] = None,
     emotions: _Emotions = None,
     map: _Map = None,
     distinct_speakers: _DistinctSpeakers = False,
+    speakers: _Speakers = None,
     noises: Annotated[int, typer.Option(min=0, help="Noises drawn for each clean utterance.")] = 20,
     snrs: Annotated[int, typer.Option(min=0, help="SNRs drawn for each clean utterance.")] = 3,
     snr_range: Annotated[str, typer.Option(metavar="LOW:HIGH", help="In dB.")] = "-10:15",
@@ -129,13 +155,16 @@ def build_features(
 
     Example: [bold]sersearch features --corpus ravdess=data/RAVDESS --noise data/ESC-10 --out stores/ravdess[/bold]
     """
-    from sersearch.speech.corpora import read_corpus
+    from sersearch.speech.corpora import read_corpora
     from sersearch.store.build import build_store
     from sersearch.terminal.corpus import BuildProgress
 
-    name, folder = _pair("--corpus", corpus, "NAME=DIR")
-    recordings = read_corpus(
-        name, folder, _listed(emotions), by_hand=_mapping(map), distinct_speakers=distinct_speakers
+    recordings = read_corpora(
+        _corpora(corpus),
+        _listed(emotions),
+        by_hand=_mapping(map),
+        distinct_speakers=distinct_speakers,
+        about_speakers=speakers,
     )
     with BuildProgress() as progress:
         store = build_store(
@@ -163,7 +192,8 @@ def add_functionals(
         typer.Option(metavar="STORE", help="The store to add to; run again to continue."),
     ],
     corpus: Annotated[
-        str | None, typer.Option(metavar="NAME=DIR", help="The corpus the store was built from: openSMILE's sets.")
+        list[str] | None,
+        typer.Option(metavar="NAME=DIR", help="The corpus (or corpora) of the store: openSMILE's sets."),
     ] = None,
     sets: Annotated[str | None, typer.Option(help="Sets, as in IS09,IS13; all six unless given.")] = None,
     table: Annotated[
@@ -175,6 +205,7 @@ def add_functionals(
     ] = None,
     map: _Map = None,
     distinct_speakers: _DistinctSpeakers = False,
+    speakers: _Speakers = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
 ) -> None:
     """Add one vector per utterance to a store: openSMILE's functionals (Section 4.1), or a table of your own.
@@ -183,7 +214,7 @@ def add_functionals(
 
     Example: [bold]sersearch functionals --corpus ravdess=data/RAVDESS --out stores/ravdess[/bold]
     """
-    from sersearch.speech.corpora import read_corpus
+    from sersearch.speech.corpora import read_corpora
     from sersearch.store.reader import open_store
     from sersearch.store.vectors.opensmile import SETS, extract_functionals
     from sersearch.store.vectors.table import import_table
@@ -200,9 +231,13 @@ def add_functionals(
     if table:
         added.append(import_table(store, *_pair("--table", table)))
     if corpus:
-        name, folder = _pair("--corpus", corpus)
-        by_hand = _mapping(map)
-        recordings = read_corpus(name, folder, store.emotions, by_hand=by_hand, distinct_speakers=distinct_speakers)
+        recordings = read_corpora(
+            _corpora(corpus),
+            store.emotions,
+            by_hand=_mapping(map),
+            distinct_speakers=distinct_speakers,
+            about_speakers=speakers,
+        )
         with BuildProgress() as progress:
             wanted = SETS if sets is None else _listed(sets)
             added += extract_functionals(store, recordings, wanted or (), workers, progress)
@@ -211,6 +246,43 @@ def add_functionals(
         if missing := manifest.not_finite:
             counts = f"{sum(missing.values())} numbers of {len(missing)} utterances"
             print(f"{out}: {manifest.name}: {counts} are NaN (too short, or not to be computed)")
+
+
+@app.command("store")
+def show_store(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Check every file: checksums and counts.")] = False,
+    corpus: Annotated[
+        str | None, typer.Option(metavar="NAME=DIR", help="With --verify: make some rows again from this corpus.")
+    ] = None,
+    noise: Annotated[Path | None, typer.Option(metavar="DIR", help="The noise library, for noisy rows.")] = None,
+    map: _Map = None,
+    distinct_speakers: _DistinctSpeakers = False,
+    format: _Format = Format.text,
+) -> None:
+    """Show what a store holds, and check it.
+
+    Example: [bold]sersearch store stores/ravdess --verify --corpus ravdess=data/RAVDESS --noise data/ESC-10[/bold]
+    """
+    from sersearch.speech.corpora import read_corpus
+    from sersearch.store.reader import open_manifest, open_store
+    from sersearch.terminal.store import checked_facts, print_store, store_facts
+
+    if (corpus or noise) and not (verify and corpus):
+        raise InputError("rows are made again with --verify and --corpus NAME=DIR; --noise DIR adds noisy ones")
+    opened = open_manifest(store) if verify else open_store(store)
+    recordings = None
+    if corpus:
+        name, folder = _pair("--corpus", corpus)
+        by_hand = _mapping(map)
+        recordings = read_corpus(name, folder, opened.emotions, by_hand=by_hand, distinct_speakers=distinct_speakers)
+    facts = store_facts(opened) | (checked_facts(opened, recordings, noise) if verify else {})
+    if format is Format.json:
+        _emit(facts)
+    else:
+        print_store(facts, Console())
+    if verify and facts["faults"]:
+        raise typer.Exit(1)
 
 
 @app.command("plan")
@@ -284,7 +356,7 @@ def search_study(
     from sersearch.run.run import start_run
     from sersearch.study.study import load_study
 
-    _search(start_run(run, load_study(study), store), address, retry_failed, tensorboard)
+    _search(start_run(run, load_study(study), store, _say_on_stderr), address, retry_failed, tensorboard)
 
 
 @app.command("resume")
@@ -330,7 +402,9 @@ def _search(run: Any, address: str | None, retry_failed: bool, tensorboard: bool
 @app.command("status")
 def show_status(
     run: _Run,
-    verify: Annotated[bool, typer.Option("--verify", help="Check every trial of the plan against the ledger.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every file of the run, and the plan against it.")
+    ] = False,
     format: _Format = Format.text,
 ) -> None:
     """Show what is done, begun and left, the best so far and the time left.
@@ -344,7 +418,7 @@ def show_status(
     # What is damaged is among what is looked for.
     results = opened.ledger.whole_results() if verify else opened.ledger.results()
     agenda = opened.agenda(results)
-    facts = status_facts(opened, agenda, results) | (verified_facts(opened, agenda) if verify else {})
+    facts = status_facts(opened, agenda, results) | (verified_facts(opened, agenda, results) if verify else {})
     if format is Format.json:
         _emit(facts)
     else:
@@ -511,6 +585,19 @@ def _pair(option: str, given: str, form: str = "NAME=PATH") -> tuple[str, Path]:
     if not (name and separator and path):
         raise InputError(f"{option} {given}: write {form}, as in --corpus ravdess=data/RAVDESS")
     return name, Path(path)
+
+
+def _corpora(given: list[str]) -> dict[str, Path]:
+    """Read the values of --corpus: name -> folder."""
+    folders: dict[str, Path] = {}
+    for pair in given:
+        name, folder = _pair("--corpus", pair, "NAME=DIR")
+        if set(name) & set("/+"):
+            raise InputError(f"--corpus {pair}: the name {name} holds / or +, which join names; choose another")
+        if name in folders:
+            raise InputError(f"--corpus {pair}: the name {name} is given twice; give each corpus a name of its own")
+        folders[name] = folder
+    return folders
 
 
 def _mapping(given: list[str] | None) -> dict[str, str]:

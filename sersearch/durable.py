@@ -19,7 +19,7 @@ def write(path: Path, content: bytes) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Replace a file in one step: yield a path beside it to write to, and rename that file at the end of the block."""
-    with _beside(path) as part:
+    with beside(path) as part:
         yield part
         sync(part)
         part.replace(path)
@@ -32,7 +32,7 @@ def write_once(path: Path, content: bytes) -> bool:
     Returns:
         Whether the file now holds the content of this call.
     """
-    with _beside(path) as part:
+    with beside(path) as part:
         part.write_bytes(content)
         sync(part)
         try:
@@ -78,8 +78,8 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """Yield a new path in the same folder, and remove what is left there at the end of the block."""
+def beside(path: Path) -> Iterator[Path]:
+    """Yield a new path in the folder of a file, and remove what is left there at the end of the block."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         yield part

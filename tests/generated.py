@@ -1,14 +1,13 @@
 """Runs whose figures are drawn, not trained: reports are read off ledgers of any size in no time."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import safetensors.numpy
 
-from sersearch.evaluation.leaderboard import predictions_name, select_winners
-from sersearch.evaluation.test_partition import LABELS
+from sersearch.evaluation.leaderboard import select_winners
+from sersearch.evaluation.test_partition import put_predictions, record_ledger, record_opening, select_labels
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run, start_run
 from sersearch.store.reader import Store
@@ -32,15 +31,17 @@ def generate_run(path: Path, study: Path, store: Store, seed: int = 0, trials: i
             _commit(run, _result(run, trial, generator))
         if trials is not None:
             return run
-    for winner in select_winners(run).winners:
+    board = select_winners(run)
+    ledger = record_ledger(run, board)
+    for winner in board.winners:
         for result in winner.results:
-            _test(run, result, winner.condition, generator)
+            _test(run, result, winner.condition, ledger, generator)
     return run
 
 
-def _test(run: Run, result: Result, condition: Condition, generator: np.random.Generator) -> None:
+def _test(run: Run, result: Result, condition: Condition, ledger: str, generator: np.random.Generator) -> None:
     """Predictions under a condition, and the opening written down, as if the test speakers had been opened."""
-    labels = pa.concat_tables([run.store.table(speaker).select(LABELS) for speaker in run.partition.test])
+    labels = pa.concat_tables([select_labels(run.store.table(speaker)) for speaker in run.partition.test])
     noisy = np.array([noise is not None for noise in labels["noise"].to_pylist()])
     if condition == "clean":
         labels, noisy = labels.filter(pa.array(~noisy)), noisy[~noisy]
@@ -51,15 +52,13 @@ def _test(run: Run, result: Result, condition: Condition, generator: np.random.G
     guess = generator.choice(np.array(run.store.emotions), len(truth))
     predicted = np.where(generator.random(len(truth)) < right, truth, guess)
     table = labels.replace_schema_metadata().append_column("predicted", pa.array(predicted.tolist()))
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    run.storage.put(predictions_name(result.trial.key, condition), sink.getvalue().to_pybytes())
-    opening = {"key": result.trial.key, "condition": condition, "opened": "2026-01-01T00:00:00+00:00"}
-    run.storage.put(f"openings/{result.trial.key}-{condition}-report.json", json.dumps(opening).encode())
+    record_opening(run, result, condition, len(table), "report", ledger)
+    put_predictions(run, result, condition, table)
 
 
 def _commit(run: Run, result: Result) -> None:
-    run.storage.put(f"trials/{result.trial.key}/result.json", result.model_dump_json().encode())
+    weights = safetensors.numpy.save({"drawn": np.array([result.parameters])})
+    run.ledger.begin(result.trial).commit(result, weights)
 
 
 def _result(run: Run, trial: Trial, generator: np.random.Generator) -> Result:
@@ -98,8 +97,6 @@ def _result(run: Run, trial: Trial, generator: np.random.Generator) -> Result:
         seconds=1.5 * epochs,
         parameters=counted.total,
         confusion=confusion,
-        finished="2026-01-01T00:00:00+00:00",
-        weights="attempt-001/best.safetensors",
         environment={"python": "3.11", "torch": "2.11.0", "device": "cpu (none: drawn)"},
     )
 

@@ -53,7 +53,19 @@ def build(corpus: Path, out: Path, *more: object) -> tuple[object, ...]:
     return ("features", "--corpus", f"tiny={corpus}", "--out", out, "--workers", 1, *more)
 
 
-COMMANDS = ["corpus", "features", "functionals", "plan", "search", "resume", "status", "report", "rerun", "compare"]
+COMMANDS = [
+    "corpus",
+    "features",
+    "functionals",
+    "store",
+    "plan",
+    "search",
+    "resume",
+    "status",
+    "report",
+    "rerun",
+    "compare",
+]
 COMMANDS += ["probe", "export-optuna", "demo"]
 
 
@@ -303,10 +315,11 @@ def test_an_option_that_is_given_twice_is_refused(command: str, option: str) -> 
 
 def test_every_kind_of_option_is_among_those(tmp_path: Path) -> None:
     options = _single_valued_options()
-    assert {("features", "--corpus"), ("corpus", "--emotions"), ("plan", "--store"), ("report", "--format")} <= {
+    assert {("features", "--noise"), ("corpus", "--emotions"), ("plan", "--store"), ("report", "--format")} <= {
         *options
     }
     assert ("features", "--map") not in options
+    assert ("features", "--corpus") not in options
     done = subprocess.run(
         [sys.executable, "-m", "sersearch", "demo", "--out", tmp_path / "a", "--out", tmp_path / "b"],
         capture_output=True,
@@ -315,3 +328,32 @@ def test_every_kind_of_option_is_among_those(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "sersearch: --out was given 2 times, but takes one value; keep one of them\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_the_catalogue_is_listed() -> None:
+    shown = works("corpus")
+    for name in ("ravdess", "enterface-paper-count", "emodb", "mesd"):
+        assert name in shown
+    assert "10 speakers; 535 utterances; CC0 1.0" in shown
+    assert "can't be used: its files do not say who speaks" in " ".join(shown.split())
+
+
+def test_a_corpus_without_its_folder() -> None:
+    assert "corpus emodb: its folder is missing" in refused("corpus", "emodb")
+
+
+def test_a_table_about_speakers(tmp_path: Path) -> None:
+    folder = manifest_of(tmp_path, "1.wav,Ann,sad,7", "2.wav,Bob,sad,7", "3.wav,cy,sad,8")
+    table = tmp_path / "speakers.csv"
+    table.write_text("speaker;Gender;region\nAnn;f;north\nBob;m;south\n")
+    shown = works("corpus", "mine", folder, "--speakers", table)
+    assert f"{table} does not name 1 of the speakers: cy" in shown
+    out = tmp_path / "store"
+    works("features", "--corpus", f"mine={folder}", "--speakers", table, "--out", out, "--workers", 1)
+    rows = {info.speaker: open_store(out).table(info.speaker).to_pylist()[0] for info in open_store(out).speakers}
+    assert {speaker: row["gender"] for speaker, row in rows.items()} == {"Ann": "female", "Bob": "male", "cy": None}
+    assert json.loads(rows["Ann"]["extra"]) == {"age": "7", "region": "north"}
+    table.write_text("speaker,gender\nAnne,f\n")
+    assert "mine has no speaker 'Anne'" in refused("corpus", "mine", folder, "--speakers", table)
+    table.write_text("name,gender\nAnn,f\n")
+    assert "has no column 'speaker'" in refused("corpus", "mine", folder, "--speakers", table)

@@ -217,10 +217,19 @@ class Leaderboard:
     complete: bool
 
     @property
+    def results(self) -> dict[str, Result]:
+        """The results of the study's trials by key."""
+        return {trial.key: result for trials in self.trials.values() for trial, result in trials}
+
+    @cached_property
+    def figures(self) -> dict[str, str]:
+        """`Result.figures_digest` of each of them."""
+        return {key: result.figures_digest for key, result in self.results.items()}
+
+    @property
     def pruned(self) -> int:
         """Trials that a pruner stopped; those and what failed make no candidate."""
-        results = (result for trials in self.trials.values() for _, result in trials)
-        return len({result.trial.key for result in results if result.stopped == "pruned"})
+        return sum(result.stopped == "pruned" for result in self.results.values())
 
     @property
     def tested(self) -> bool:
@@ -286,7 +295,7 @@ def select_winner(candidates: Candidates, condition: Condition) -> Winner:
 def _with_predictions(run: Run, winner: Winner) -> Winner:
     """Name the winner's test predictions where all of them exist."""
     names = tuple(predictions_name(result.trial.key, winner.condition) for result in winner.results)
-    if not all(run.storage.exists(name) for name in names):
+    if not all(run.storage.exists(record_name(name)) for name in names):
         return winner
     return Winner(winner.candidates, winner.condition, winner.choices, names)
 
@@ -294,6 +303,11 @@ def _with_predictions(run: Run, winner: Winner) -> Winner:
 def predictions_name(key: str, condition: Condition) -> str:
     """The object of a trial's test predictions under a condition."""
     return f"test/{key}-{condition}.parquet"
+
+
+def record_name(name: str) -> str:
+    """The record beside a large object, which names its hash and is put when the object is complete."""
+    return f"{name.removesuffix('.parquet')}.json"
 
 
 def _group(

@@ -5,9 +5,10 @@ Shapes: N utterance (copies, of every seed), S speaker, E emotion (true, then pr
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Self
 
@@ -19,6 +20,9 @@ from sersearch.speech.augment import snr_bands
 from sersearch.statistics.counts import Counts, mean_recall, recalls, speaker_confusions
 from sersearch.statistics.intervals import Interval, speaker_interval
 from sersearch.statistics.seeds import SeedSpread, seed_spread
+
+MOST_VALUES = 12
+"""A column of a manifest with more values, such as the text, gives no table."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class Evidence:
         snr_bands: clean copies, then noisy ones by SNR, lowest first.
         noise_kinds: noisy copies by kind of noise, worst first.
         seeds: spread over training seeds.
+        groups: the utterances of each value of a column, by the column's name: the corpus, if there are several, and
+            the further columns of the manifest that have 2 to 12 values.
+        not_grouped: number of values of each further column of the manifest that has more.
     """
 
     overall: Slice
@@ -59,6 +66,14 @@ class Evidence:
     snr_bands: tuple[Slice, ...]
     noise_kinds: tuple[Slice, ...]
     seeds: SeedSpread
+    groups: dict[str, tuple[Slice, ...]]
+    not_grouped: dict[str, int]
+
+    @property
+    def parts(self) -> list[tuple[str, tuple[Slice, ...]]]:
+        """Every way in which the test utterances are parted, with its title; only those of several parts."""
+        ways = [("speaker", self.speakers), ("SNR", self.snr_bands), ("kind of noise", self.noise_kinds)]
+        return [(f"By {name}", slices) for name, slices in (*ways, *self.groups.items()) if len(slices) > 1]
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,7 @@ class Predictions:
         speaker_N: names.
         noise_N: name of the clip in each noisy copy, "" in a clean one.
         snr_db_N: of each noisy copy; NaN of a clean one.
+        columns_N: the corpus, and the further columns of the manifest, by name; "" where a corpus lacks a column.
     """
 
     emotions: tuple[str, ...]
@@ -84,6 +100,7 @@ class Predictions:
     speaker_N: NDArray[np.str_]
     noise_N: NDArray[np.str_]
     snr_db_N: NDArray[np.float64]
+    columns_N: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, tables: Sequence[pa.Table], emotions: tuple[str, ...], seeds: int) -> Self:
@@ -108,6 +125,7 @@ class Predictions:
             speaker_N=np.array(table["speaker"].to_pylist(), np.str_),
             noise_N=np.array([noise or "" for noise in table["noise"].to_pylist()], np.str_),
             snr_db_N=np.array(table["snr_db"].to_pylist(), np.float64),
+            columns_N=_read_columns(table),
         )
 
     @property
@@ -135,6 +153,14 @@ class Predictions:
             snr_bands=self._snr_bands(),
             noise_kinds=self._noise_kinds(),
             seeds=seed_spread([float(mean_recall(self._of_seed(n))) for n in range(self.seeds)]),
+            groups={
+                name: tuple(self._slice(str(value), column_N == value) for value in np.unique(column_N) if value)
+                for name, column_N in self.columns_N.items()
+                if 1 < _values(column_N) <= MOST_VALUES
+            },
+            not_grouped={
+                name: _values(column_N) for name, column_N in self.columns_N.items() if _values(column_N) > MOST_VALUES
+            },
         )
 
     def _slice(self, name: str, chosen_N: NDArray[np.bool_] | None = None) -> Slice:
@@ -155,6 +181,21 @@ class Predictions:
         kind_N = np.array([noise_kind(noise) if noise else "" for noise in self.noise_N.tolist()], np.str_)
         slices = [self._slice(str(kind), kind_N == kind) for kind in np.unique(kind_N[~self.clean_N])]
         return tuple(sorted(slices, key=lambda found: found.ua))
+
+
+def _read_columns(table: pa.Table) -> dict[str, NDArray[np.str_]]:
+    """Read the corpus and the manifest's further columns, which a store keeps as one JSON object per utterance."""
+    columns_N = {"corpus": np.array(table["corpus"].to_pylist(), np.str_)}
+    if "extra" in table.column_names:
+        facts_N = [json.loads(extra) for extra in table["extra"].to_pylist()]
+        for name in sorted({name for facts in facts_N for name in facts}):
+            columns_N[name] = np.array([facts.get(name, "") for facts in facts_N], np.str_)
+    return columns_N
+
+
+def _values(column_N: NDArray[np.str_]) -> int:
+    """Count the different values of a column; an empty field is none."""
+    return int(np.count_nonzero(np.unique(column_N)))
 
 
 def noise_kind(noise: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sersearch.digests import digest
 from sersearch.evaluation.counts import count_test_predictions
 from sersearch.evaluation.leaderboard import Candidates, Leaderboard, Winner
 from sersearch.evaluation.probe.findings import Findings, read_findings
@@ -184,6 +185,7 @@ class Facts:
         following = standing.following if standing else None
         settings = winner.configuration.record()
         return {
+            "corpus": self.run.store.recipe.corpus,
             "space": winner.candidates.space,
             "model": winner.candidates.model,
             "features": winner.features,
@@ -218,6 +220,7 @@ class Facts:
             "failed": board.failed,
             "pruned": board.pruned,
             "fingerprint": run.identity.fingerprint,
+            "ledger": digest(board.figures),
             **_folds_record(run.folds),
             "split": list(self.split),
             "emotions": list(run.store.emotions),
@@ -338,7 +341,7 @@ def _predictions(run: Run, winner: Winner) -> Predictions:
 def _row(run: Run, winner: Winner, selection: Selection | None, predictions: Predictions | None) -> Row:
     if predictions is None:
         return Row(winner, selection, None, ())
-    opened = [opened_at(run, result.trial.key, winner.condition) for result in winner.results]
+    opened = [opened_at(run, result, winner.condition) for result in winner.results]
     counts = count_test_predictions(run, winner)
     uas = tuple(float(mean_recall(trial.all_SEE.sum(0))) for trial in counts)
     return Row(winner, selection, predictions.evidence(), tuple(time for time in opened if time), uas)

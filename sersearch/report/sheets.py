@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ def evidence(facts: Facts) -> list[Sheet]:
     sheets = [_baselines(facts)]
     sheets += [_recalls(facts, condition) for condition in facts.conditions]
     sheets += [_speakers(facts, condition) for condition in facts.conditions]
+    sheets += [sheet for condition in facts.conditions for sheet in _groups(facts, condition)]
     sheets += _noise(facts)
     sheets += [_robustness(facts, each) for each in facts.robustness]
     sheets += [_seeds(facts)] if facts.run.study.seeds > 1 else []
@@ -267,12 +268,37 @@ def _recalls(facts: Facts, condition: Condition) -> Sheet:
 
 
 def _speakers(facts: Facts, condition: Condition) -> Sheet:
-    return _by_name(
+    rows = facts.ranked(condition)
+    sheet = _by_name(
         f"speakers-{condition}",
         f"Test UA of each speaker (%), {condition} condition",
-        facts.ranked(condition),
+        rows,
         lambda test: {each.name: percent(each.ua) for each in test.speakers},
     )
+    return replace(sheet, notes=_not_grouped(rows))
+
+
+def _groups(facts: Facts, condition: Condition) -> list[Sheet]:
+    """One table for the corpus and for each further column of the manifest, where they have a few values."""
+    rows = facts.ranked(condition)
+    columns = dict.fromkeys(column for row in rows if row.test for column in row.test.groups)
+    return [_group(number, column, condition, rows) for number, column in enumerate(columns, 1)]
+
+
+def _group(number: int, column: str, condition: Condition, rows: Sequence[Row]) -> Sheet:
+    # Columns are named by people: the number keeps apart what the name of a sheet can't hold.
+    return _by_name(
+        f"column-{number}-{condition}",
+        f"Test UA by {column} (%), {condition} condition",
+        rows,
+        lambda test: {each.name: estimate(each) for each in test.groups.get(column, ())},
+    )
+
+
+def _not_grouped(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Which columns of the manifest give no table."""
+    counts = {name: count for row in rows if row.test for name, count in row.test.not_grouped.items()}
+    return tuple(f"There is no table by {name}, which has {count:,} values." for name, count in counts.items())
 
 
 def _noise(facts: Facts) -> list[Sheet]:

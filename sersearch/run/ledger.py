@@ -3,30 +3,36 @@
     RUN/run.json                        the study as launched, the store, the speakers
     RUN/trials/KEY/trial.json           which trial this is, without its test speakers
     RUN/trials/KEY/attempt-NNN/         one attempt at it: attempt.json, checkpoint, epochs.jsonl, weights,
-                                        failure.json (forgiven.json once the trial was asked for again)
+                                        failure.json (forgiven.json once the trial was asked for again),
+                                        checkpoint-damaged (a checkpoint that could not be used)
     RUN/trials/KEY/result.json          once, the result
 
 Who writes: a worker writes only in the attempt that it opened, so a worker that was cut off and continues to train
 can't touch another's checkpoint. `result.json` is put once: the first commit wins and later ones are told so. What a
 reader may find half done: an attempt without a checkpoint. A trial is done when its result.json is there, and only
 then.
+
+Every file holds its own hash (`sersearch.run.records`), but for the weights, whose hash the result names, and
+epochs.jsonl, which is for people. A hash is checked whenever its file is read.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import platform
 import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Self
 
 import numpy as np
-import safetensors
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, model_validator
 
+from sersearch.digests import digest
 from sersearch.errors import InputError
+from sersearch.run.records import Record, read_record, seal, seal_bytes, unseal_bytes
 from sersearch.run.storage import Storage
 from sersearch.statistics.counts import mean_recall
 from sersearch.study.conditions import CONDITIONS, Condition
@@ -34,6 +40,7 @@ from sersearch.study.trial import Trial
 
 ATTEMPT = "attempt.json"
 CHECKPOINT = "checkpoint"
+SET_ASIDE = "checkpoint-damaged"
 WEIGHTS = "best.safetensors"
 EPOCHS = "epochs.jsonl"
 FAILURE = "failure.json"
@@ -42,11 +49,29 @@ RESULT = "result.json"
 TRIAL = "trial.json"
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Begun(Record):
+    """That an attempt was begun.
+
+    Attributes:
+        host: where.
+    """
+
+    host: str
 
 
-class Epoch(_Record):
+class Failure(Record):
+    """Why an attempt ended without a result.
+
+    Attributes:
+        error: in one line, the error's type first.
+        traceback: empty where the error was not raised in Python.
+    """
+
+    error: str
+    traceback: str
+
+
+class Epoch(Record):
     """Figures of one epoch of training; losses are mean cross-entropies in nats, UA in per cent.
 
     Attributes:
@@ -74,7 +99,7 @@ Confusion = dict[Condition, dict[str, list[list[int]]]]
 """By condition and validation speaker: counts [emotion, predicted emotion]."""
 
 
-class Result(_Record):
+class Result(Record):
     """A finished trial.
 
     Attributes:
@@ -90,6 +115,7 @@ class Result(_Record):
         finished: when it was committed, in UTC.
         weights: the object of the weights, relative to the trial's; empty where the model is fitted again to the same
             bits in less time than it takes to read.
+        weights_sha256: SHA-256 of the weights; empty where none are kept.
         environment: versions and device that the trial was trained with.
     """
 
@@ -101,8 +127,36 @@ class Result(_Record):
     parameters: int
     confusion: Confusion
     finished: str = ""
-    weights: str = ""
+    weights: str = Field("", pattern=r"^(attempt-[0-9]+/best\.safetensors)?$")
+    weights_sha256: str = ""
     environment: dict[str, str]
+
+    @model_validator(mode="after")
+    def _holds_figures(self) -> Self:
+        matrices = [matrix for counts in self.confusion.values() for matrix in counts.values()]
+        if not matrices or not all(self.confusion.values()):
+            raise ValueError("it has no counts")
+        emotions = len(matrices[0])
+        if not emotions or any(len(matrix) != emotions for matrix in matrices):
+            raise ValueError("its counts are of different sizes")
+        rows = [row for matrix in matrices for row in matrix]
+        if any(len(row) != emotions or min(row) < 0 for row in rows):
+            raise ValueError("its counts are no confusion matrices")
+        if self.best is not None and not 0 <= self.best < len(self.epochs):
+            raise ValueError("its best epoch is none of its epochs")
+        if self.stopped == "pruned" and not self.epochs:
+            raise ValueError("it was pruned before its first epoch")
+        return self
+
+    @property
+    def figures_digest(self) -> str:
+        """A hash of all that training computed; a trial that is trained again to the same bits has the same one.
+
+        Times, the environment and the number of the attempt are no part of it.
+        """
+        figures = self.model_dump(mode="json", include={"stopped", "best", "parameters", "confusion", "weights_sha256"})
+        epochs = [epoch.model_dump(mode="json", exclude={"seconds"}) for epoch in self.epochs]
+        return digest({"key": self.trial.key, "epochs": epochs, **figures})
 
     def ua(self, condition: Condition) -> float:
         """Validation UA of the trained model under a condition, in per cent, from its counts."""
@@ -138,16 +192,24 @@ class Attempt:
         return f"attempt-{self.number:03}"
 
     def checkpoint(self) -> bytes | None:
-        """The newest checkpoint of this attempt or those before it; None where there is none."""
+        """The newest checkpoint of this attempt or those before it; None where there is none.
+
+        A checkpoint that is not as it was written is set aside, and the one before it is taken.
+        """
         for number in range(self.number, 0, -1):
-            content = self.storage.get(_object(self.trial.key, number, CHECKPOINT))
+            sealed = self.storage.get(_object(self.trial.key, number, CHECKPOINT))
+            if sealed is None:
+                continue
+            content = unseal_bytes(sealed)
             if content is not None:
                 return content
+            self.storage.put(_object(self.trial.key, number, SET_ASIDE), sealed)
+            self.storage.delete(_object(self.trial.key, number, CHECKPOINT))
         return None
 
     def save(self, checkpoint: bytes, epochs: Sequence[Epoch]) -> None:
         """Keep a checkpoint; `epochs` are the figures up to it."""
-        self.storage.put(self._object(CHECKPOINT), checkpoint)
+        self.storage.put(self._object(CHECKPOINT), seal_bytes(checkpoint))
         lines = "".join(epoch.model_dump_json() + "\n" for epoch in epochs)
         self.storage.put(self._object(EPOCHS), lines.encode())
 
@@ -165,9 +227,9 @@ class Attempt:
         result = result.model_copy(update={"trial": result.trial.sealed, "finished": finished})
         if weights is not None:
             self.storage.put(self._object(WEIGHTS), weights)
-            result = result.model_copy(update={"weights": f"{self.name}/{WEIGHTS}"})
-        content = result.model_dump_json(indent=1).encode()
-        won = self.storage.put_once(f"trials/{self.trial.key}/{RESULT}", content)
+            sha256 = hashlib.sha256(weights).hexdigest()
+            result = result.model_copy(update={"weights": f"{self.name}/{WEIGHTS}", "weights_sha256": sha256})
+        won = self.storage.put_once(result_name(self.trial.key), seal(result))
         for number in range(1, self.number + 1):
             self.storage.delete(_object(self.trial.key, number, CHECKPOINT))
         if not won:
@@ -177,7 +239,8 @@ class Attempt:
     def fail(self, error: BaseException) -> None:
         """Record why the attempt ended without a result."""
         trace = "".join(traceback.format_exception(error))
-        _put_failure(self.storage, self._object(FAILURE), f"{type(error).__name__}: {error}", trace)
+        failure = Failure(error=_readable(f"{type(error).__name__}: {error}"), traceback=_readable(trace))
+        self.storage.put(self._object(FAILURE), seal(failure))
 
     def _object(self, name: str) -> str:
         return _object(self.trial.key, self.number, name)
@@ -187,8 +250,14 @@ def _object(key: str, number: int, name: str) -> str:
     return f"trials/{key}/attempt-{number:03}/{name}"
 
 
-def _put_failure(storage: Storage, name: str, error: str, trace: str) -> None:
-    storage.put(name, json.dumps({"error": error, "traceback": trace}, indent=1).encode())
+def _readable(text: str) -> str:
+    """A text that can be written: names of files that are no text are spelt out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def result_name(key: str) -> str:
+    """The object of a trial's result."""
+    return f"trials/{key}/{RESULT}"
 
 
 class Ledger:
@@ -201,37 +270,32 @@ class Ledger:
     def begin(self, trial: Trial) -> Attempt:
         """Open a new attempt; of several callers each gets a number of its own."""
         sealed = trial.sealed
-        self.storage.put_once(f"trials/{trial.key}/{TRIAL}", sealed.model_dump_json(indent=1).encode())
-        number = 1 + max(self._attempts(trial.key), default=0)
-        begun = json.dumps({"host": platform.node()}).encode()
+        self.storage.put_once(f"trials/{trial.key}/{TRIAL}", seal(sealed))
+        number = 1 + max(self.attempt_numbers(trial.key), default=0)
+        begun = seal(Begun(host=platform.node()))
         while not self.storage.put_once(_object(trial.key, number, ATTEMPT), begun):
             number += 1
         return Attempt(sealed, number, self.storage)
 
     def fail(self, trial: Trial, reason: str) -> str:
         """Record for a trial that could not do so itself that its last attempt failed; returns the reason."""
-        attempts = self._attempts(trial.key)
+        attempts = self.attempt_numbers(trial.key)
         number = attempts[-1] if attempts else self.begin(trial).number
-        _put_failure(self.storage, _object(trial.key, number, FAILURE), reason, "")
+        self.storage.put(_object(trial.key, number, FAILURE), seal(Failure(error=_readable(reason), traceback="")))
         return reason
 
     def result(self, key: str) -> Result | None:
         """A trial's result; None while it has none.
 
         Raises:
-            InputError: the record is damaged.
+            InputError: the record is damaged, was changed by hand, or is another trial's.
         """
-        name = f"trials/{key}/{RESULT}"
-        content = self.storage.get(name)
-        if content is None:
-            return None
-        try:
-            return Result.model_validate_json(content)
-        except ValidationError as error:
-            raise InputError(
-                f"{self.storage.locate(name)} is damaged ({error.errors()[0]['msg']}): restore it, or delete it to "
-                "train the trial again"
-            ) from None
+        remedy = "restore it, or delete it to train the trial again"
+        result = read_record(self.storage, result_name(key), Result, remedy)
+        if result is not None and result.trial.key != key:
+            place = self.storage.locate(result_name(key))
+            raise InputError(f"{place} is the result of another trial, {result.trial.key}: {remedy}")
+        return result
 
     def results(self) -> dict[str, Result]:
         """All committed results by key.
@@ -259,17 +323,19 @@ class Ledger:
         """The weights of a result's model; None where none are kept.
 
         Raises:
-            InputError: they are missing.
+            InputError: they are missing or damaged.
         """
         if not result.weights:
             return None
-        content = self.storage.get(self._weights(result))
-        if content is None:
-            raise InputError(
-                f"{self.storage.locate(self._weights(result))} is missing: restore it, or delete "
-                f"{self.locate(result.trial.key)} to train the trial again"
-            )
-        return content
+        name = f"trials/{result.trial.key}/{result.weights}"
+        content = self.storage.get(name)
+        if content is not None and hashlib.sha256(content).hexdigest() == result.weights_sha256:
+            return content
+        fault = "is missing" if content is None else "is damaged (its hash is not the one that the result names)"
+        raise InputError(
+            f"{self.storage.locate(name)} {fault}: restore it, or delete the folder {self.locate(result.trial.key)} "
+            "and resume the run to train the trial again"
+        )
 
     def locate(self, key: str) -> str:
         """Where a trial is kept, for messages."""
@@ -277,13 +343,18 @@ class Ledger:
 
     def failures(self, key: str) -> list[str]:
         """Why attempts at an unfinished trial failed, in order; empty if the last one is under way or was cut off."""
-        errors = {}
-        for number in self._attempts(key):
-            content = self.storage.get(_object(key, number, FAILURE))
-            if content is not None:
-                errors[number] = str(json.loads(content)["error"])
-        last = max(self._attempts(key), default=0)
-        return list(errors.values()) if last in errors else []
+        numbers = self.attempt_numbers(key)
+        errors = {number: error for number in numbers if (error := self._failure(key, number))}
+        return list(errors.values()) if numbers and numbers[-1] in errors else []
+
+    def _failure(self, key: str, number: int) -> str | None:
+        """Why an attempt failed; None where it did not. That the record is damaged is a reason as well."""
+        try:
+            remedy = "delete it, and the trial is tried again"
+            failure = read_record(self.storage, _object(key, number, FAILURE), Failure, remedy)
+        except InputError as error:
+            return str(error)
+        return None if failure is None else failure.error
 
     def failure(self, key: str) -> str | None:
         """Why the last attempt at an unfinished trial failed; None where it did not."""
@@ -292,7 +363,7 @@ class Ledger:
 
     def forgive(self, key: str) -> None:
         """Keep a trial's failures on record, but count them no more."""
-        for number in self._attempts(key):
+        for number in self.attempt_numbers(key):
             content = self.storage.get(_object(key, number, FAILURE))
             if content is not None:
                 self.storage.put(_object(key, number, FORGIVEN), content)
@@ -300,75 +371,15 @@ class Ledger:
 
     def attempts(self, key: str) -> int:
         """How many attempts there were at a trial."""
-        return len(self._attempts(key))
+        return len(self.attempt_numbers(key))
 
-    def _attempts(self, key: str) -> list[int]:
+    def attempt_numbers(self, key: str) -> list[int]:
         """Numbers of a trial's attempts, ascending."""
         names = [name.removesuffix("/") for name in self.storage.list(f"trials/{key}/")]
-        return sorted(int(name.removeprefix("attempt-")) for name in names if name.startswith("attempt-"))
-
-    def _weights(self, result: Result) -> str:
-        return f"trials/{result.trial.key}/{result.weights}"
-
-    def fault(self, key: str, result: Result) -> str:
-        """What is wrong with a readable result: another trial's, or damaged weights; empty where all is well."""
-        if result.trial.key != key:
-            return f"its result is of trial {result.trial.key}"
-        if not result.weights:
-            return ""
-        place = self.storage.locate(self._weights(result))
-        content = self.storage.get(self._weights(result))
-        if content is None:
-            return f"{place} is missing"
-        try:
-            safetensors.deserialize(content)  # type: ignore[no-untyped-call]
-        except safetensors.SafetensorError as error:
-            return f"{place} is damaged or cut short ({error})"
-        return ""
+        numbers = [name.removeprefix("attempt-") for name in names if name.startswith("attempt-")]
+        return sorted(int(number) for number in numbers if number.isdecimal())
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something that the ledger and the plan don't agree on.
-
-    Attributes:
-        kind: "missing" (planned, no result), "damaged" (a file that can't be what was written), "extra" (a result that
-            the study does not name), or "repeated" (more than one attempt: a worker, node or search was lost).
-        key: the trial's.
-        text: what is wrong.
-    """
-
-    kind: str
-    key: str
-    text: str
-
-
-def verify(ledger: Ledger, planned: Collection[str]) -> list[Finding]:
-    """Check every trial of a run against the plan, reading every byte.
-
-    Only what is missing or damaged is a fault; an extra result is kept but not ranked, and repeated attempts are how a
-    run outlives losses.
-    """
-    begun = list(ledger.keys())
-    findings = [Finding("missing", key, "never begun") for key in planned if key not in begun]
-    for key in begun:
-        findings += _check(ledger, key, key in planned)
-    return findings
-
-
-def _check(ledger: Ledger, key: str, is_planned: bool) -> Iterator[Finding]:
-    try:
-        result = ledger.result(key)
-    except InputError as error:
-        yield Finding("damaged", key, str(error))
-        return
-    if result is None:
-        if is_planned:
-            yield Finding("missing", key, ledger.failure(key) or "begun, not finished")
-    elif fault := ledger.fault(key, result):
-        yield Finding("damaged", key, fault)
-    elif not is_planned:
-        yield Finding("extra", key, "not in the study as it stands: kept, not ranked")
-    attempts = ledger.attempts(key)
-    if attempts > 1:
-        yield Finding("repeated", key, f"{attempts} attempts, one result" if result else f"{attempts} attempts")
+def ledger_digest(results: Mapping[str, Result]) -> str:
+    """One hash of all results: of what training computed, by key."""
+    return digest({key: result.figures_digest for key, result in results.items()})

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from sersearch.digests import short_digest
 from sersearch.errors import InputError
 from sersearch.run.ledger import Ledger, Result
+from sersearch.run.records import Record, read_record, seal
 from sersearch.run.split import read_split
 from sersearch.run.storage import Folder, Storage
 from sersearch.run.suggestions import Suggestions
@@ -27,11 +27,14 @@ from sersearch.study.trial import Folds, StoreIdentity
 
 RUN = "run.json"
 
+BESIDE_TRIALS = {RUN, "suggestions/", "ray.log", "stopping", "tensorboard/", "trials/"}
+"""What a search may have left in a run's folder before the first trial began."""
+
 # Seeds of the partition that are tried to advise one by which every part has all emotions.
 SEEDS_TRIED = 1000
 
 
-class RunRecord(BaseModel):
+class RunRecord(Record):
     """What `run.json` says.
 
     Attributes:
@@ -39,8 +42,6 @@ class RunRecord(BaseModel):
         store: path of the store.
         identity: the store as the keys of the study's trials see it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     study: dict[str, Any]
     store: str
@@ -160,29 +161,31 @@ def open_run(path: Path, store: Path | None = None) -> Run:
     Raises:
         InputError: it is not a run, or its record is damaged.
     """
-    content = Folder(path).get(RUN)
-    if content is None:
-        raise InputError(f"{path}: is not a run (it has no {RUN}); start one with `sersearch search STUDY --run RUN`")
-    try:
-        record = RunRecord.model_validate_json(content)
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise InputError(
-            f"{path / RUN}: is damaged ({reason}); start again with the study, the trials are kept"
-        ) from None
+    storage = Folder(path)
+    command = f"`sersearch search STUDY --run {path}`"
+    again = f"{command} with the study that it began with writes it again and keeps the trials"
+    record = read_record(storage, RUN, RunRecord, again)
+    if record is None:
+        if storage.list("trials/"):
+            raise InputError(f"{path}: has lost its {RUN}: {again}")
+        raise InputError(f"{path}: is not a run (it has no {RUN}); start one with {command}")
     study = parse_study(record.study, str(path / RUN))
     return Run(path, study, (store or Path(record.store)).resolve(), record.identity)
 
 
-def start_run(path: Path, study: Study, store: Path | None = None) -> Run:
+def start_run(
+    path: Path, study: Study, store: Path | None = None, note: Callable[[str], object] = lambda sentence: None
+) -> Run:
     """Bind a study to a folder, or continue with the run that is there.
 
-    Spaces, seeds, search and resources may change between calls; what would alter trials that exist may not.
+    Spaces, seeds, search and resources may change between calls; what would alter trials that exist may not. A
+    `run.json` that is lost or damaged is written again, if trials of the study are there.
 
     Args:
         path: the run's folder; made if need be.
         study: what to search.
         store: the store; the study's own unless given.
+        note: called with a sentence when `run.json` is restored.
 
     Raises:
         InputError: no store is named, or the folder holds another study, data or training.
@@ -195,12 +198,45 @@ def start_run(path: Path, study: Study, store: Path | None = None) -> Run:
     run = Run(path, study, chosen.resolve(), identify_store(opened, study))
     # Too few speakers, and parts without an emotion, are refused before anything is written.
     check_parts(opened, study)
-    if (path / RUN).exists():
-        _check_same(open_run(path), run)
-    elif path.exists() and any(path.iterdir()):
-        raise InputError(f"{path}: holds other things and no {RUN}; name an empty or a new folder")
-    run.storage.put(RUN, run.record().model_dump_json(indent=1).encode())
+    before = _recorded(path)
+    if before is not None:
+        _check_same(before, run)
+    elif _restores(run):
+        note(f"{path / RUN} was lost or damaged and is written again; the trials are kept")
+    run.storage.put(RUN, seal(run.record()))
     return run
+
+
+def _recorded(path: Path) -> Run | None:
+    """The run that is in a folder; None if there is none, or its record is lost or damaged."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: is not a folder; choose another place for the run")
+    with suppress(InputError):
+        return open_run(path)
+    return None
+
+
+def _restores(run: Run) -> bool:
+    """Whether a folder without a record holds trials of the study; False where it holds nothing.
+
+    Raises:
+        InputError: it holds other things, or trials of another study or store.
+    """
+    kept = list(run.ledger.keys())
+    if not kept:
+        # What a crash left half written is no object of the storage, so a torn first write is nothing.
+        foreign = [name for name in run.storage.list() if name not in BESIDE_TRIALS]
+        if foreign:
+            raise InputError(
+                f"{run.path}: holds other things ({foreign[0]}) and no {RUN}; name an empty or a new folder"
+            )
+        return run.storage.exists(RUN)
+    if not run.agenda(run.ledger.whole_results()).trials.keys() & kept:
+        raise InputError(
+            f"{run.path}: its {RUN} is lost or damaged, and none of the {len(kept)} trials there is one of study "
+            f"{run.study.name} on {run.store_path}: give the study and the store that it began with"
+        )
+    return True
 
 
 def identify_store(store: Store, study: Study) -> StoreIdentity:
@@ -226,10 +262,9 @@ def identify_store(store: Store, study: Study) -> StoreIdentity:
 
 def speaker_groups(store: Store) -> dict[str, str]:
     """The groups by which folds and stratified parts are balanced: gender, and corpus where there are several."""
-    corpora = {info.speaker: getattr(info, "corpus", None) or store.recipe.corpus for info in store.speakers}
-    several = len(set(corpora.values())) > 1
+    several = len({info.corpus for info in store.speakers}) > 1
     return {
-        info.speaker: f"{corpora[info.speaker]}, {info.gender or 'unknown'}" if several else (info.gender or "")
+        info.speaker: f"{info.corpus}, {info.gender or 'unknown'}" if several else (info.gender or "")
         for info in store.speakers
     }
 

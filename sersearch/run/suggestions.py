@@ -9,20 +9,33 @@ and that of all later ones.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-
-from pydantic import ValidationError
 
 from sersearch.digests import short_digest
 from sersearch.errors import InputError
+from sersearch.run.records import Record, read_record, seal
 from sersearch.run.storage import Storage
 from sersearch.study.agenda import source_name
-from sersearch.study.configuration import Configuration, parse_configuration
+from sersearch.study.configuration import Configuration
 from sersearch.study.space import Space
 from sersearch.study.study import Study
+from sersearch.study.trial import AnyConfiguration
 
 FOLDER = "suggestions"
+
+
+class Suggestion(Record):
+    """A configuration that a sampler has drawn.
+
+    Attributes:
+        space: name of the space that it was drawn from.
+        number: how many were drawn from the space before it.
+        configuration: what was drawn.
+    """
+
+    space: str
+    number: int
+    configuration: AnyConfiguration
 
 
 class Suggestions:
@@ -50,7 +63,7 @@ class Suggestions:
             for fold in range(count):
                 own = f"{folder}-{fold + 1}/" if count > 1 else f"{folder}/"
                 self._folders[source_name(space.name, fold, count)] = own
-        self.drawn = {name: self._read(folder) for name, folder in self._folders.items()}
+        self.drawn = {name: self._read(name, folder) for name, folder in self._folders.items()}
 
     def add(self, source: str, number: int, configuration: Configuration) -> None:
         """Record the configuration that a source drew after `number` others; on disk when this returns."""
@@ -61,25 +74,22 @@ class Suggestions:
         for outdated in reversed(range(number, len(drawn))):
             self._storage.delete(self._name(self._folders[source], outdated))
         del drawn[number:]
-        self._storage.put(self._name(self._folders[source], number), configuration.model_dump_json().encode())
+        suggestion = Suggestion(space=source, number=number, configuration=configuration)
+        self._storage.put(self._name(self._folders[source], number), seal(suggestion))
         drawn.append(configuration)
 
-    def _read(self, folder: str) -> list[Configuration]:
-        return [self._parse(self._name(folder, number)) for number in range(len(self._storage.list(folder)))]
+    def _read(self, space: str, folder: str) -> list[Configuration]:
+        return [self._drawn(space, folder, number) for number in range(len(self._storage.list(folder)))]
 
-    def _parse(self, name: str) -> Configuration:
-        try:
-            content = self._storage.get(name)
-            if content is None:
-                raise ValueError("it is missing")
-            return parse_configuration(json.loads(content))
-        except (ValueError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
-            folder = self._storage.locate(name.rpartition("/")[0])
-            raise InputError(
-                f"{self._storage.locate(name)} is damaged ({reason}): delete {folder}, and a resumed search writes it "
-                "again"
-            ) from None
+    def _drawn(self, space: str, folder: str, number: int) -> Configuration:
+        name = self._name(folder, number)
+        remedy = f"delete the folder {self._storage.locate(folder)}, and a resumed search writes it again"
+        suggestion = read_record(self._storage, name, Suggestion, remedy)
+        if suggestion is None:
+            raise InputError(f"{self._storage.locate(name)} is missing: {remedy}")
+        if (suggestion.space, suggestion.number) != (space, number):
+            raise InputError(f"{self._storage.locate(name)} is another suggestion: {remedy}")
+        return suggestion.configuration
 
     @staticmethod
     def _name(folder: str, number: int) -> str:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,8 +59,12 @@ class Sound:
     file_channels: int
 
 
-def list_audio(folder: Path) -> AudioFolder:
+def list_audio(folder: Path, besides: Collection[Path] = ()) -> AudioFolder:
     """List the audio files at any depth below `folder`, and count the files that are not read by their kind.
+
+    Args:
+        folder: the folder.
+        besides: files that are known already, and neither listed nor counted.
 
     Linked folders are followed. A folder that is reached in several ways, or through a cycle of links, is read once, by
     its path without links if there is one.
@@ -70,9 +74,13 @@ def list_audio(folder: Path) -> AudioFolder:
     """
     if not is_folder(folder):
         raise InputError(f"{folder}: is not a folder; give a folder that holds audio files")
+    # A file may be named by a path with links or "..", so files are compared by where they really are.
+    real_paths = {path.resolve() for path in besides if path.exists()}
     files: list[Path] = []
     ignored: Counter[str] = Counter()
     for path in _walk(folder):
+        if besides and (path in besides or path.resolve() in real_paths):
+            continue
         relative_path = path.relative_to(folder)
         kind = _kind_not_read(path, relative_path)
         if kind is None:

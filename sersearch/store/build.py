@@ -57,7 +57,7 @@ def build_store(
 
     Args:
         out: folder of the store: new, empty, or with a store of the same recipe.
-        corpus: corpus as `read_corpus` returns it.
+        corpus: one or several corpora, as `read_corpora` returns them.
         noise_folder: any folder of audio; may be None if no noise is drawn.
         noises: number of noises drawn per utterance, without replacement.
         snrs: number of SNRs drawn per utterance; with `noises` = `snrs` = 0 the store holds clean utterances only.
@@ -68,7 +68,7 @@ def build_store(
         workers: number of processes; None for one per core. With 1, the work is done in this process.
         skip_refused: whether to leave out files that can't be used, instead of raising an error.
         progress: called with (rows done, rows in total, speaker) whenever a speaker is complete.
-        note: called with each note on the corpus (`Survey.notes`), and on files of the noise folder that are not read,
+        note: called with each note on the corpus (`Survey.notes`), and on files of the folders that are not read,
             before anything is written.
 
     Returns:
@@ -81,6 +81,8 @@ def build_store(
     _check_numbers(noises, snrs, snr_range, noise_folder)
     survey = examine(corpus, workers)
     library = read_noises(noise_folder, workers) if noises and noise_folder else None
+    if note and survey.ignored:
+        note(f"not read in {', '.join(map(str, corpus.folders))}: {describe_ignored(survey.ignored)}")
     if note and library and library.ignored:
         note(f"not read in {library.folder}: {describe_ignored(library.ignored)}")
     _check_refused(survey, library, skip_refused)
@@ -106,7 +108,8 @@ def build_store(
     )
     with locked(out):
         manifest = _start_or_resume(out, recipe, survey)
-        write_speaker = SpeakerWriter(out, recipe, library)
+        has_extra = any(utterance.extra for utterance in survey.corpus.utterances)
+        write_speaker = SpeakerWriter(out, recipe, library, has_extra)
         _write_missing_speakers(out, manifest, write_speaker, survey.corpus, workers, progress)
     return open_store(out)
 

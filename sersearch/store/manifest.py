@@ -22,7 +22,7 @@ class Recipe(BaseModel):
     """Everything that the numbers of a store depend on; paths are no part of it.
 
     Attributes:
-        corpus: name of the corpus.
+        corpus: name of the corpus; of several, their names joined by "+".
         emotions: names of the emotions, sorted.
         content: hash of the utterances' ids, labels and files.
         noise_content: hash of the noises' names and files; None if the store holds clean utterances only.
@@ -69,6 +69,7 @@ class SpeakerInfo(BaseModel):
 
     Attributes:
         speaker: name of the speaker.
+        corpus: name of the corpus that the speaker is from.
         gender: gender of the speaker, None if unknown.
         utterances: number of utterances.
         rows: number of rows.
@@ -81,6 +82,7 @@ class SpeakerInfo(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     speaker: str
+    corpus: str
     gender: Gender | None
     utterances: int
     rows: int
@@ -94,22 +96,24 @@ class Manifest(BaseModel):
     """The content of `store.json`.
 
     Attributes:
-        format: version of the store; 2 since power is measured without DC.
+        format: version of the store; 2 since power is measured without DC, 3 since there is a digest.
         fingerprint: fingerprint of the recipe.
         recipe: recipe that the store is built by.
         versions: versions of Python and of the packages that built the store.
         planned: number of rows that each speaker has in the complete store.
         speakers: speakers whose files are in place.
+        digest: SHA-256 of all other fields, by which a reader knows that nobody edited the file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     fingerprint: str
     recipe: Recipe
     versions: dict[str, str]
     planned: dict[str, int]
     speakers: tuple[SpeakerInfo, ...] = ()
+    digest: str = ""
 
     @property
     def missing(self) -> list[str]:
@@ -133,14 +137,21 @@ class Manifest(BaseModel):
             first = error.errors()[0]
             reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
         else:
-            if manifest.fingerprint == manifest.recipe.fingerprint:
+            if manifest.digest != manifest._digest_of_fields():
+                reason = "its digest is not that of its content"
+            elif manifest.fingerprint != manifest.recipe.fingerprint:
+                reason = "its fingerprint is not that of its recipe"
+            else:
                 return manifest
-            reason = "its fingerprint is not that of its recipe"
         raise InputError(f"{path}: is damaged or of another version ({reason}); build the store in an empty folder")
 
     def write(self, folder: Path) -> None:
         """Replace `store.json` in the folder of a store in one step."""
-        durable.write(folder / MANIFEST, f"{self.model_dump_json(indent=1)}\n".encode())
+        sealed = self.model_copy(update={"digest": self._digest_of_fields()})
+        durable.write(folder / MANIFEST, f"{sealed.model_dump_json(indent=1)}\n".encode())
+
+    def _digest_of_fields(self) -> str:
+        return digest(self.model_dump(mode="json", exclude={"digest"}))
 
 
 def content_of(survey: Survey) -> str:

@@ -1,4 +1,9 @@
-"""Reading a store: tables and frames are mapped into memory, and so shared by all processes of a machine."""
+"""Reading a store: tables and frames are mapped into memory, and so shared by all processes of a machine.
+
+Every file is checked when it is first read: a Parquet file by the hash in `store.json`, its copy as an Arrow file by
+the hash in the copy's own name. To hash an Arrow file takes less than a second per GB and brings it into memory, where
+its reader needs it.
+"""
 
 import math
 import warnings
@@ -16,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sersearch.digests import sha256_of
-from sersearch.durable import private_folder, replacing
+from sersearch.durable import beside, private_folder, sync
 from sersearch.errors import InputError
 from sersearch.speech.features import Moments
 from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo
@@ -27,6 +32,8 @@ Frames = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 ARROW = "arrow"
 """Folder of a store's Arrow files."""
 
+_DIGITS = 16
+
 
 def open_store(path: Path) -> "Store":
     """Open a complete store, without reading any of its rows.
@@ -34,13 +41,7 @@ def open_store(path: Path) -> "Store":
     Raises:
         InputError: the folder holds no store, the store is incomplete, or a file is missing or has the wrong size.
     """
-    manifest = Manifest.read(path)
-    if manifest.missing:
-        raise InputError(
-            f"{path}: is incomplete, {len(manifest.missing)} of {len(manifest.planned)} speakers are "
-            "missing; run the same `sersearch features` command again to resume the build"
-        )
-    store = Store(path, manifest)
+    store = open_manifest(path)
     wrong = [info.file for info in store.speakers if _size(path / info.file) != info.bytes]
     if wrong:
         others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
@@ -49,6 +50,21 @@ def open_store(path: Path) -> "Store":
             "of it and run the same `sersearch features` command again"
         )
     return store
+
+
+def open_manifest(path: Path) -> "Store":
+    """Open a store to check it: by its manifest alone, whatever became of its other files.
+
+    Raises:
+        InputError: the folder holds no store, or the store is incomplete.
+    """
+    manifest = Manifest.read(path)
+    if manifest.missing:
+        raise InputError(
+            f"{path}: is incomplete, {len(manifest.missing)} of {len(manifest.planned)} speakers are "
+            "missing; run the same `sersearch features` command again to resume the build"
+        )
+    return Store(path, manifest)
 
 
 class Store:
@@ -64,6 +80,7 @@ class Store:
         self.path = path
         self.manifest = manifest
         self._noises: dict[str, Counter[str]] = {}
+        self._checked: set[Path] = set()
 
     @property
     def recipe(self) -> Recipe:
@@ -93,7 +110,12 @@ class Store:
         """
         info = self.info(speaker)
         arrow_file = self._arrow_file(info)
-        return _read_arrow(arrow_file) if arrow_file else self._read_parquet(info)
+        if arrow_file is None:
+            return self._read_parquet(info)
+        if arrow_file not in self._checked:
+            _check_arrow(arrow_file)
+            self._checked.add(arrow_file)
+        return _read_arrow(arrow_file)
 
     def emotions_of(self, speaker: str) -> frozenset[str]:
         """The emotions of one speaker's utterances, read from the labels alone.
@@ -154,8 +176,9 @@ class Store:
         """
         faults = {MANIFEST: "", LOCK: ""}
         for info in self.speakers:
-            faults[info.file] = self._parquet_fault(info)
-            faults[f"{ARROW}/{_arrow_name(info)}"] = self._arrow_fault(info)
+            faults[info.file] = self._parquet_fault(info) or self._counts_fault(info)
+            for path in _arrow_files(self.path / ARROW, info):
+                faults[f"{ARROW}/{path.name}"] = self._arrow_fault(path, info)
         return faults
 
     def info(self, speaker: str) -> SpeakerInfo:
@@ -173,15 +196,41 @@ class Store:
     def _parquet_fault(self, info: SpeakerInfo) -> str:
         return file_fault(self.path / info.file, info.sha256)
 
-    def _arrow_fault(self, info: SpeakerInfo) -> str:
-        path = self.path / ARROW / _arrow_name(info)
-        if not path.is_file() or self._parquet_fault(info):
+    def _counts_fault(self, info: SpeakerInfo) -> str:
+        """Whether an intact file holds what the manifest says of the speaker."""
+        with pq.ParquetFile(self.path / info.file) as file:
+            labels = file.read(columns=["utterance", "speaker", "frames"])
+            in_moments = int(file.metadata.metadata[b"count"])
+        found = {
+            "speakers": labels["speaker"].unique().to_pylist(),
+            "utterances": len(labels["utterance"].unique()),
+            "rows": len(labels),
+            "frames": sum(labels["frames"].to_pylist()),
+            "frames in its moments": in_moments,
+        }
+        stated = {
+            "speakers": [info.speaker],
+            "utterances": info.utterances,
+            "rows": info.rows,
+            "frames": info.frames,
+            "frames in its moments": info.frames,
+        }
+        wrong = [f"{name} are {found[name]}, not {stated[name]}" for name in found if found[name] != stated[name]]
+        if info.rows != self.manifest.planned.get(info.speaker):
+            wrong.append(f"{self.manifest.planned.get(info.speaker)} rows were planned")
+        return f"not what {MANIFEST} says: {'; '.join(wrong)}" if wrong else ""
+
+    def _arrow_fault(self, path: Path, info: SpeakerInfo) -> str:
+        if self._parquet_fault(info):
             return ""
         try:
+            _check_arrow(path)
             is_same = _read_arrow(path).equals(self._read_parquet(info))
         except InputError:
             is_same = False
-        return "" if is_same else "damaged (not the rows of the Parquet file)"
+        return (
+            "" if is_same else "damaged (not the rows of the Parquet file); delete it, the next reader writes it again"
+        )
 
     def _read_parquet(self, info: SpeakerInfo) -> pa.Table:
         """Read the Parquet file of one speaker into memory."""
@@ -197,21 +246,20 @@ class Store:
     def _arrow_file(self, info: SpeakerInfo) -> Path | None:
         """Find the Arrow file of one speaker, or write it; return None if no folder can be written.
 
-        The name of an Arrow file holds the hash of the Parquet file, so it is never out of date.
+        The name of an Arrow file holds the hash of the Parquet file, so it is never out of date, and its own.
         """
         folders = [folder for folder in (self.path / ARROW, private_folder()) if folder]
-        paths = [folder / _arrow_name(info) for folder in folders]
         # Look everywhere before writing anywhere: the file may lie in the second folder because the first had no room.
-        for path in paths:
+        for folder in folders:
             with suppress(OSError):
-                if path.is_file():
+                for path in _arrow_files(folder, info):
                     return path
-        for path in paths:
+        for folder in folders:
             with suppress(OSError):
-                path.parent.mkdir(exist_ok=True)
-                if not path.is_file():  # another process may have written it
-                    _write_arrow(path, self._read_parquet(info))
-                return path
+                folder.mkdir(exist_ok=True)
+                for path in _arrow_files(folder, info):  # another process may have written it
+                    return path
+                return _write_arrow(folder, info, self._read_parquet(info))
         warnings.warn(
             f"can't write to {' or '.join(map(str, folders))}: each process holds its own copy of the frames",
             RuntimeWarning,
@@ -229,17 +277,34 @@ def _read_arrow(path: Path) -> pa.Table:
         raise InputError(f"{path}: is damaged ({reason}); delete it, and the next reader writes it again") from None
 
 
-def _write_arrow(path: Path, table: pa.Table) -> None:
-    with (
-        replacing(path) as part,
-        pa.OSFile(str(part), "wb") as file,
-        pa.ipc.new_file(file, table.schema) as writer,
-    ):
-        writer.write_table(table)
+def _write_arrow(folder: Path, info: SpeakerInfo, table: pa.Table) -> Path:
+    """Write the Arrow file of one speaker in one step; return its path."""
+    prefix = _arrow_prefix(info)
+    with beside(folder / prefix) as part:
+        with pa.OSFile(str(part), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        sync(part)
+        path = folder / f"{prefix}{sha256_of(part)[:_DIGITS]}.arrow"
+        part.replace(path)
+    sync(folder)
+    return path
 
 
-def _arrow_name(info: SpeakerInfo) -> str:
-    return f"{info.file.removesuffix('.parquet')}-{info.sha256[:16]}.arrow"
+def _check_arrow(path: Path) -> None:
+    """Check that an Arrow file has the hash that is in its name."""
+    if sha256_of(path)[:_DIGITS] != path.stem.rpartition("-")[2]:
+        raise InputError(
+            f"{path}: is damaged (not the bytes that were written); delete it, and the next reader writes it again"
+        )
+
+
+def _arrow_files(folder: Path, info: SpeakerInfo) -> list[Path]:
+    """The Arrow files of one speaker in a folder; more than one if versions of Arrow wrote other bytes."""
+    return sorted(folder.glob(f"{_arrow_prefix(info)}*.arrow"))
+
+
+def _arrow_prefix(info: SpeakerInfo) -> str:
+    return f"{info.file.removesuffix('.parquet')}-{info.sha256[:_DIGITS]}-"
 
 
 def file_fault(path: Path, sha256: str) -> str:

@@ -79,33 +79,47 @@ def regenerate(
     Raises:
         InputError: a file can't be decoded, or the row is noisy and `noise_folder` is None.
     """
-    waveform = decode_segment(audio, *segment_s, recipe.sampling_rate)
-    if row["noise"] is not None:
-        if noise_folder is None:
-            raise InputError(
-                f"the noisy copy of {row['utterance']} needs the noise library, and none was given; give its folder"
-            )
-        offset = round(row["noise_offset_s"] * recipe.sampling_rate)
-        noise = excerpt(active_signal(noise_folder / row["noise"]), offset, waveform.size)
-        waveform = mix(waveform, noise, row["snr_db"])
+    waveform = regenerate_waveform(row, recipe, audio, noise_folder, segment_s)
     with one_torch_thread():
         return log_mel(waveform, recipe.sampling_rate, recipe.bands).astype(recipe.dtype)
+
+
+def regenerate_waveform(
+    row: Mapping[str, Any],
+    recipe: Recipe,
+    audio: Path,
+    noise_folder: Path | None = None,
+    segment_s: tuple[float | None, float | None] = (None, None),
+) -> Waveform:
+    """Make the sound of a row again: samples [N], float32, full scale 1.0. See `regenerate`."""
+    speech = decode_segment(audio, *segment_s, recipe.sampling_rate)
+    if row["noise"] is None:
+        return speech
+    if noise_folder is None:
+        raise InputError(
+            f"the noisy copy of {row['utterance']} needs the noise library, and none was given; give its folder"
+        )
+    offset = round(row["noise_offset_s"] * recipe.sampling_rate)
+    noise = excerpt(active_signal(noise_folder / row["noise"]), offset, speech.size)
+    return mix(speech, noise, row["snr_db"])
 
 
 class SpeakerWriter:
     """Writes the rows of one speaker to a partial file; the caller renames it."""
 
-    def __init__(self, out: Path, recipe: Recipe, library: NoiseLibrary | None) -> None:
+    def __init__(self, out: Path, recipe: Recipe, library: NoiseLibrary | None, has_extra: bool = False) -> None:
         """Create a writer.
 
         Args:
             out: folder of the store.
             recipe: recipe of the store.
             library: noise library; None to write clean rows only.
+            has_extra: whether any utterance of the store has further facts; all its files have the same schema.
         """
         self.out = out
         self.recipe = recipe
         self.library = library
+        self.schema = row_schema(recipe, has_extra)
 
     def __call__(self, utterances: tuple[Utterance, ...]) -> tuple[Path, SpeakerInfo]:
         """Write all rows of one speaker.
@@ -124,6 +138,7 @@ class SpeakerWriter:
         sync(part)
         info = SpeakerInfo(
             speaker=first.speaker,
+            corpus=first.corpus,
             gender=first.gender,
             utterances=len(utterances),
             rows=rows,
@@ -136,8 +151,7 @@ class SpeakerWriter:
 
     def _write(self, part: Path, utterances: Sequence[Utterance]) -> tuple[int, int]:
         """Write all rows in groups; return the number of rows and the number of frames."""
-        # All utterances of a corpus have the same further columns, so all files of a store have the same schema.
-        schema = row_schema(self.recipe, has_extra=any(utterance.extra for utterance in utterances))
+        schema = self.schema
         rows = (row for utterance in utterances for row in self._rows(utterance))
         count = 0
         moments: list[Moments] = []
@@ -169,7 +183,7 @@ class SpeakerWriter:
         frames = log_mel(waveform, self.recipe.sampling_rate, self.recipe.bands).astype(self.recipe.dtype)
         return {
             "utterance": utterance.id,
-            "corpus": self.recipe.corpus,
+            "corpus": utterance.corpus,
             "speaker": utterance.speaker,
             "gender": utterance.gender,
             "emotion": utterance.emotion,

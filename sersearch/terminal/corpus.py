@@ -10,14 +10,49 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from sersearch.speech.audio import describe_ignored
-from sersearch.speech.corpora import Survey
+from sersearch.speech.corpora import Survey, known_corpora
 from sersearch.terminal.live import clock
+
+
+def print_catalogue(console: Console) -> None:
+    """Print the corpora whose layout is known, with their sizes, licences and sources."""
+    widest = max(map(len, known_corpora()))
+    for name, corpus in known_corpora().items():
+        facts = [
+            f"{corpus.speakers} speakers" if corpus.speakers else "",
+            f"{corpus.utterances:,} utterances" if corpus.utterances else "",
+            corpus.licence,
+        ]
+        lines = [corpus.title, "; ".join(fact for fact in facts if fact), corpus.source]
+        lines += [f"can't be used: {corpus.unusable}"] if corpus.unusable else []
+        lines += [f"leaves out {corpus.left_out}"] if corpus.left_out else []
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(width=widest, no_wrap=True, style="bold")
+        grid.add_column(overflow="fold")
+        grid.add_row(name, Text("\n".join(lines)))
+        console.print(grid)
+    console.print("Any other corpus needs a manifest.csv with the columns path, speaker and emotion.", highlight=False)
+
+
+def _print_origin(survey: Survey, console: Console) -> None:
+    """Print what the catalogue says of a corpus, and whether it is complete."""
+    known = known_corpora().get(survey.name)
+    if known is None:
+        return
+    console.print(f"{known.title}: {known.reference}", highlight=False, soft_wrap=True)
+    console.print(f"licence {known.licence}; from {known.source}", highlight=False, soft_wrap=True)
+    if known.speakers and known.speakers != len(survey.speakers):
+        console.print(
+            f"note: {len(survey.speakers)} of its {known.speakers} speakers are here", highlight=False, soft_wrap=True
+        )
 
 
 def print_survey(survey: Survey, console: Console) -> None:
     """Print what a survey found: counts by emotion and gender, speakers, durations, levels, rates, and unused files."""
+    _print_origin(survey, console)
     genders = sorted({gender or "unknown" for _, gender in survey.counts})
     table = Table("emotion", *genders, "all", title=f"{survey.name}: utterances", title_justify="left")
     counts = {(emotion, gender or "unknown"): n for (emotion, gender), n in survey.counts.items()}

@@ -7,10 +7,12 @@ from typing import Any
 
 from rich.console import Console
 
+from sersearch.evaluation.verify import verify_computed
 from sersearch.planning.forecast import seconds_left
 from sersearch.planning.tasks import tasks
-from sersearch.run.ledger import Result, verify
+from sersearch.run.ledger import Result, ledger_digest
 from sersearch.run.run import Run
+from sersearch.run.verify import FAULTS, verify
 from sersearch.study.agenda import Agenda
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.terminal.live import clock, spent
@@ -68,12 +70,27 @@ def print_status(facts: dict[str, Any], console: Console) -> None:
         console.print(f"failed: {key}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
     if "findings" in facts:
         for finding in facts["findings"]:
-            console.print("{kind}: {key}: {text}".format_map(finding), highlight=False, markup=False, soft_wrap=True)
-        console.print(f"verified: {facts['faults']} of {facts['total']} trials missing or damaged", highlight=False)
+            line = "{kind}: {file}: {text}".format_map(finding)
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"verified: {facts['faults']} faults; {facts['done']} of {facts['total']} results, whose digest is "
+            f"{facts['digest']}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
-def verified_facts(run: Run, agenda: Agenda) -> dict[str, Any]:
-    """What a check of every trial found; faults are what is missing or damaged."""
-    findings = verify(run.ledger, agenda.trials)
-    faults = sum(finding.kind in ("missing", "damaged") for finding in findings)
-    return {"findings": [vars(finding) for finding in findings], "faults": faults}
+def verified_facts(run: Run, agenda: Agenda, results: Mapping[str, Result]) -> dict[str, Any]:
+    """What a check of every file found; faults are what is missing, damaged or changed.
+
+    Args:
+        run: an opened run.
+        agenda: of the run.
+        results: those that are not damaged.
+    """
+    findings = [*verify(run, agenda.trials), *verify_computed(run, results)]
+    return {
+        "findings": [vars(finding) for finding in findings],
+        "faults": sum(finding.kind in FAULTS for finding in findings),
+        "digest": ledger_digest({key: result for key, result in results.items() if key in agenda.trials}),
+    }

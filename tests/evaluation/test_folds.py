@@ -16,7 +16,7 @@ from sersearch.evaluation.leaderboard import select_winners
 from sersearch.evaluation.probe.inquiry import probe
 from sersearch.evaluation.probe.probes import choose_svm, predict
 from sersearch.evaluation.probe.representations import Representations, write_representations
-from sersearch.evaluation.test_partition import evaluate_winners, read_predictions
+from sersearch.evaluation.test_partition import evaluate_winners, read_predictions, record_ledger
 from sersearch.models.svm import standardise
 from sersearch.report import text
 from sersearch.report.folder import read_report
@@ -247,7 +247,10 @@ def test_probes_add_the_folds_up(networks: Run) -> None:
         true: list[str] = []
         predicted: list[str] = []
         for number in range(3):
-            found = Representations.read(networks.storage, write_representations(networks, winner, number))
+            found = Representations.read(
+                networks.storage,
+                write_representations(networks, winner, record_ledger(networks, select_winners(networks)), number),
+            )
             emotion = np.array([networks.store.emotions.index(name) for name in found.emotion_U])
             parts = found.clean("train"), found.clean("validation"), found.clean("test")
             x = found.column(module.name)

@@ -24,6 +24,7 @@ from sersearch.study.trial import Trial
 from sersearch.training.dataset import open_dataset
 from sersearch.training.system import run_trial
 from tests.generated import generate_run
+from tests.records import forge
 from tests.trials import make_trial
 
 STUDY = """
@@ -97,7 +98,7 @@ def test_the_test_speakers_are_opened_once_for_each_winner(evaluated: Run) -> No
     opened = {(line["key"], line["condition"]) for line in map(json.loads, filter(None, openings.values()))}
     assert opened == {(r.trial.key, winner.condition) for winner in board.winners for r in winner.results}
     assert len(openings) == len(opened) == 2 * 2 * 2
-    assert all(opened_at(evaluated, key, condition) for key, condition in opened)
+    assert all(opened_at(evaluated, result, winner.condition) for winner in board.winners for result in winner.results)
     said: list[str] = []
     assert evaluate_winners(evaluated, said.append) == board
     assert said == []
@@ -165,7 +166,7 @@ def test_a_pruned_trial_is_no_candidate(tiny_store: Store, tmp_path: Path) -> No
     run = generate_run(tmp_path / "run", tmp_path / "study.toml", tiny_store)
     before = select_winners(run).winners[0]
     file = run.path / "trials" / before.key / "result.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"stopped": "pruned"}))
+    forge(file, lambda record: record.update(stopped="pruned"))
     after = select_winners(run).winners[0]
     assert (len(before.candidates.results), len(after.candidates.results)) == (2, 1)
     assert after.key != before.key

@@ -35,6 +35,7 @@ from sersearch.evaluation.probe.inquiry import ProbeTargets, ProbeWinner, probe,
 from sersearch.evaluation.probe.probes import Chosen, choose_svm, cross_validate, deal, predict, prediction_p, shuffle
 from sersearch.evaluation.probe.representations import Representations, write_representations
 from sersearch.evaluation.probe.separability import inertia, project
+from sersearch.evaluation.test_partition import record_ledger
 from sersearch.models.cldnn import CLDNN
 from sersearch.models.reference import ReferenceCLDNN
 from sersearch.report.figures import figures
@@ -398,7 +399,13 @@ def of_drawn_modules(probed: ProbedModule, asked: ProbeTargets) -> Findings:
         omitted=asked.omitted,
         winners=(
             ProbedWinner(
-                key="k", space="t", model="T-CLDNN", features="log-mels", represents_model=True, modules=modules
+                key="k",
+                figures="f",
+                space="t",
+                model="T-CLDNN",
+                features="log-mels",
+                represents_model=True,
+                modules=modules,
             ),
         ),
     )
@@ -528,7 +535,7 @@ def test_a_second_call_opens_nothing_and_gives_the_same_bits(trained: Run) -> No
     opened = [json.loads(content) for content in openings.values()]
     assert [each["utterances"] for each in opened if each["by"] == "probe"] == [18, 18]
     before = {file: file.read_bytes() for file in (trained.path / "probe").iterdir()}
-    assert len(before) == 3
+    assert len(before) == 5
     assert all(len(row.opened) == 1 for row in read_report(trained).rows)
     told: list[str] = []
     probe(trained, "clean", told.append, 1)
@@ -537,9 +544,15 @@ def test_a_second_call_opens_nothing_and_gives_the_same_bits(trained: Run) -> No
     assert {path: path.read_bytes() for path in (trained.path / "openings").iterdir()} == openings
     winner = winners_of(trained, "clean")[0]
     file = representations(trained, winner)
+    content = before[file]
     file.unlink()
-    write_representations(trained, winner)
-    assert file.read_bytes() == before[file]
+    file.with_suffix(".json").unlink()
+    write_representations(trained, winner, record_ledger(trained, select_winners(trained)))
+    assert {file: file.read_bytes() for file in (trained.path / "probe").iterdir()} == before
+    file.write_bytes(content[:-1])
+    said = refused("probe", trained.path)
+    assert f"{file} is damaged (its hash is not the one on record): delete it and" in said
+    file.write_bytes(content)
 
 
 def test_figures_are_a_page_a_model_and_one_of_noise(trained: Run) -> None:
@@ -567,7 +580,7 @@ def test_another_process_would_find_the_same(trained: Run) -> None:
     assert others == ["1/2 LDNN (mfccs), ldnn", "2/2 FST-CLDNN (log-mels), fst"]
     board = select_winners(trained)
     winner = winners_of(trained, "noisy")[0]
-    sent = pickle.loads(pickle.dumps((ProbeWinner(trained), winner)))
+    sent = pickle.loads(pickle.dumps((ProbeWinner(trained, record_ledger(trained, board)), winner)))
     assert sent[0](sent[1]) == ((winner.key,), found.winners[0].modules)
     assert [each.condition for each in read_findings(trained, board.winners)] == ["noisy", "clean"]
     assert read_findings(trained, board.winners)[0] == found
@@ -622,7 +635,8 @@ def test_real_speech_tells_speakers_apart_and_the_answer_much_less(ravdess: Path
     run = train(tmp_path, store, alone)
     done = CliRunner().invoke(app, ["probe", str(run.path), "--format", "json"])
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout) == json.loads((run.path / "probe" / "probe-clean.json").read_text())
+    kept = json.loads((run.path / "probe" / "probe-clean.json").read_text())
+    assert kept == json.loads(done.stdout) | {"digest": kept["digest"]}
     (findings,) = read_findings(run, select_winners(run).winners)
     (found,) = findings.winners
     raw, mlp = found.module("raw"), found.module("mlp")

@@ -34,6 +34,7 @@ from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.paper import is_papers_space
 from tests.generated import generate_run
+from tests.records import forge
 
 STUDY = """
 name = "all types & 100 %"
@@ -298,7 +299,7 @@ def test_what_failed_or_was_pruned_is_told_and_makes_no_candidate(tiny_store: St
     run.storage.delete(f"trials/{failed}/result.json")
     run.ledger.fail(run.agenda().trials[failed], "FloatingPointError: nan")
     file = run.path / "trials" / pruned / "result.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"stopped": "pruned"}))
+    forge(file, lambda record: record.update(stopped="pruned"))
     facts = read_report(run)
     assert (facts.unfinished, facts.board.failed, facts.board.pruned, facts.board.done) == (None, 1, 1, 11)
     assert {len(row.winner.candidates.results) for row in facts.rows} == {10}

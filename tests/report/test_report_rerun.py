@@ -1,7 +1,7 @@
 """A row of the leaderboard is trained again: for real, with a tampered record, and where it can't be."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +14,7 @@ from sersearch.study.study import load_study
 from sersearch.training.dataset import open_dataset
 from sersearch.training.rerun import rerun
 from sersearch.training.system import run_trial
+from tests.records import forge
 
 STUDY = """
 name = "tiny"
@@ -50,11 +51,12 @@ def test_the_same_to_the_last_bit(run: Run) -> None:
 
 def test_a_figure_that_is_not_the_same(run: Run) -> None:
     (key,) = run.ledger.results()
-    file = run.path / "trials" / key / "result.json"
-    record = json.loads(file.read_text())
-    record["epochs"][1]["validation_loss"] += 1e-12
-    record["environment"]["torch"] = "1.0"
-    file.write_text(json.dumps(record))
+
+    def change(record: dict[str, Any]) -> None:
+        record["epochs"][1]["validation_loss"] += 1e-12
+        record["environment"]["torch"] = "1.0"
+
+    forge(run.path / "trials" / key / "result.json", change)
     made = rerun(run, key)
     assert not made.same
     assert made.first_difference == 2
@@ -75,6 +77,6 @@ def test_what_cannot_be_trained_again(run: Run) -> None:
     with pytest.raises(InputError, match="has no result"):
         rerun(run, left.key)
     file = run.path / "trials" / done / "result.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"stopped": "pruned"}))
+    forge(file, lambda record: record.update(stopped="pruned"))
     with pytest.raises(InputError, match="was stopped after 3 epochs"):
         rerun(run, done)

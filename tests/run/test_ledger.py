@@ -75,7 +75,7 @@ def test_a_result_survives_its_record(tmp_path: Path) -> None:
     ledger.begin(TRIAL).commit(result(0.25), b"w")
     (found,) = ledger.results().values()
     assert found.weights == "attempt-001/best.safetensors"
-    assert found.model_copy(update={"weights": "", "finished": ""}) == result(0.25)
+    assert found.model_copy(update={"weights": "", "weights_sha256": "", "finished": ""}) == result(0.25)
     assert (found.ua("noisy"), found.ua("clean")) == (100.0, 50.0)
 
 
@@ -103,6 +103,73 @@ def test_a_damaged_result_is_named(content: bytes) -> None:
         Folder(Path(folder)).put("trials/k/result.json", content)
         with pytest.raises(InputError, match=r"result\.json is damaged"):
             ledger.result("k")
+
+
+def test_a_checkpoint_that_is_damaged_is_set_aside_and_the_one_before_it_is_used(tmp_path: Path) -> None:
+    ledger = Ledger(Folder(tmp_path))
+    ledger.begin(TRIAL).save(b"epoch 1", ())
+    ledger.begin(TRIAL).save(b"epoch 2", ())
+    file = tmp_path / "trials" / TRIAL.key / "attempt-002" / "checkpoint"
+    torn = file.read_bytes()[:-1]
+    file.write_bytes(torn)
+    heir = ledger.begin(TRIAL)
+    assert heir.checkpoint() == b"epoch 1"
+    assert not file.exists()
+    assert file.with_name("checkpoint-damaged").read_bytes() == torn
+    assert heir.checkpoint() == b"epoch 1"
+    first = tmp_path / "trials" / TRIAL.key / "attempt-001" / "checkpoint"
+    first.write_bytes(b"")
+    assert heir.checkpoint() is None
+
+
+def test_damaged_weights_and_the_result_of_another_trial_are_refused(tmp_path: Path) -> None:
+    ledger = Ledger(Folder(tmp_path))
+    ledger.begin(TRIAL).commit(result(0.25), b"weights")
+    (found,) = ledger.results().values()
+    weights = tmp_path / "trials" / TRIAL.key / found.weights
+    weights.write_bytes(b"weightz")
+    with pytest.raises(
+        InputError, match=r"best\.safetensors is damaged .* delete the folder .* to train the trial again"
+    ):
+        ledger.weights(found)
+    weights.unlink()
+    with pytest.raises(InputError, match=r"best\.safetensors is missing"):
+        ledger.weights(found)
+    other = tmp_path / "trials" / "other" / "result.json"
+    other.parent.mkdir()
+    other.write_bytes((tmp_path / "trials" / TRIAL.key / "result.json").read_bytes())
+    with pytest.raises(InputError, match=f"is the result of another trial, {TRIAL.key}"):
+        ledger.result("other")
+
+
+def test_a_result_that_somebody_edited_is_refused(tmp_path: Path) -> None:
+    ledger = Ledger(Folder(tmp_path))
+    ledger.begin(TRIAL).commit(result(0.25), b"weights")
+    file = tmp_path / "trials" / TRIAL.key / "result.json"
+    file.write_text(file.read_text().replace("30.0", "99.9"))
+    with pytest.raises(
+        InputError, match=r"result\.json is damaged \(its digest is not that of its content\): restore it"
+    ):
+        ledger.result(TRIAL.key)
+
+
+def test_the_same_bits_have_the_same_digest_however_long_they_took(tmp_path: Path) -> None:
+    slow = result(0.25).model_copy(update={"seconds": 9.0, "environment": {}, "weights": "attempt-002/x"})
+    assert slow.figures_digest == result(0.25).figures_digest != result(0.5).figures_digest
+
+
+def test_a_damaged_failure_is_told_and_can_be_deleted(tmp_path: Path) -> None:
+    ledger = Ledger(Folder(tmp_path))
+    attempt = ledger.begin(TRIAL)
+    attempt.fail(ValueError("no"))
+    file = tmp_path / "trials" / TRIAL.key / attempt.name / "failure.json"
+    file.write_bytes(file.read_bytes()[:-9])
+    said = ledger.failure(TRIAL.key)
+    assert said is not None
+    assert "failure.json is damaged" in said
+    assert "delete it, and the trial is tried again" in said
+    file.unlink()
+    assert ledger.failures(TRIAL.key) == []
 
 
 def test_a_failure_is_recorded_with_its_traceback(tmp_path: Path) -> None:

@@ -371,5 +371,5 @@ def test_a_damaged_record_is_named(tmp_path: Path, drawn: list[Configuration]) -
         Suggestions(Folder(tmp_path), study)
     second.write_text(content)
     first.unlink()
-    with pytest.raises(InputError, match=r"000000.json is damaged \(it is missing\)"):
+    with pytest.raises(InputError, match=r"000000.json is missing: delete the folder"):
         Suggestions(Folder(tmp_path), study)

@@ -51,9 +51,9 @@ def test_ravdess_names_that_break_the_rule_are_refused_not_fatal(tmp_path: Path)
         "Actor_02/03-01-05-01-01-01-02.wav": "",
         "again/03-01-05-01-01-01-02.wav": "has the same name as",
         "Actor_02/03-02-05-01-01-01-02.wav": "is not audio-only speech",
-        "Actor_02/03-01-09-01-01-01-02.wav": "does not fit RAVDESS' pattern",
-        "Actor_02/03-01-05-01-01-01-25.wav": "does not fit RAVDESS' pattern",
-        "Actor_02/take 1.flac": "does not fit RAVDESS' pattern",
+        "Actor_02/03-01-09-01-01-01-02.wav": "does not fit the pattern of ravdess",
+        "Actor_02/03-01-05-01-01-01-25.wav": "does not fit the pattern of ravdess",
+        "Actor_02/take 1.flac": "does not fit the pattern of ravdess",
     }
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -87,7 +87,7 @@ def test_ravdess_says_what_it_leaves_out_and_maps(tmp_path: Path) -> None:
 def test_not_ravdess(tmp_path: Path, tiny_corpus: Path) -> None:
     with pytest.raises(InputError, match="holds no audio"):
         read_corpus("ravdess", tmp_path)
-    with pytest.raises(InputError, match=r"none of its 36 audio files is RAVDESS' speech"):
+    with pytest.raises(InputError, match=r"none of its 36 audio files is one of RAVDESS"):
         read_corpus("ravdess", tiny_corpus)
 
 
@@ -168,7 +168,8 @@ def test_manifest_in_another_encoding(tmp_path: Path) -> None:
 
 def test_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"no manifest.csv, and 'mine' is not a corpus with a reader of its own; .*'ravdess'"
+        InputError,
+        match=r"no manifest.csv, and 'mine' is not a corpus whose layout is known; choose .* `sersearch corpus`",
     ):
         read_corpus("mine", tmp_path)
     with pytest.raises(InputError, match="no manifest"):

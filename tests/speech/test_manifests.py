@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sersearch.errors import InputError
+from sersearch.speech.audio import Sound, read_sound
 from sersearch.speech.corpora import Corpus, decode_utterance, examine, read_corpus
 from sersearch.store.build import build_store
 from sersearch.store.rows import regenerate
@@ -153,6 +154,42 @@ def test_segments(tmp_path: Path, given: str, segment: tuple[float | None, float
     expected = signal[int(begin * RATE) : int(end * RATE)] / np.float32(2**15)
     np.testing.assert_array_equal(decode_utterance(utterance), expected)
     assert examine(corpus).total_s == end - begin
+
+
+def test_segments_of_two_speakers_that_overlap_are_said(tmp_path: Path) -> None:
+    signal = np.random.default_rng(0).standard_normal(4 * RATE) * 0.1
+    soundfile.write(tmp_path / "a.wav", signal, RATE)
+    soundfile.write(tmp_path / "b.wav", signal[::-1], RATE)
+    lines = [
+        "a.wav,ann,sad,0,1",
+        "a.wav,bob,sad,0.75,2",
+        "a.wav,bob,sad,1.5,2.5",
+        "a.wav,ann,sad,2.5,",
+        "b.wav,cy,sad,,",
+    ]
+    survey = examine(read_corpus("mine", write(tmp_path, "\n".join(["path,speaker,emotion,start,end", *lines]))))
+    assert len(survey.recordings) == 5
+    (said,) = (note for note in survey.notes if "overlap" in note)
+    assert said.startswith("1 pair(s) of segments of two speakers overlap in one file, by up to 0.25 s")
+    assert "a.wav:0-1 and a.wav:0.75-2" in said
+
+
+def test_a_file_of_many_segments_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[Path] = []
+
+    def read_and_count(path: Path, sampling_rate: int = RATE) -> Sound:
+        decoded.append(path)
+        return read_sound(path, sampling_rate)
+
+    monkeypatch.setattr("sersearch.speech.corpora.segment.read_sound", read_and_count)
+    lines = ["path,speaker,emotion,start,end"]
+    for number in range(3):
+        name = f"{number}.wav"
+        soundfile.write(tmp_path / name, 0.1 * np.random.default_rng(number).standard_normal(3 * RATE), RATE)
+        lines += [f"{name},ann,sad,{part / 4},{(part + 1) / 4}" for part in range(10)]
+    survey = examine(read_corpus("mine", write(tmp_path, "\n".join(lines))))
+    assert len(survey.recordings) == 30
+    assert sorted(path.name for path in decoded) == ["0.wav", "1.wav", "2.wav"]
 
 
 def test_a_store_of_segments_is_that_of_files_cut_beforehand(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sersearch.digests import sha256_of
 from sersearch.errors import InputError
 from sersearch.speech.corpora import Corpus, read_corpus
 from sersearch.store.build import build_store
+from sersearch.store.manifest import Manifest
 from sersearch.store.reader import Store, open_store
 from sersearch.store.rows import regenerate
 from sersearch.store.verify import verify_store
@@ -118,7 +120,7 @@ def test_rows_can_be_made_again(tiny_store: Store, tiny_corpus: Path, tiny_noise
 
 def test_real_speech_and_noise(tmp_path: Path, ravdess: Path, esc10: Path) -> None:
     corpus = read_corpus("ravdess", ravdess, ("anger", "sadness"))
-    some = Corpus("ravdess", tuple(u for u in corpus.utterances if u.speaker in ("03", "20")))
+    some = replace(corpus, utterances=tuple(u for u in corpus.utterances if u.speaker in ("03", "20")))
     store = build_store(tmp_path / "store", some, esc10, noises=3, snrs=2, seed=5, workers=1)
     paths = {u.id: u.path for u in some.utterances}
     rows = [row for speaker in ("03", "20") for row in store.table(speaker).to_pylist()]
@@ -349,7 +351,7 @@ def test_damaged_store_json(store: Path, tiny_corpus: Path, tiny_noise: Path, te
 def test_recipe_that_was_edited(store: Path) -> None:
     path = store / "store.json"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
-    with pytest.raises(InputError, match="its fingerprint is not that of its recipe"):
+    with pytest.raises(InputError, match="its digest is not that of its content"):
         open_store(store)
 
 
@@ -366,6 +368,30 @@ def test_unknown_speaker(tiny_store: Store) -> None:
 
 
 # Damage
+
+
+def test_the_arrow_file_of_another_speaker_is_refused_where_it_is_read(store: Path) -> None:
+    opened = open_store(store)
+    opened.table("s0")
+    opened.table("s1")
+    mine, other = (next((store / "arrow").glob(f"s{speaker}-*")) for speaker in (0, 1))
+    mine.write_bytes(other.read_bytes())
+    reader = open_store(store)
+    with pytest.raises(InputError, match=r"arrow/s0-\w+-\w+.arrow: is damaged \(not the bytes .*; delete it"):
+        reader.table("s0")
+    assert [fault.split("-")[0] for fault in verify_store(reader)] == ["arrow/s0"]
+    mine.unlink()
+    assert reader.table("s0")["speaker"].unique().to_pylist() == ["s0"]
+    assert verify_store(reader) == []
+
+
+def test_counts_that_are_not_those_of_the_files_are_named(store: Path) -> None:
+    manifest = Manifest.read(store)
+    first, *others = manifest.speakers
+    wrong = first.model_copy(update={"utterances": 7, "frames": first.frames + 1})
+    manifest.model_copy(update={"speakers": (wrong, *others)}).write(store)
+    (fault,) = verify_store(open_store(store))
+    assert fault.startswith(f"{first.file}: not what store.json says: utterances are 6, not 7; frames are")
 
 
 def test_damaged_missing_and_foreign_files_are_named(store: Path) -> None:
@@ -412,7 +438,7 @@ def test_cut_arrow_file_is_named(store: Path) -> None:
     opened.table("s0")
     (arrow,) = (store / "arrow").iterdir()
     arrow.write_bytes(arrow.read_bytes()[:-500])
-    with pytest.raises(InputError, match=r"arrow/s0-\w+.arrow: is damaged \(.*\); delete it"):
+    with pytest.raises(InputError, match=r"arrow/s0-\w+-\w+.arrow: is damaged \(.*\); delete it"):
         opened.table("s0")
 
 

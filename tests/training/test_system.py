@@ -90,7 +90,7 @@ def open_data(store: Store, trial: Trial) -> Any:
 
 def figures(result: Result) -> dict[str, Any]:
     """A result but for what depends on the clock."""
-    record = result.model_dump(exclude={"seconds", "finished", "weights", "trial"})
+    record = result.model_dump(exclude={"seconds", "finished", "weights", "weights_sha256", "trial"})
     return record | {"epochs": [epoch.model_dump(exclude={"seconds"}) for epoch in result.epochs]}
 
 

@@ -10,11 +10,13 @@ from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from sersearch.digests import short_digest
 from sersearch.errors import InputError
 from sersearch.evaluation.leaderboard import Winner
 from sersearch.models.svm import Kernel
+from sersearch.run.records import unseal
 from sersearch.run.run import Run
 from sersearch.statistics.intervals import Interval
 from sersearch.study.conditions import CONDITIONS, Condition
@@ -110,6 +112,8 @@ class ProbedWinner(_Record):
     key: str
     keys: tuple[str, ...] = ()
     """Keys of the trials that were probed, one per fold; `key` alone in files of earlier versions."""
+    figures: str
+    """`probed_figures` of the winner: changes with the results that were probed."""
     space: str
     model: str
     features: str
@@ -158,6 +162,12 @@ class Findings(_Record):
         return found
 
 
+def probed_figures(winner: Winner) -> str:
+    """`Result.figures_digest` of the result that is probed, that of the first seed; of several folds, a hash of all."""
+    digests = [choice.results[0].figures_digest for choice in winner.choices]
+    return digests[0] if len(digests) == 1 else short_digest(digests)
+
+
 def read_findings(run: Run, winners: Iterable[Winner]) -> tuple[Findings, ...]:
     """What was found of winners that still are winners, by condition; nothing where `probe` was never called.
 
@@ -168,26 +178,41 @@ def read_findings(run: Run, winners: Iterable[Winner]) -> tuple[Findings, ...]:
     Raises:
         InputError: a file is damaged or of another version.
     """
-    present = {(winner.keys, winner.candidates.space, winner.condition) for winner in winners}
+    present = {(winner.keys, probed_figures(winner), winner.candidates.space, winner.condition) for winner in winners}
     kept = []
     for condition in CONDITIONS:
-        name = findings_name(condition)
-        content = run.storage.get(name)
-        if content is None:
+        findings = check_findings(run, condition)
+        if findings is None:
             continue
-        try:
-            findings = Findings.model_validate_json(content)
-        except ValidationError as error:
-            raise InputError(
-                f"{run.storage.locate(name)}: is damaged or of another version ({error.errors()[0]['msg']}); make it "
-                f"again with `sersearch probe {run.path} --condition {condition}`, or delete it"
-            ) from None
         still = tuple(
-            winner for winner in findings.winners if (winner.keys or (winner.key,), winner.space, condition) in present
+            winner
+            for winner in findings.winners
+            if (winner.keys or (winner.key,), winner.figures, winner.space, condition) in present
         )
         if still:
             kept.append(findings.model_copy(update={"winners": still}))
     return tuple(kept)
+
+
+def check_findings(run: Run, condition: Condition) -> Findings | None:
+    """Everything that was found under a condition, of whichever winners; None where `probe` was never called.
+
+    Raises:
+        InputError: the file is damaged or of another version.
+    """
+    name = findings_name(condition)
+    place = run.storage.locate(name)
+    again = f"make it again with `sersearch probe {run.path} --condition {condition}`, or delete it"
+    content = run.storage.get(name)
+    if content is None:
+        return None
+    try:
+        findings = unseal(Findings, content)
+    except ValueError as error:
+        raise InputError(f"{place}: is damaged or of another version ({error}); {again}") from None
+    if findings.condition != condition:
+        raise InputError(f"{place}: holds the findings of the {findings.condition} condition; {again}")
+    return findings
 
 
 def findings_name(condition: Condition) -> str:

@@ -26,6 +26,7 @@ from sersearch.evaluation.probe.findings import (
     ProbedWinner,
     Separability,
     findings_name,
+    probed_figures,
 )
 from sersearch.evaluation.probe.probes import (
     FOLDS,
@@ -40,6 +41,8 @@ from sersearch.evaluation.probe.probes import (
 )
 from sersearch.evaluation.probe.representations import Representations, write_representations
 from sersearch.evaluation.probe.separability import inertia, project
+from sersearch.evaluation.test_partition import record_ledger
+from sersearch.run.records import seal
 from sersearch.run.run import Run
 from sersearch.speech.augment import snr_bands
 from sersearch.statistics.counts import Counts, mean_recall, speaker_confusions
@@ -65,11 +68,12 @@ def probe(run: Run, condition: Condition, tell: Callable[[str], object], workers
     Raises:
         InputError: the run is not complete, or has no such winners.
     """
-    winners = _winners(run, select_winners(run), condition)
+    board = select_winners(run)
+    winners = _winners(run, board, condition)
     # The same trials may win in two spaces.
     by_keys = {winner.keys: winner for winner in winners}
     tell(f"{len(by_keys)} winners under the {condition} condition; their test speakers are opened where they were not")
-    probe_winner = ProbeWinner(run)
+    probe_winner = ProbeWinner(run, record_ledger(run, board))
     modules: dict[tuple[str, ...], tuple[ProbedModule, ...]] = {}
     for keys, probed in in_parallel(probe_winner, list(by_keys.values()), workers):
         modules[keys] = probed
@@ -84,7 +88,7 @@ def probe(run: Run, condition: Condition, tell: Callable[[str], object], workers
         omitted=targets.omitted,
         winners=tuple(_record(winner, winners, modules[winner.keys]) for winner in winners),
     )
-    run.storage.put(findings_name(condition), findings.model_dump_json().encode())
+    run.storage.put(findings_name(condition), seal(findings))
     return findings
 
 
@@ -94,6 +98,7 @@ def _record(winner: Winner, winners: list[Winner], modules: tuple[ProbedModule, 
     return ProbedWinner(
         key=winner.key,
         keys=winner.keys,
+        figures=probed_figures(winner),
         space=candidates.space,
         model=candidates.model,
         features=candidates.features,
@@ -109,9 +114,15 @@ def precedence(winner: Winner) -> tuple[bool, float]:
 
 @dataclass(frozen=True)
 class ProbeWinner:
-    """Probes one winner; sent to other processes."""
+    """Probes one winner; sent to other processes.
+
+    Attributes:
+        run: whose winner.
+        ledger: what `record_ledger` returned.
+    """
 
     run: Run
+    ledger: str
 
     def __call__(self, winner: Winner) -> tuple[tuple[str, ...], tuple[ProbedModule, ...]]:
         """The winner's keys and its modules."""
@@ -130,7 +141,8 @@ class ProbeWinner:
         return ProbeTargets.of(self._representations(winner, 0), self.run.store.emotions)
 
     def _representations(self, winner: Winner, number: int) -> Representations:
-        return Representations.read(self.run.storage, write_representations(self.run, winner, number))
+        name = write_representations(self.run, winner, self.ledger, number)
+        return Representations.read(self.run.storage, name)
 
 
 def _winners(run: Run, board: Leaderboard, condition: Condition) -> list[Winner]:

@@ -16,8 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sersearch.evaluation.leaderboard import Winner
-from sersearch.evaluation.test_partition import LABELS, record_opening, trained_system
+from sersearch.evaluation.leaderboard import Winner, record_name
+from sersearch.evaluation.test_partition import (
+    LABELS,
+    check_computed,
+    put_computed,
+    record_opening,
+    trained_system,
+)
 from sersearch.run.run import Run
 from sersearch.run.storage import Storage
 from sersearch.study.configuration.base import MODULES, Module
@@ -27,7 +33,7 @@ from sersearch.training.system import System
 _ROWS_PER_GROUP = 512
 
 
-def write_representations(run: Run, winner: Winner, number: int = 0) -> str:
+def write_representations(run: Run, winner: Winner, ledger: str, number: int = 0) -> str:
     """Write a winner's representations in one fold, a row group at a time; if they are there, they stay.
 
     The test speakers are opened for it, and that is put on record. Of several seeds the first represents the winner.
@@ -35,23 +41,29 @@ def write_representations(run: Run, winner: Winner, number: int = 0) -> str:
     Args:
         run: a complete run.
         winner: one of its winners.
+        ledger: what `record_ledger` returned.
         number: of the fold, from 0.
 
     Returns:
         The name of the object.
+
+    Raises:
+        InputError: what is there is damaged, or another winner's.
     """
     result, fold = winner.trials[number]
     name = f"probe/{result.trial.key}-{winner.condition}.parquet"
-    if run.storage.exists(name):
+    if run.storage.exists(record_name(name)):
+        check_computed(run, name, result, winner.condition, "probe")
         return name
     copies = sum(run.store.info(speaker).rows for speaker in fold.test)
-    # On record first: an opening that is not recorded must not exist.
-    record_opening(run, result.trial.key, winner.condition, copies, "probe")
     system = trained_system(run, result)
+    # On record first: an opening that is not recorded must not exist.
+    record_opening(run, result, winner.condition, copies, "probe", ledger)
     schema = _schema(system)
     with run.storage.writing(name) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for part in PARTS:
             _write_part(writer, schema, run, system, part, fold.speakers(part))
+    put_computed(run, name, result, winner.condition)
     return name
 
 

@@ -1,6 +1,5 @@
 """The form of every corpus: utterances with speaker, gender and emotion."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -20,6 +19,7 @@ class Utterance:
         speaker: name of the speaker.
         gender: gender of the speaker, None if unknown.
         emotion: name of the emotion.
+        corpus: name of the corpus that the utterance is from.
         extra: further facts about the utterance, such as session, age or text: name -> value.
         start_s: where the utterance begins in the file, in seconds; None for the beginning of the file.
         end_s: where the utterance ends in the file, in seconds; None for the end of the file.
@@ -30,6 +30,7 @@ class Utterance:
     speaker: str
     gender: Gender | None
     emotion: str
+    corpus: str
     extra: Mapping[str, str] = field(default_factory=dict, hash=False)
     start_s: float | None = None
     end_s: float | None = None
@@ -50,20 +51,22 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The utterances of a corpus.
+    """The utterances of a corpus, or of several together.
 
     Attributes:
-        name: name of the corpus.
+        name: name of the corpus; of several, their names joined by "+".
         utterances: utterances, sorted by id.
         refused: files that the reader of the corpus refused.
         notes: what a reader of the corpus' figures has to know, such as labels that were mapped and emotions that
             were left out; one sentence each.
+        folders: folder of each corpus, to count the files that are not read.
     """
 
     name: str
     utterances: tuple[Utterance, ...]
     refused: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
+    folders: tuple[Path, ...] = ()
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -81,33 +84,3 @@ def utterances_by_speaker(utterances: Iterable[Utterance]) -> dict[str, tuple[Ut
     in_order = sorted(utterances, key=lambda utterance: (utterance.speaker, utterance.id))
     groups = groupby(in_order, key=lambda utterance: utterance.speaker)
     return {speaker: tuple(group) for speaker, group in groups}
-
-
-def note_on_labels(mapped: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Say which labels were changed to emotions of another name.
-
-    Args:
-        mapped: one pair (label, emotion) per utterance; labels that are equal to their emotions are not mentioned.
-
-    Returns:
-        One sentence; none if no label was changed.
-    """
-    counts = Counter((label, emotion) for label, emotion in mapped if label != emotion)
-    pairs = [f"{label} -> {emotion} ({count})" for (label, emotion), count in sorted(counts.items())]
-    if not pairs:
-        return ()
-    return (f"labels were mapped to emotions (with the number of utterances): {', '.join(pairs)}",)
-
-
-def note_on_left_out(left_out: Iterable[Utterance]) -> tuple[str, ...]:
-    """Say which emotions were left out, and how to include them.
-
-    Returns:
-        One sentence; none if no utterance was left out.
-    """
-    counts = Counter(utterance.emotion for utterance in left_out)
-    emotions = [f"{emotion} ({count})" for emotion, count in sorted(counts.items())]
-    if not emotions:
-        return ()
-    listed = ", ".join(emotions)
-    return (f"left out (with the number of utterances): {listed}; name them in --emotions to include them",)

@@ -1,9 +1,8 @@
 """Reading the sound of an utterance: a whole file, or a segment of one."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from sersearch.errors import InputError
 from sersearch.speech.audio import SAMPLING_RATE, WINDOW_MS, Sound, Waveform, decode, read_sound
@@ -11,6 +10,9 @@ from sersearch.speech.corpora.corpus import Utterance
 
 # Ends of segments are often rounded up, so that the last one may end a little after the file.
 _TOLERANCE_S = 0.05
+
+# The recording of the last segment that a thread has read.
+_last_read = threading.local()
 
 
 def decode_utterance(utterance: Utterance, sampling_rate: int = SAMPLING_RATE) -> Waveform:
@@ -31,9 +33,21 @@ def decode_utterance(utterance: Utterance, sampling_rate: int = SAMPLING_RATE) -
 
 def read_utterance(utterance: Utterance, sampling_rate: int = SAMPLING_RATE) -> Sound:
     """Decode the sound of an utterance as `decode_utterance` does, with the rate and the channels of its file."""
-    sound = read_sound(utterance.path, sampling_rate)
+    if utterance.start_s is None and utterance.end_s is None:
+        return read_sound(utterance.path, sampling_rate)
+    sound = _read_once(utterance.path, sampling_rate)
     segment = _cut(sound.waveform, utterance.path, utterance.start_s, utterance.end_s, sampling_rate)
     return replace(sound, waveform=segment)
+
+
+def _read_once(path: Path, sampling_rate: int) -> Sound:
+    """Read a file that utterances are segments of; hundreds of them in turn may be segments of one."""
+    version = (path, sampling_rate, path.stat().st_mtime_ns if path.exists() else 0)
+    if getattr(_last_read, "version", None) != version:
+        _last_read.sound = read_sound(path, sampling_rate)
+        _last_read.version = version
+    sound: Sound = _last_read.sound
+    return sound
 
 
 def decode_segment(
@@ -66,7 +80,8 @@ def _cut(waveform: Waveform, path: Path, start_s: float | None, end_s: float | N
     where = f"{path}: the segment from {start / sampling_rate:g} to {stop / sampling_rate:g} s"
     if stop > waveform.size + _TOLERANCE_S * sampling_rate:
         raise InputError(f"{where} ends after the file, which lasts {duration_s:g} s; correct its end")
-    segment: Waveform = np.ascontiguousarray(waveform[start:stop])
+    # A copy, because a view would keep the whole recording in memory.
+    segment: Waveform = waveform[start:stop].copy()
     if segment.size < sampling_rate * WINDOW_MS / 1000:
         raise InputError(
             f"{where} is shorter than one window of {WINDOW_MS:g} ms in a file of {duration_s:g} s; "

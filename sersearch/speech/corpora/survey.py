@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from statistics import median
 
@@ -65,7 +66,7 @@ class Survey:
         identical: groups of the ids of utterances that are the same recording, sample for sample, by the same speaker
             and with the same emotion; the first of each group is kept.
         notes: what a reader of these figures has to know, one sentence each.
-        ignored: number of files of the corpus' folder that are not read, by their kind.
+        ignored: number of files of the corpus' folders that are not read, by their kind.
     """
 
     name: str
@@ -130,27 +131,31 @@ class Survey:
         return tuple(_differences(self))
 
 
-def examine(corpus: Corpus, workers: int | None = None, folder: Path | None = None) -> Survey:
+def examine(corpus: Corpus, workers: int | None = None) -> Survey:
     """Decode every file of a corpus.
 
     Args:
-        corpus: corpus as `read_corpus` returns it.
+        corpus: one or several corpora, as `read_corpora` returns them.
         workers: number of threads (decoding releases Python's lock); None for a few more than there are cores.
-        folder: folder of the corpus or its manifest, to count the files that are not read; None not to count them.
 
     Returns:
         The survey; `refused` holds the files that the corpus refused, those that can't be decoded, then those that
         are the same recording under two speakers or emotions.
     """
+    # One thread reads all segments of a file, so that the file is decoded once.
+    by_file = [tuple(group) for _, group in groupby(sorted(corpus.utterances, key=_path), key=_path)]
     with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(_record, corpus.utterances))
-    recordings = tuple(result for result in results if isinstance(result, Recording))
-    refused = tuple(result for result in results if isinstance(result, Refusal))
+        results = [result for group in pool.map(_record_all, by_file) for result in group]
+    results.sort(key=lambda result: result[0].id)
+    recordings = tuple(result for _, result in results if isinstance(result, Recording))
+    refused = tuple(result for _, result in results if isinstance(result, Refusal))
     recordings, contradictory, identical = _settle_identical(recordings)
     notes = corpus.notes
     for kept, *others in identical:
         notes += (f"{', '.join((kept, *others))} are the same recording; {kept} alone is kept",)
-    ignored = {} if folder is None else _count_ignored(folder, {utterance.path for utterance in corpus.utterances})
+    notes += _note_on_overlaps(recordings)
+    accounted = {utterance.path for utterance in corpus.utterances} | {refusal.path for refusal in corpus.refused}
+    ignored = _count_ignored(corpus.folders, accounted)
     return Survey(corpus.name, recordings, corpus.refused + refused + contradictory, identical, notes, ignored)
 
 
@@ -182,6 +187,38 @@ def _settle_identical(
     return tuple(kept), tuple(refused), tuple(identical)
 
 
+def _note_on_overlaps(recordings: tuple[Recording, ...]) -> tuple[str, ...]:
+    """Say which segments of one file overlap although they have two speakers: both hear the same sound."""
+    by_file: dict[Path, list[Recording]] = defaultdict(list)
+    for recording in recordings:
+        by_file[recording.utterance.path].append(recording)
+    overlaps: list[tuple[float, Recording, Recording]] = []
+    for segments in by_file.values():
+        in_order = sorted(segments, key=_start_s)
+        for number, first in enumerate(in_order):
+            for second in in_order[number + 1 :]:
+                overlap_s = min(_end_s(first), _end_s(second)) - _start_s(second)
+                if overlap_s <= 0:
+                    break
+                if first.utterance.speaker != second.utterance.speaker:
+                    overlaps.append((overlap_s, first, second))
+    if not overlaps:
+        return ()
+    longest_s, first, second = max(overlaps, key=lambda overlap: overlap[0])
+    return (
+        f"{len(overlaps)} pair(s) of segments of two speakers overlap in one file, by up to {longest_s:.2f} s "
+        f"({first.utterance.id} and {second.utterance.id}): the same sound may be trained on and tested",
+    )
+
+
+def _start_s(recording: Recording) -> float:
+    return recording.utterance.start_s or 0.0
+
+
+def _end_s(recording: Recording) -> float:
+    return _start_s(recording) + recording.duration_s
+
+
 def _labels(utterance: Utterance) -> tuple[str, str]:
     return utterance.speaker, utterance.emotion
 
@@ -194,6 +231,14 @@ def _contradiction(utterance: Utterance, group: list[Recording]) -> Refusal:
         f"is labelled as speaker {utterance.speaker!r}, emotion {utterance.emotion!r}, but is the same recording as "
         f"{other.path} of speaker {other.speaker!r}, emotion {other.emotion!r}; remove the one whose labels are wrong",
     )
+
+
+def _path(utterance: Utterance) -> Path:
+    return utterance.path
+
+
+def _record_all(utterances: tuple[Utterance, ...]) -> list[tuple[Utterance, Recording | Refusal]]:
+    return [(utterance, _record(utterance)) for utterance in utterances]
 
 
 def _record(utterance: Utterance) -> Recording | Refusal:
@@ -214,15 +259,14 @@ def _record(utterance: Utterance) -> Recording | Refusal:
     )
 
 
-def _count_ignored(folder: Path, read: set[Path]) -> dict[str, int]:
-    """Count the files of a corpus' folder that no utterance names, by their kind."""
-    root = folder if folder.is_dir() else folder.parent
-    listing = list_audio(root)
-    ignored = Counter(listing.ignored)
-    # A manifest may name a file by a path with links or "..", so files are compared by where they really are.
-    real_paths = {path.resolve() for path in read}
-    if unused := sum(path.resolve() not in real_paths for path in listing.files):
-        ignored[_UNUSED] = unused
+def _count_ignored(folders: tuple[Path, ...], accounted: set[Path]) -> dict[str, int]:
+    """Count the files of the corpora's folders that are neither utterances nor refused, by their kind."""
+    ignored: Counter[str] = Counter()
+    for folder in folders:
+        listing = list_audio(folder, accounted)
+        ignored.update(listing.ignored)
+        if listing.files:
+            ignored[_UNUSED] += len(listing.files)
     return dict(sorted(ignored.items()))
 
 

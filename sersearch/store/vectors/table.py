@@ -86,7 +86,7 @@ def _check_name(name: str) -> None:
 
 def _utterances_of(store: Store) -> list[Utterance]:
     """List the utterances of a store; their paths are empty because a store does not hold any."""
-    columns = ["utterance", "speaker", "gender", "emotion", "condition"]
+    columns = ["utterance", "corpus", "speaker", "gender", "emotion", "condition"]
     utterances: list[Utterance] = []
     for info in store.speakers:
         with pq.ParquetFile(store.path / info.file) as file:
@@ -94,8 +94,8 @@ def _utterances_of(store: Store) -> list[Utterance]:
         for row in rows:
             # Each utterance has one clean row, and noisy ones besides.
             if row["condition"] == "clean":
-                utterance = Utterance(row["utterance"], Path(), row["speaker"], row["gender"], row["emotion"])
-                utterances.append(utterance)
+                labels = (row["speaker"], row["gender"], row["emotion"], row["corpus"])
+                utterances.append(Utterance(row["utterance"], Path(), *labels))
     return utterances
 
 

@@ -195,7 +195,7 @@ def test_another_opensmile(copy: Path, tiny_corpus: Path, monkeypatch: pytest.Mo
 def test_words_that_make_no_sense(empty: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     corpus = ("--corpus", f"tiny={tiny_corpus}")
     assert "The source of the vectors is missing: give --corpus NAME=DIR" in refused("--out", empty)
-    assert "--corpus tiny: write NAME=PATH" in refused("--out", empty, "--corpus", "tiny")
+    assert "--corpus tiny: write NAME=DIR" in refused("--out", empty, "--corpus", "tiny")
     assert "IS14: no such set of functionals; choose from IS09," in refused(
         "--out", empty, *corpus, "--sets", "IS14,IS09"
     )
