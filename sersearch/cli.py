@@ -25,6 +25,13 @@ app = App(
 )
 
 
+class NoiseUnit(StrEnum):
+    """What of a noise library is dealt to groups of speakers."""
+
+    recording = "recording"
+    folder = "folder"
+
+
 class Format(StrEnum):
     """How facts are printed: for people, or for programs."""
 
@@ -148,6 +155,12 @@ def build_features(
     snr_range: Annotated[str, typer.Option(metavar="LOW:HIGH", help="In dB.")] = "-10:15",
     bands: Annotated[int, typer.Option(min=2, help="Mel bands, the paper's M.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Of the noises and SNRs.")] = 0,
+    noise_groups: Annotated[
+        int | None, typer.Option(min=2, help="Groups of speakers with noises of their own, as many as a study's folds.")
+    ] = None,
+    noise_unit: Annotated[
+        NoiseUnit, typer.Option(help="What is dealt to the groups: recordings, or whole folders of the library.")
+    ] = NoiseUnit.recording,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
     skip_refused: Annotated[bool, typer.Option("--skip-refused", help="Leave out files that can't be used.")] = False,
 ) -> None:
@@ -176,6 +189,8 @@ def build_features(
             snr_range=_snr_range(snr_range),
             bands=bands,
             seed=seed,
+            noise_groups=(noise_groups or 0) if noise else 0,
+            noise_unit=noise_unit.value,
             workers=workers,
             skip_refused=skip_refused,
             progress=progress,
