@@ -49,7 +49,7 @@ class Evidence:
     Attributes:
         overall: everything.
         recalls: of each emotion; None for one that the test partition lacks.
-        confusion: [E][E] counts, all seeds added up.
+        confusion: [E, E] counts, all seeds added up.
         speakers: each test speaker.
         snr_bands: clean copies, then noisy ones by SNR, lowest first.
         noise_kinds: noisy copies by kind of noise, worst first.

@@ -27,7 +27,7 @@ class Landscape:
         columns: of those that go across.
         row_sizes: the sizes of each row.
         column_sizes: the sizes of each column.
-        ua: [rows][columns] in per cent; None where nothing was tried.
+        ua: [rows, columns] in per cent; None where nothing was tried.
         best: row and column of the winner, of several folds the one that most of them chose.
     """
 

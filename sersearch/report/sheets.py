@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sersearch.digests import short_digest
 from sersearch.evaluation.leaderboard import Candidates
 from sersearch.report.comparison import LEVEL, Pair, Ranking, Robustness, format_p
 from sersearch.report.evidence import Evidence, Slice
@@ -31,7 +33,7 @@ class Sheet:
     """A table.
 
     Attributes:
-        name: of the sort that a file or an anchor can have.
+        name: what `file_name` makes the name of a file or an anchor.
         title: a line above it.
         columns: headings.
         rows: as many cells each.
@@ -43,6 +45,17 @@ class Sheet:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+
+
+def file_name(name: str) -> str:
+    """Make a name of any characters the name of a file or an anchor; different names stay different.
+
+    Example:
+        >>> file_name("sweep-h1"), file_name("sweep-../h 1")
+        ('sweep-h1', 'sweep-..-h-1-5c9af200beac04f4')
+    """
+    safe = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII)[:100]
+    return safe if safe == name else f"{safe}-{short_digest(name)}"
 
 
 def leaderboards(facts: Facts) -> list[Sheet]:

@@ -13,6 +13,7 @@ from sersearch.digests import short_digest
 from sersearch.errors import InputError
 from sersearch.run.ledger import Ledger, Result
 from sersearch.run.records import Record, read_record, seal
+from sersearch.run.session import FOLDER as SESSIONS
 from sersearch.run.split import read_split
 from sersearch.run.storage import Folder, Storage
 from sersearch.run.suggestions import Suggestions
@@ -27,7 +28,7 @@ from sersearch.study.trial import Folds, StoreIdentity
 
 RUN = "run.json"
 
-BESIDE_TRIALS = {RUN, "suggestions/", "ray.log", "stopping", "tensorboard/", "trials/"}
+BESIDE_TRIALS = {RUN, f"{SESSIONS}/", "suggestions/", "ray.log", "tensorboard/", "trials/"}
 """What a search may have left in a run's folder before the first trial began."""
 
 # Seeds of the partition that are tried to advise one by which every part has all emotions.
@@ -176,16 +177,31 @@ def open_run(path: Path, store: Path | None = None) -> Run:
 def start_run(
     path: Path, study: Study, store: Path | None = None, note: Callable[[str], object] = lambda sentence: None
 ) -> Run:
-    """Bind a study to a folder, or continue with the run that is there.
-
-    Spaces, seeds, search and resources may change between calls; what would alter trials that exist may not. A
-    `run.json` that is lost or damaged is written again, if trials of the study are there.
+    """Bind a study to a folder, or continue with the run that is there; see `bind_run`.
 
     Args:
         path: the run's folder; made if need be.
         study: what to search.
         store: the store; the study's own unless given.
         note: called with a sentence when `run.json` is restored.
+    """
+    run = bind_run(path, study, store)
+    if _recorded(path) is None and _restores(run):
+        note(f"{path / RUN} was lost or damaged and is written again; the trials are kept")
+    run.storage.put(RUN, seal(run.record()))
+    return run
+
+
+def bind_run(path: Path, study: Study, store: Path | None = None) -> Run:
+    """Make the run of a study in a folder, without writing anything.
+
+    Spaces, seeds, search and resources may change between calls; what would alter trials that exist may not. A
+    `run.json` that is lost or damaged is written again, if trials of the study are there.
+
+    Args:
+        path: the run's folder, new or with a run.
+        study: what to search.
+        store: the store; the study's own unless given.
 
     Raises:
         InputError: no store is named, or the folder holds another study, data or training.
@@ -201,9 +217,8 @@ def start_run(
     before = _recorded(path)
     if before is not None:
         _check_same(before, run)
-    elif _restores(run):
-        note(f"{path / RUN} was lost or damaged and is written again; the trials are kept")
-    run.storage.put(RUN, seal(run.record()))
+    else:
+        _restores(run)
     return run
 
 

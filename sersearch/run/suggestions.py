@@ -66,7 +66,11 @@ class Suggestions:
         self.drawn = {name: self._read(name, folder) for name, folder in self._folders.items()}
 
     def add(self, source: str, number: int, configuration: Configuration) -> None:
-        """Record the configuration that a source drew after `number` others; on disk when this returns."""
+        """Record the configuration that a source drew after `number` others; on disk when this returns.
+
+        Raises:
+            InputError: another search has recorded another configuration at this place.
+        """
         drawn = self.drawn[source]
         if drawn[number : number + 1] == [configuration]:
             return
@@ -74,8 +78,11 @@ class Suggestions:
         for outdated in reversed(range(number, len(drawn))):
             self._storage.delete(self._name(self._folders[source], outdated))
         del drawn[number:]
+        name = self._name(self._folders[source], number)
         suggestion = Suggestion(space=source, number=number, configuration=configuration)
-        self._storage.put(self._name(self._folders[source], number), seal(suggestion))
+        is_first = self._storage.put_once(name, seal(suggestion))
+        if not is_first and self._drawn(source, self._folders[source], number) != configuration:
+            raise InputError(f"{self._storage.locate(name)}: was just written by another search of this run; stop one")
         drawn.append(configuration)
 
     def _read(self, space: str, folder: str) -> list[Configuration]:

@@ -35,6 +35,9 @@ from sersearch.study.trial import Trial
 FAULTS = ("missing", "damaged", "changed")
 """The kinds of findings that are faults."""
 
+UNFINISHED = "unfinished"
+NEVER_BEGUN = "never begun"
+
 _TOLERANCE = 1e-9
 
 
@@ -43,10 +46,10 @@ class Finding:
     """Something that is not as it should be, or that a reader of the run should know.
 
     Attributes:
-        kind: "missing" (planned, no result; or a file that is gone), "damaged" (a file that is not what was written),
-            "changed" (a result that is not the one that it was when the test speakers were opened), "extra" (a result
-            that the study does not name), "repeated" (more than one attempt: a worker, node or search was lost), or
-            "set aside" (a damaged checkpoint that was not used).
+        kind: "unfinished" (planned, no result yet), "missing" (a file that is gone), "damaged" (a file that is not what
+            was written), "changed" (a result that is not the one that it was when the test speakers were opened),
+            "extra" (a result that the study does not name), "repeated" (more than one attempt: a worker, node or
+            search was lost), or "set aside" (a damaged checkpoint that was not used).
         key: the trial's.
         file: the object, or the trial's folder.
         text: what is wrong, and what to do.
@@ -69,7 +72,7 @@ def verify(run: Run, planned: Collection[str]) -> list[Finding]:
     """
     ledger = run.ledger
     begun = list(ledger.keys())
-    findings = [Finding("missing", key, f"trials/{key}", "never begun") for key in planned if key not in begun]
+    findings = [Finding(UNFINISHED, key, f"trials/{key}", NEVER_BEGUN) for key in planned if key not in begun]
     for key in begun:
         findings += _check_trial(ledger, key, key in planned)
     return findings
@@ -84,7 +87,7 @@ def _check_trial(ledger: Ledger, key: str, is_planned: bool) -> Iterator[Finding
         yield Finding("damaged", key, name, _without_place(ledger, name, error))
     else:
         if result is None and is_planned:
-            yield Finding("missing", key, name, ledger.failure(key) or "begun, not finished")
+            yield Finding(UNFINISHED, key, name, ledger.failure(key) or "begun, not finished")
         elif result is not None and not is_planned:
             yield Finding("extra", key, name, "not in the study as it stands: kept, not ranked")
     if result is not None:

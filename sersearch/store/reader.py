@@ -79,8 +79,8 @@ class Store:
         """Create a reader without any check; `open_store` checks that the store is complete."""
         self.path = path
         self.manifest = manifest
-        self._noises: dict[str, Counter[str]] = {}
         self._checked: set[Path] = set()
+        self._noises: dict[str, Counter[str]] = {}
 
     @property
     def recipe(self) -> Recipe:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from sersearch.errors import InputError
 from sersearch.study.key import KeyRule
+from sersearch.study.values import Table
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -24,18 +25,14 @@ Groups = Mapping[str, str]
 """The group of each speaker that parts are balanced by, such as the gender; a speaker without one is in group ""."""
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Shares(_Table):
+class Shares(Table):
     """How speakers are shared out among three parts, and the seed of the draw.
 
     Attributes:
-        train: share of the training speakers, relative to the other two.
-        validation: share of the validation speakers.
-        test: share of the test speakers.
-        seed: of the draw.
+        train: share of the speakers that are learnt from, relative to the other two. Paper: 70 (Section 5.2).
+        validation: share of the speakers by whom training is stopped and models are chosen. Paper: 10 (Section 5.2).
+        test: share of the speakers who test the winners. Paper: 20 (Section 5.2).
+        seed: seed of the draw of the speakers.
         stratify: whether each part gets its share of each group of speakers (gender, and corpus if there are several).
     """
 
@@ -46,7 +43,7 @@ class Shares(_Table):
     stratify: bool = False
 
 
-class Dealt(_Table):
+class Dealt(Table):
     """Folds into which speakers are dealt, so that every speaker tests once; balanced by gender, and by corpus.
 
     Attributes:
@@ -71,7 +68,7 @@ class Dealt(_Table):
         return given
 
 
-class NamedParts(_Table):
+class NamedParts(Table):
     """One fold by the names of its speakers.
 
     Attributes:
@@ -87,7 +84,7 @@ class NamedParts(_Table):
     seed: int = Field(0, ge=0)
 
 
-class SplitFile(_Table):
+class SplitFile(Table):
     """A split in a CSV file: a line per speaker or utterance, with its part, its fold, or both.
 
     Attributes:
@@ -101,7 +98,7 @@ class SplitFile(_Table):
     seed: int = Field(0, ge=0)
 
 
-class SplitColumn(_Table):
+class SplitColumn(Table):
     """A split in a column of the corpus' manifest: the part of each utterance, or its fold.
 
     Attributes:
@@ -158,7 +155,7 @@ class Fold(BaseModel):
         return self.model_copy(update={"test": ()})
 
 
-class Split(_Table):
+class Split(Table):
     """A split that was read: the folds themselves, as a run keeps them.
 
     Attributes:

@@ -242,15 +242,15 @@ def test_copies_with_noises_that_were_not_learnt_from_are_counted(
 def test_probes_add_the_folds_up(networks: Run) -> None:
     findings = probe(networks, "noisy", lambda _: None, workers=1)
     (probed,) = findings.winners
-    (winner,) = (w for w in select_winners(networks).winners if w.condition == "noisy")
+    board = select_winners(networks)
+    (winner,) = (w for w in board.winners if w.condition == "noisy")
+    ledger = record_ledger(networks, board)
     for module in probed.modules:
         true: list[str] = []
         predicted: list[str] = []
         for number in range(3):
-            found = Representations.read(
-                networks.storage,
-                write_representations(networks, winner, record_ledger(networks, select_winners(networks)), number),
-            )
+            name = write_representations(networks, winner, ledger, number)
+            found = Representations.read(networks.storage, name)
             emotion = np.array([networks.store.emotions.index(name) for name in found.emotion_U])
             parts = found.clean("train"), found.clean("validation"), found.clean("test")
             x = found.column(module.name)

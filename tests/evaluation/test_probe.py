@@ -400,7 +400,8 @@ def of_drawn_modules(probed: ProbedModule, asked: ProbeTargets) -> Findings:
         winners=(
             ProbedWinner(
                 key="k",
-                figures="f",
+                keys=("k",),
+                figures=("f",),
                 space="t",
                 model="T-CLDNN",
                 features="log-mels",

@@ -12,7 +12,6 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from sersearch.digests import short_digest
 from sersearch.errors import InputError
 from sersearch.evaluation.leaderboard import Winner
 from sersearch.models.svm import Kernel
@@ -110,10 +109,10 @@ class ProbedWinner(_Record):
     """A winner, module by module in the order of the model."""
 
     key: str
-    keys: tuple[str, ...] = ()
-    """Keys of the trials that were probed, one per fold; `key` alone in files of earlier versions."""
-    figures: str
-    """`probed_figures` of the winner: changes with the results that were probed."""
+    keys: tuple[str, ...]
+    """Keys of the trials that were probed: those of the first seed, one per fold."""
+    figures: tuple[str, ...]
+    """`Result.figures_digest` of each of these trials."""
     space: str
     model: str
     features: str
@@ -162,12 +161,6 @@ class Findings(_Record):
         return found
 
 
-def probed_figures(winner: Winner) -> str:
-    """`Result.figures_digest` of the result that is probed, that of the first seed; of several folds, a hash of all."""
-    digests = [choice.results[0].figures_digest for choice in winner.choices]
-    return digests[0] if len(digests) == 1 else short_digest(digests)
-
-
 def read_findings(run: Run, winners: Iterable[Winner]) -> tuple[Findings, ...]:
     """What was found of winners that still are winners, by condition; nothing where `probe` was never called.
 
@@ -178,20 +171,23 @@ def read_findings(run: Run, winners: Iterable[Winner]) -> tuple[Findings, ...]:
     Raises:
         InputError: a file is damaged or of another version.
     """
-    present = {(winner.keys, probed_figures(winner), winner.candidates.space, winner.condition) for winner in winners}
+    present = {(winner.keys, figures_of(winner), winner.candidates.space, winner.condition) for winner in winners}
     kept = []
     for condition in CONDITIONS:
         findings = check_findings(run, condition)
         if findings is None:
             continue
         still = tuple(
-            winner
-            for winner in findings.winners
-            if (winner.keys or (winner.key,), winner.figures, winner.space, condition) in present
+            winner for winner in findings.winners if (winner.keys, winner.figures, winner.space, condition) in present
         )
         if still:
             kept.append(findings.model_copy(update={"winners": still}))
     return tuple(kept)
+
+
+def figures_of(winner: Winner) -> tuple[str, ...]:
+    """`Result.figures_digest` of each trial that represents a winner: those of its first seed, one per fold."""
+    return tuple(choice.results[0].figures_digest for choice in winner.choices)
 
 
 def check_findings(run: Run, condition: Condition) -> Findings | None:

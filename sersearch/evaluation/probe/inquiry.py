@@ -25,8 +25,8 @@ from sersearch.evaluation.probe.findings import (
     ProbedModule,
     ProbedWinner,
     Separability,
+    figures_of,
     findings_name,
-    probed_figures,
 )
 from sersearch.evaluation.probe.probes import (
     FOLDS,
@@ -98,7 +98,7 @@ def _record(winner: Winner, winners: list[Winner], modules: tuple[ProbedModule, 
     return ProbedWinner(
         key=winner.key,
         keys=winner.keys,
-        figures=probed_figures(winner),
+        figures=figures_of(winner),
         space=candidates.space,
         model=candidates.model,
         features=candidates.features,

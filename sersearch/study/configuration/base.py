@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
-
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.study.configuration.shapes import Modules, Shapes
+from sersearch.study.values import Table
 
 Value = bool | int | float | str | tuple[int, ...]
 
@@ -19,7 +18,7 @@ MODULES: tuple[Module, ...] = get_args(Module)
 """The modules of a network in the order of its data (Section 7.5), the raw features first."""
 
 
-class Configuration(BaseModel):
+class Configuration(Table):
     """One way to build and train a system; a subclass adds the settings of its kind.
 
     A subclass declares `model` as a Literal of the names that it configures, which is what tells one kind from another
@@ -42,8 +41,6 @@ class Configuration(BaseModel):
         feature_settings: the parameters that a study's table [features] may set for all spaces.
         training_settings: the parameters that its table [training] may set.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     features: str

@@ -79,12 +79,41 @@ class NetworkConfiguration(Configuration):
     of writing the same model are one configuration: T has h = 1, S has w = 1, FST has h1 = M and h2 = 1, LDNN has
     none.
 
-    `trim` leaves silence at both ends of an utterance out. `patience` and `epochs` may be given in steps or copies,
-    which are counted at the end of each epoch. `keep` is the criterion of the kept epoch and of patience: the
-    validation loss, or the validation UA, both under the noisy condition; "last" keeps the last epoch's model, and
-    patience goes by the loss. `epsilon` is Adam's. `class_weights` weights each utterance's
-    training loss by the inverse frequency of its class. `precision` is that of products, convolutions and recurrences
-    on a GPU; a CPU computes in float32 whatever it says.
+    Attributes:
+        model: LDNN, or the CLDNN of a type of convolution: spectral (S), temporal (T), spectro-temporal (ST), or
+            full-spectrum temporal (FST).
+        features: features of the frames. Paper: both (Section 4).
+        h1: height of the first layer's kernels in Mel bands; free in S and ST. Paper: 4:9 (Table 2).
+        w1: width of the first layer's kernels in frames; free in T, ST and FST. Paper: 3:8 (Table 2).
+        h2: height of the second layer's kernels; free in S and ST. Paper: 3:4 (Table 2).
+        w2: width of the second layer's kernels; free in T, ST and FST. Paper: 2:3 (Table 2).
+        bands: Mel bands, M on log-Mels; the store has to hold as many. Paper: 40 (Section 6.2).
+        cepstra: cepstra that MFCCs keep, M on MFCCs. Paper: 13 (Section 6.2).
+        deltas: orders of deltas beside the static coefficients. Paper: none (decisions#deltas).
+        left: frames of context before each frame. Paper: 10 (Section 6.2).
+        right: frames of context after each frame. Paper: 5 (Section 6.2).
+        normalisation: what each coefficient's mean and standard deviation are computed over: the training speakers'
+            frames ("corpus"), the speaker's clean ones ("speaker"), the utterance's own ("utterance"), or neither.
+            Paper: silent (decisions#normalisation).
+        trim: whether silence at both ends of an utterance is left out. Paper: silent (decisions#trim).
+        maps: feature maps of each convolutional layer. Paper: 32 (Section 3.3).
+        cells: LSTM cells in each direction. Paper: 128 (Section 3.3).
+        dense: units of the dense layers before the softmax. Paper: 128, 32, 32 (Section 3.3).
+        dropout: share of the BLSTM's outputs that are dropped in training. Paper: 0.2 (Section 3.3).
+        learning_rate: learning rate of Adam. Paper: 0.001 (decisions#adam).
+        epsilon: epsilon of Adam. Paper: silent (decisions#adam).
+        minibatch: utterances per step. Paper: 10 (Section 6.2).
+        patience: how long training goes on without a better validation result: epochs, or "2000 steps" or
+            "20000 copies", which are counted at the end of each epoch. Paper: 3 epochs (Section 6.2).
+        epochs: the most that a trial takes: epochs, or steps or copies as text. Paper: silent
+            (decisions#early-stopping).
+        precision: precision of products, convolutions and recurrences on a GPU; a CPU always computes in float32.
+            Paper: silent (decisions#precision).
+        keep: criterion of the epoch that is kept, and of patience, both under the noisy condition: the validation loss
+            ("loss") or the validation UA ("ua"); "last" keeps the last epoch, and patience goes by the loss. Paper:
+            the loss (Section 6.2).
+        class_weights: whether each utterance's training loss is weighted by the inverse frequency of its class. Paper:
+            silent.
 
     Raises:
         ValueError: a kernel size that the type fixes is given otherwise, or one that it needs is missing.

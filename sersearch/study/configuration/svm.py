@@ -25,10 +25,16 @@ class SVMConfiguration(Configuration):
     configuration.
 
     Attributes:
-        features: name of a set of vectors: openSMILE functionals, or any table of one row per utterance.
-        standardisation: of the vectors: by each speaker's own utterances, or by those of the training speakers.
-        kernel: see `sersearch.models.svm.kernel_matrix`, also for gamma and degree.
-        C: the price of an error.
+        model: the support vector machine.
+        features: name of a set of vectors: openSMILE functionals, or any table of one row per utterance. Paper: IS09 to
+            IS13 (Table 3).
+        standardisation: of the vectors: by each speaker's own utterances ("speaker"), or by those of the training
+            speakers ("corpus"). Paper: by speaker (Section 6.1).
+        kernel: see `sersearch.models.svm.kernel_matrix`. Paper: all three (Section 6.1).
+        C: the price of an error. Paper: silent (decisions#svm-kernels).
+        gamma: scale of the polynomial and RBF kernels, in units of 1 / dimensions. Paper: silent
+            (decisions#svm-kernels).
+        degree: degree of the polynomial kernel. Paper: silent (decisions#svm-kernels).
     """
 
     model: Literal["SVM"]
