@@ -432,4 +432,6 @@ Partition = Annotated[
     | Annotated[Split, Tag("Split")],
     Discriminator(_kind),
 ]
-PARTITIONS: tuple[type[BaseModel], ...] = (Shares, Dealt, NamedParts, SplitFile, SplitColumn, Split)
+PARTITION_FORMS: tuple[type[BaseModel], ...] = (Shares, Dealt, NamedParts, SplitFile, SplitColumn)
+"""What a person may write in [partition]."""
+PARTITIONS: tuple[type[BaseModel], ...] = (*PARTITION_FORMS, Split)

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from sersearch.errors import InputError
 from sersearch.shipped import shipped_spaces
 from sersearch.study.configuration import Configuration, NetworkConfiguration, SVMConfiguration, known_models
+from sersearch.study.fold import PARTITION_FORMS
 from sersearch.study.space import Top
 from sersearch.study.study import Study
 
@@ -50,8 +51,11 @@ class Setting:
 def settings() -> dict[str, list[Setting]]:
     """The keys of each table of a study, by the table's name; "" is the study's own, "space ..." a space's."""
     tables = {"": _settings("", Study, _own_keys())}
-    for name, model in _tables().items():
-        tables[name] = _settings(name, model, model.model_fields)
+    for name, models in _tables().items():
+        tables[name] = []
+        for model in models:
+            known = {setting.name for setting in tables[name]}
+            tables[name] += _settings(name, model, [field for field in model.model_fields if field not in known])
     for kind in known_models().values():
         for table, names in (("features", kind.feature_settings), ("training", kind.training_settings)):
             known = {setting.name for setting in tables.setdefault(table, [])}
@@ -73,10 +77,13 @@ def _own_keys() -> list[str]:
     return [name for name in Study.model_fields if name not in {"features", "training", *_tables()}]
 
 
-def _tables() -> dict[str, type[BaseModel]]:
-    """The tables of a study that have a model of their own, such as [search]."""
-    types = {name: field.annotation for name, field in Study.model_fields.items()}
-    return {name: kind for name, kind in types.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
+def _tables() -> dict[str, tuple[type[BaseModel], ...]]:
+    """The tables of a study that have models of their own, such as [search]; several where it has several forms."""
+    models: dict[str, tuple[type[BaseModel], ...]] = {}
+    for name, field in Study.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            models[name] = (field.annotation,)
+    return {"partition": PARTITION_FORMS} | models
 
 
 def _space_keys(kind: type[Configuration]) -> list[Setting]:
@@ -183,7 +190,12 @@ spaces = [
 ]
 """
 WIDTH = 100
-ANY_NUMBER = "50"
+FOLDS = (
+    "folds = 6 in place of train, validation and test lets every speaker test once; docs/partitions.md has it, and "
+    "splits by name, from a file or from a column of the manifest."
+)
+EXAMPLES = {"trials": "50"}
+"""Values of settings without a default; others of these are names, which docs/study.md explains."""
 
 
 def new_study(file: str, name: str, spaces: Iterable[str]) -> str:
@@ -198,7 +210,10 @@ def new_study(file: str, name: str, spaces: Iterable[str]) -> str:
     lines = [HEAD.format(file=file, name=name, spaces="\n".join(_comment(", ".join(spaces))))]
     lines += _commented(setting for setting in found[""] if setting.name == "seeds")
     for table in ("partition", "features", "training", "search", "resources"):
-        lines += ["", f"[{table}]", *_commented(found[table])]
+        lines += ["", f"[{table}]"]
+        if table == "partition":
+            lines += _comment(FOLDS)
+        lines += _commented(setting for setting in found[table] if _has_example(setting))
     return "\n".join(lines) + "\n"
 
 
@@ -220,10 +235,14 @@ def write_new_study(path: Path) -> None:
         raise InputError(f"{path.parent}: no such folder; make it first") from None
 
 
+def _has_example(setting: Setting) -> bool:
+    return bool(setting.default) or setting.name in EXAMPLES
+
+
 def _commented(entries: Iterable[Setting]) -> Iterator[str]:
     for entry in entries:
         yield from _comment(f"{entry.meaning}: {entry.values}")
-        yield f"#{entry.name} = {entry.default or ANY_NUMBER}"
+        yield f"#{entry.name} = {entry.default or EXAMPLES[entry.name]}"
 
 
 def _comment(words: str) -> list[str]:
