@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path
+from platformdirs import user_cache_path, user_data_path
 
 
 def write(path: Path, content: bytes) -> None:
@@ -55,10 +55,24 @@ def private_folder() -> Path | None:
         The folder; None, with a warning that says why, if it can't be created or written, is a symbolic link, belongs
         to another user, gives any permission to others, or lies in a folder in which others may replace it.
     """
-    folder = user_cache_path("sersearch")
+    return _private(user_cache_path("sersearch"), "cache")
+
+
+def private_data_folder() -> Path | None:
+    """Return this user's data folder, and create it if necessary.
+
+    It holds what can't be made again: the index of test openings over all runs.
+
+    Returns:
+        The folder; None in the cases of `private_folder`.
+    """
+    return _private(user_data_path("sersearch"), "data")
+
+
+def _private(folder: Path, kind: str) -> Path | None:
     fault = _fault(folder)
     if fault:
-        warning = f"the cache folder {folder} is not used, because {fault}"
+        warning = f"the {kind} folder {folder} is not used, because {fault}"
         # Without a source file, Python prints it as one line, and with a registry only once per process.
         warnings.warn_explicit(warning, RuntimeWarning, "sersearch", 0, registry=_GIVEN_WARNINGS)
         return None

@@ -84,6 +84,12 @@ def cases_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the index of test openings of all tests apart from the user's; processes that tests start inherit it."""
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
+
+
 def _part(data_dir: Path, name: str) -> Path:
     if not (data_dir / name).is_dir():
         pytest.skip(f"no {name} in {data_dir}")

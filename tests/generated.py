@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import safetensors.numpy
 
+from sersearch.evaluation.exposure import record_exposure
 from sersearch.evaluation.leaderboard import select_winners
 from sersearch.evaluation.test_partition import put_predictions, record_ledger, record_opening, select_labels
 from sersearch.run.ledger import Epoch, Result
@@ -52,6 +53,7 @@ def _test(run: Run, result: Result, condition: Condition, ledger: str, generator
     guess = generator.choice(np.array(run.store.emotions), len(truth))
     predicted = np.where(generator.random(len(truth)) < right, truth, guess)
     table = labels.replace_schema_metadata().append_column("predicted", pa.array(predicted.tolist()))
+    record_exposure(run, result.trial.key, condition, run.partition.test, "report")
     record_opening(run, result, condition, len(table), "report", ledger)
     put_predictions(run, result, condition, table)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sersearch.durable import private_folder
+from sersearch.durable import private_data_folder, private_folder
 
 
 @pytest.fixture
@@ -20,6 +20,16 @@ def test_private_folder_is_created_for_its_owner_alone(cache_home: Path) -> None
     assert folder == cache_home / "sersearch"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert private_folder() == folder
+
+
+def test_data_that_cannot_be_made_again_has_a_folder_of_its_own(
+    tmp_path: Path, cache_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    folder = private_data_folder()
+    assert folder == tmp_path / "data" / "sersearch"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert folder != private_folder()
 
 
 def make_link(folder: Path) -> None:

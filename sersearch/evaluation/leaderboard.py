@@ -96,6 +96,25 @@ class Candidates:
         """The configurations that are candidates in a fold."""
         return [configuration for configuration, by_fold in self.results.items() if by_fold[fold]]
 
+    def tried_before(self, others: Sequence[Result]) -> dict[Configuration, Results]:
+        """Configurations of the same kind, on the first fold, that were trained to the end but are no candidates now.
+
+        Args:
+            others: `Leaderboard.others`.
+
+        Returns:
+            The results of each, one per seed; as many seeds as candidates have, or the configuration is left out.
+        """
+        learnt = self.folds[0].sealed.model_copy(update={"name": ""})
+        found: dict[Configuration, list[Result]] = defaultdict(list)
+        for result in others:
+            c, fold = result.trial.configuration, result.trial.fold.sealed.model_copy(update={"name": ""})
+            kind = c.model, c.family, c.protocol
+            if kind == (self.model, self.features, self.protocol) and fold == learnt and result.stopped != "pruned":
+                found[c].append(result)
+        seeds = len(next(iter(self.results.values()))[0])
+        return {c: tuple(of_seeds[:seeds]) for c, of_seeds in found.items() if len(of_seeds) >= seeds}
+
     @cached_property
     def is_papers(self) -> bool:
         """Whether the space is the paper's (Table 2)."""
@@ -205,6 +224,7 @@ class Leaderboard:
         trials: all that are done, by name of space, each with its result; those of a sampler's space as far as they
             are drawn.
         complete: whether every trial has an outcome.
+        others: results in the ledger that the study does not name, of spaces that were narrowed or left out since.
     """
 
     winners: tuple[Winner, ...]
@@ -215,6 +235,7 @@ class Leaderboard:
     failed: int
     trials: Mapping[str, tuple[tuple[Trial, Result], ...]]
     complete: bool
+    others: Results = ()
 
     @property
     def results(self) -> dict[str, Result]:
@@ -265,6 +286,7 @@ def select_winners(run: Run) -> Leaderboard:
             for name, trials in agenda.spaces.items()
         },
         complete=agenda.complete,
+        others=tuple(result for key, result in results.items() if key not in agenda.trials),
     )
 
 

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from sersearch.digests import digest
 from sersearch.errors import InputError
+from sersearch.evaluation.exposure import record_exposure
 from sersearch.evaluation.leaderboard import Leaderboard, Winner, predictions_name, record_name, select_winners
 from sersearch.run.ledger import Result
 from sersearch.run.records import Record, read_record, seal, sha256_of_object
@@ -123,6 +124,7 @@ def _test(run: Run, result: Result, fold: Fold, condition: Condition, ledger: st
     system = trained_system(run, result)
     labels = _labels(run, fold.test, condition)
     # On record first: an opening that is not recorded must not exist.
+    record_exposure(run, result.trial.key, condition, fold.test, "report")
     record_opening(run, result, condition, len(labels), "report", ledger)
     predicted = system.predict(run.store, fold.test, condition)
     emotions = run.store.emotions

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sersearch.errors import InputError
+from sersearch.evaluation.exposure import DESIGNS, read_design
 from sersearch.evaluation.leaderboard import record_name
 from sersearch.evaluation.probe.findings import check_findings
 from sersearch.evaluation.test_partition import (
@@ -36,6 +37,7 @@ def verify_computed(run: Run, results: Mapping[str, Result]) -> list[Finding]:
     return [
         *_check_openings(run, results),
         *_check_ledgers(run, results),
+        *_check_designs(run),
         *_check_objects(run, results, TESTS, "report"),
         *_check_objects(run, results, PROBES, "probe"),
         *_check_findings(run),
@@ -77,6 +79,14 @@ def _check_ledgers(run: Run, results: Mapping[str, Result]) -> Iterator[Finding]
     for key, file in sorted(changed.items()):
         text = "not the result that there was when test speakers were opened: restore it, or search in a new run"
         yield Finding("changed", key, f"trials/{key}/result.json", f"{text} ({LEDGERS}{file})")
+
+
+def _check_designs(run: Run) -> Iterator[Finding]:
+    for file in run.storage.list(DESIGNS):
+        try:
+            read_design(run, file)
+        except InputError as error:
+            yield _damaged(run, f"{DESIGNS}{file}", error)
 
 
 def _check_objects(run: Run, results: Mapping[str, Result], folder: str, by: Command) -> Iterator[Finding]:

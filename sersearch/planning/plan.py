@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from sersearch.planning.power import DesignPower, design_power
 from sersearch.planning.tasks import Task, tasks, top_counts
 from sersearch.study.agenda import Agenda
 from sersearch.study.configuration import Configuration, Modules, Shapes
@@ -128,6 +130,15 @@ class Plan:
     trials: tuple[PlannedTrial, ...]
     tasks: tuple[Task, ...]
     epochs: int | None
+
+    @cached_property
+    def power(self) -> DesignPower | None:
+        """What the leaderboard can show; None if nothing is trained on the partition or on folds."""
+        by_space: dict[str, list[Trial]] = {}
+        for planned in self.trials:
+            for name in planned.spaces if planned.shapes.feasible else ():
+                by_space.setdefault(name, []).append(planned.trial)
+        return design_power(self.study, by_space, len(self.data.identity.speakers), self.data.clean_utterances)
 
     def totals(self) -> dict[str, int]:
         """Counts of trials; `trials` holds those of spaces that aren't settled, `infeasible` configurations."""
@@ -254,6 +265,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         ],
         "trials": [_trial_facts(planned, plan.data, plan.epochs) for planned in plan.trials],
         "totals": plan.totals(),
+        "power": plan.power.facts() if plan.power else None,
     }
 
 

@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sersearch.report.units import Units
 from sersearch.speech.augment import snr_bands
-from sersearch.statistics.counts import Counts, mean_recall, recalls, speaker_confusions
-from sersearch.statistics.intervals import Interval, speaker_interval
+from sersearch.statistics.counts import Counts, macro_f1, mean_recall, recalls, speaker_confusions, weighted_accuracy
+from sersearch.statistics.intervals import Interval, recipe_interval, speaker_interval
 from sersearch.statistics.seeds import SeedSpread, seed_spread
 
 MOST_VALUES = 12
@@ -34,12 +35,16 @@ class Slice:
         utterances: how many, each copy counted; with seeds, each once.
         ua: in per cent, over the emotions that occur.
         interval: over speakers; None where there is none to give.
+        emotions: how many emotions occur.
+        at_chance: whether the UA can't be told from that of guessing, 100 / emotions.
     """
 
     name: str
     utterances: int
     ua: float
     interval: Interval | None
+    emotions: int
+    at_chance: bool
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,10 @@ class Evidence:
 
     Attributes:
         overall: everything.
+        recipe: interval of the overall UA over folds, for networks that are trained again; None of one partition.
+        macro_f1: mean F1 of the emotions that occur, in per cent.
+        wa: weighted accuracy, the share of utterances that are right, in per cent.
+        noisy_alone: the noisy copies without the clean ones; None where there are none.
         recalls: of each emotion; None for one that the test partition lacks.
         confusion: [E, E] counts, all seeds added up.
         speakers: each test speaker.
@@ -60,6 +69,10 @@ class Evidence:
     """
 
     overall: Slice
+    recipe: Interval | None
+    macro_f1: float
+    wa: float
+    noisy_alone: Slice | None
     recalls: dict[str, float | None]
     confusion: list[list[int]]
     speakers: tuple[Slice, ...]
@@ -139,12 +152,20 @@ class Predictions:
         at = np.flatnonzero(np.ones(len(self.emotion_N), np.bool_) if chosen_N is None else chosen_N)
         return speaker_confusions(self.emotion_N[at], self.predicted_N[at], self.speaker_N[at], len(self.emotions))
 
-    def evidence(self) -> Evidence:
-        """Everything that the predictions show."""
+    def evidence(self, units: Units) -> Evidence:
+        """Everything that the predictions show.
+
+        Args:
+            units: of the board that they stand on.
+        """
         counts_SEE = self.counts()
         recall_E = recalls(counts_SEE.sum(0)).tolist()
         return Evidence(
             overall=self._slice("all"),
+            recipe=recipe_interval(units.add_up(counts_SEE)) if units.kind == "fold" else None,
+            macro_f1=float(macro_f1(counts_SEE.sum(0))),
+            wa=float(weighted_accuracy(counts_SEE.sum(0))),
+            noisy_alone=None if self.clean_N.all() else self._slice("noisy copies alone", ~self.clean_N),
             recalls={
                 name: None if np.isnan(value) else value for name, value in zip(self.emotions, recall_E, strict=True)
             },
@@ -166,7 +187,9 @@ class Predictions:
     def _slice(self, name: str, chosen_N: NDArray[np.bool_] | None = None) -> Slice:
         counts_SEE = self.counts(chosen_N)
         utterances = int(counts_SEE.sum()) // self.seeds
-        return Slice(name, utterances, float(mean_recall(counts_SEE.sum(0))), speaker_interval(counts_SEE))
+        emotions = int(np.count_nonzero(counts_SEE.sum(axis=(0, 2))))
+        interval, chance = speaker_interval(counts_SEE), reaches_chance(counts_SEE)
+        return Slice(name, utterances, float(mean_recall(counts_SEE.sum(0))), interval, emotions, chance)
 
     def _of_seed(self, number: int) -> Counts:
         at = np.arange(len(self.emotion_N)) // (len(self.emotion_N) // self.seeds)
@@ -181,6 +204,19 @@ class Predictions:
         kind_N = np.array([noise_kind(noise) if noise else "" for noise in self.noise_N.tolist()], np.str_)
         slices = [self._slice(str(kind), kind_N == kind) for kind in np.unique(kind_N[~self.clean_N])]
         return tuple(sorted(slices, key=lambda found: found.ua))
+
+
+def reaches_chance(counts_SEE: Counts) -> bool:
+    """Whether a UA can't be told from chance: its interval, or without one the UA itself, reaches down to chance.
+
+    Example:
+        >>> reaches_chance(np.array([[[5, 5], [4, 6]], [[6, 4], [5, 5]], [[5, 5], [5, 5]]]))
+        True
+    """
+    emotions = int(np.count_nonzero(counts_SEE.sum(axis=(0, 2))))
+    interval = speaker_interval(counts_SEE)
+    lowest = interval.low if interval else float(mean_recall(counts_SEE.sum(axis=0)))
+    return lowest <= 100 / emotions
 
 
 def _read_columns(table: pa.Table) -> dict[str, NDArray[np.str_]]:

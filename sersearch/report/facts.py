@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import lcm
 from typing import Any
@@ -12,22 +12,26 @@ import numpy as np
 
 from sersearch.digests import digest
 from sersearch.evaluation.counts import count_test_predictions
+from sersearch.evaluation.exposure import Exposure, read_exposure
 from sersearch.evaluation.leaderboard import Candidates, Leaderboard, Winner
 from sersearch.evaluation.probe.findings import Findings, read_findings
 from sersearch.evaluation.probe.inquiry import precedence
 from sersearch.evaluation.test_partition import opened_at, read_predictions
-from sersearch.report.comparison import Pair, Ranking, Robustness, rank, robustness
+from sersearch.report.comparison import Ranking, Robustness, rank, robustness
 from sersearch.report.evidence import Evidence, Predictions
 from sersearch.report.paper import TABLE_3, TABLE_4
+from sersearch.report.units import Units
 from sersearch.run.run import Run
 from sersearch.run.split import check_split
 from sersearch.statistics.corrections import Selection, select_best
 from sersearch.statistics.counts import Counts, mean_recall
 from sersearch.statistics.curves import median_filter
+from sersearch.statistics.families import Pair
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.network import KERNELS
 from sersearch.study.fold import Fold
+from sersearch.study.hypothesis import Hypothesis
 from sersearch.study.paper import SWEEP
 
 MEDIAN_WINDOW = 5
@@ -46,6 +50,8 @@ class Row:
         opened: when the test speakers were opened for each of its trials, in UTC; empty while it is not tested.
         test_uas: test UA in per cent of each of its trials, in the order of `Winner.results`; empty while it is not
             tested.
+        tried_before: configurations of its kind in the ledger that the study does not name any more; the luck of having
+            been the best counts them.
     """
 
     winner: Winner
@@ -53,6 +59,12 @@ class Row:
     test: Evidence | None
     opened: tuple[str, ...]
     test_uas: tuple[float, ...] = ()
+    tried_before: int = 0
+
+    @property
+    def tried(self) -> int:
+        """How many configurations it is the best of, those that the study named once included."""
+        return max(self.winner.candidates.tried) + self.tried_before
 
     @property
     def corrected_ua(self) -> float | None:
@@ -120,6 +132,7 @@ class Facts:
         baselines: the best of each set of vectors under each protocol.
         baseline_ties: for each baseline a letter shared with those of its protocol that can't be distinguished from it;
             empty while it is not tested.
+        exposure: what was seen of the test speakers, in this run and others.
     """
 
     run: Run
@@ -130,6 +143,7 @@ class Facts:
     sweeps: tuple[Sweep, ...]
     baselines: tuple[Row, ...]
     baseline_ties: tuple[str, ...]
+    exposure: Exposure
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
@@ -154,6 +168,11 @@ class Facts:
             return f"Not tested: `sersearch report {self.run.path}` opens the test speakers for the winners."
         return None
 
+    @property
+    def state(self) -> str | None:
+        """What every page and figure says at its head; None where all is done and nothing was changed since."""
+        return " ".join(filter(None, (self.unfinished, self.exposure.exploratory))) or None
+
     def ranked(self, condition: Condition) -> list[Row]:
         """A condition's rows, best first: by test UA, or by validation UA while the test speakers are sealed."""
         rows = [row for row in self.rows if row.winner.condition == condition]
@@ -175,7 +194,7 @@ class Facts:
             return None
         place = ranking.order.index(self._numbers[id(row)])
         following = ranking.neighbours[place] if place < len(ranking.neighbours) else None
-        return Standing(place + 1, ranking.ties[place], following)
+        return Standing(place + 1, ranking.letters[place], ranking.ranks[place], following)
 
     def values(self, row: Row) -> dict[str, Any]:
         """A row's figures as one flat record; the same results give the same record, wherever and whenever."""
@@ -193,16 +212,24 @@ class Facts:
             **{name: settings.get(name) for name in KERNELS},
             "parameters": winner.parameters,
             "seeds": winner.seeds,
-            "candidates": max(winner.candidates.tried),
+            "candidates": row.tried,
             "validation_ua": _rounded(winner.validation_ua),
             "validation_corrected_ua": _rounded(row.corrected_ua),
             "test_ua": _rounded(test.overall.ua if test else None),
             "test_low": _rounded(interval.low if interval else None),
             "test_high": _rounded(interval.high if interval else None),
+            "recipe_low": _rounded(test.recipe.low if test and test.recipe else None),
+            "recipe_high": _rounded(test.recipe.high if test and test.recipe else None),
+            "test_noisy_alone_ua": _rounded(test.noisy_alone.ua if test and test.noisy_alone else None),
+            "test_macro_f1": _rounded(test.macro_f1 if test else None),
+            "test_wa": _rounded(test.wa if test else None),
+            "chance": _rounded(100 / len(self.run.store.emotions)),
             "paper_ua": row.paper_ua,
             "unlike_paper": format_settings(row.departures) if row.paper_ua is not None else None,
             "place": standing.place if standing else None,
             "tie": standing.tie if standing else None,
+            "best_rank": standing.ranks[0] if standing else None,
+            "worst_rank": standing.ranks[1] if standing else None,
             "next_difference": _rounded(following.comparison.difference if following else None),
             "next_p": _rounded(following.adjusted_p if following else None),
             "key": winner.key,
@@ -219,13 +246,15 @@ class Facts:
             "total": board.total,
             "failed": board.failed,
             "pruned": board.pruned,
+            "exploratory": self.exposure.exploratory is not None,
+            "openings": asdict(self.exposure),
             "fingerprint": run.identity.fingerprint,
             "ledger": digest(board.figures),
             **_folds_record(run.folds),
             "split": list(self.split),
             "emotions": list(run.store.emotions),
             "rows": [self.values(row) | self._details(row) for row in self.rows],
-            "comparisons": {condition: asdict(ranking) for condition, ranking in self.rankings.items()},
+            "comparisons": {condition: ranking_record(ranking) for condition, ranking in self.rankings.items()},
             "robustness": [asdict(each) | {"verdict": each.verdict} for each in self.robustness],
             "baselines": [
                 _baseline_record(row, tie) for row, tie in zip(self.baselines, self.baseline_ties, strict=True)
@@ -278,13 +307,20 @@ class Standing:
 
     Attributes:
         place: from 1.
-        tie: a letter shared with the rows that can't be distinguished from it.
+        tie: letters; it shares one with exactly those rows that do not differ significantly from it.
+        ranks: the best and the worst place that it can have.
         following: the test against the next row; None for the last.
     """
 
     place: int
     tie: str
+    ranks: tuple[int, int]
     following: Pair | None
+
+
+def ranking_record(ranking: Ranking) -> dict[str, Any]:
+    """A ranking as plain JSON; letters and ranks are in its order."""
+    return asdict(ranking) | {"letters": ranking.letters, "ranks": ranking.ranks}
 
 
 def gather(run: Run, board: Leaderboard, generator: np.random.Generator) -> Facts:
@@ -298,15 +334,15 @@ def gather(run: Run, board: Leaderboard, generator: np.random.Generator) -> Fact
     predictions = {
         number: _predictions(run, winner) for number, winner in enumerate(board.winners) if winner.predictions
     }
-    rows = tuple(
-        _row(run, winner, _selection(winner), predictions.get(number)) for number, winner in enumerate(board.winners)
-    )
+    rows = tuple(_ranked_row(run, board, winner, predictions.get(n)) for n, winner in enumerate(board.winners))
     rankings = {}
     for condition in CONDITIONS:
         tested = {n: predictions[n] for n in predictions if board.winners[n].condition == condition}
         if tested:
-            rankings[condition] = rank(_comparable(tested), generator)
-    robust = tuple(_robustness(board.winners, predictions, generator))
+            rankings[condition] = rank(_comparable(tested), units_of(board.winners[min(tested)]), generator)
+    study = run.study
+    hypothesis = study.hypothesis.resolve(study.models) if study.hypothesis else None
+    robust = tuple(_robustness(board.winners, predictions, hypothesis, generator))
     baselines, ties = _baselines(run, board.baselines, generator)
     return Facts(
         run=run,
@@ -317,6 +353,7 @@ def gather(run: Run, board: Leaderboard, generator: np.random.Generator) -> Fact
         sweeps=tuple(_sweeps(board.candidates, rows)),
         baselines=baselines,
         baseline_ties=ties,
+        exposure=read_exposure(run, _test_speakers(board)),
     )
 
 
@@ -327,11 +364,25 @@ def _folds_record(folds: Sequence[Fold]) -> dict[str, Any]:
     return {"folds": [fold.model_dump(mode="json") for fold in folds]}
 
 
-def _selection(winner: Winner) -> Selection | None:
-    """How much of the validation UA is the luck of having been the best; unknown where several folds choose."""
+def _test_speakers(board: Leaderboard) -> set[str]:
+    winners = (*board.winners, *board.baselines)
+    return {speaker for winner in winners for choice in winner.choices for speaker in choice.fold.test}
+
+
+def _ranked_row(run: Run, board: Leaderboard, winner: Winner, predictions: Predictions | None) -> Row:
+    """A row of the leaderboard; what was tried of its kind and left out since counts as tried."""
+    before = winner.candidates.tried_before(board.others)
     if len(winner.choices) > 1:
-        return None
-    return select_best(winner.candidates.counts(winner.condition))
+        # Each fold chooses for itself, so no single luck of having been the best can be taken off.
+        return replace(_row(run, winner, None, predictions), tried_before=len(before))
+    counts_CSEE = winner.candidates.counts(winner.condition)
+    if before:
+        of_seeds = ([list(r.confusion[winner.condition].values()) for r in results] for results in before.values())
+        others_CSEE = [np.sum(counts, axis=0) for counts in of_seeds]
+        counts_CSEE = np.concatenate([counts_CSEE, np.array(others_CSEE, np.int64)])
+    won = list(winner.candidates.results).index(winner.choices[0].configuration)
+    row = _row(run, winner, select_best(counts_CSEE, won), predictions)
+    return replace(row, tried_before=len(before))
 
 
 def _predictions(run: Run, winner: Winner) -> Predictions:
@@ -344,7 +395,13 @@ def _row(run: Run, winner: Winner, selection: Selection | None, predictions: Pre
     opened = [opened_at(run, result, winner.condition) for result in winner.results]
     counts = count_test_predictions(run, winner)
     uas = tuple(float(mean_recall(trial.all_SEE.sum(0))) for trial in counts)
-    return Row(winner, selection, predictions.evidence(), tuple(time for time in opened if time), uas)
+    evidence = predictions.evidence(units_of(winner))
+    return Row(winner, selection, evidence, tuple(time for time in opened if time), uas)
+
+
+def units_of(winner: Winner) -> Units:
+    """What the tests of a winner's board flip whole."""
+    return Units.of_folds([choice.fold for choice in winner.choices])
 
 
 def _comparable(predictions: Mapping[int, Predictions]) -> dict[int, Counts]:
@@ -367,8 +424,8 @@ def _baselines(
             if number in predictions and (winner.candidates.protocol, winner.condition) == (protocol, condition)
         }
         if alike:
-            ranking = rank(_comparable(alike), generator)
-            ties.update(zip(ranking.order, ranking.ties, strict=True))
+            ranking = rank(_comparable(alike), units_of(winners[min(alike)]), generator)
+            ties.update(zip(ranking.order, ranking.letters, strict=True))
     rows = tuple(_row(run, winner, None, predictions.get(number)) for number, winner in enumerate(winners))
     return rows, tuple(ties.get(number, "") for number in range(len(rows)))
 
@@ -394,7 +451,10 @@ def _baseline_record(row: Row, tie: str) -> dict[str, Any]:
 
 
 def _robustness(
-    winners: Sequence[Winner], predictions: Mapping[int, Predictions], generator: np.random.Generator
+    winners: Sequence[Winner],
+    predictions: Mapping[int, Predictions],
+    hypothesis: Hypothesis | None,
+    generator: np.random.Generator,
 ) -> Iterable[Robustness]:
     """What noise costs, for each kind of features; one winner stands for each model."""
     best: dict[tuple[str, str], int] = {}
@@ -410,7 +470,8 @@ def _robustness(
             for (of_features, model), number in best.items()
             if of_features == features
         ]
-        yield robustness(features, models, generator)
+        units = units_of(next(winners[number] for (of_features, _), number in best.items() if of_features == features))
+        yield robustness(features, models, units, hypothesis, generator)
 
 
 def _sweeps(groups: Iterable[Candidates], rows: Sequence[Row]) -> Iterable[Sweep]:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from sersearch.evaluation.probe.findings import Attribute, Findings, ProbedModule, ProbedWinner
+from sersearch.report.captions import CHANCE
 from sersearch.report.comparison import Robustness
 from sersearch.report.facts import Facts, Row, Sweep
 from sersearch.report.landscape import Landscape, Size, landscape
@@ -63,8 +64,8 @@ def figures(facts: Facts) -> Iterator[tuple[str, bytes]]:
         with rc_context(_STYLE):
             figure = Figure(figsize=size, layout="constrained")
             draw(figure)
-            if facts.unfinished:
-                figure.supxlabel(facts.unfinished, fontsize=7, color="#a00000")
+            if facts.state:
+                figure.supxlabel(facts.state.replace(" Exploratory:", "\nExploratory:"), fontsize=7, color="#a00000")
             # Laid out once for all formats, because that takes longest.
             figure.draw_without_rendering()
             figure.set_layout_engine("none")
@@ -78,23 +79,24 @@ def figures(facts: Facts) -> Iterator[tuple[str, bytes]]:
 
 def _drawings(facts: Facts) -> Iterator[tuple[str, tuple[float, float], Draw]]:
     tested = [row for row in facts.rows if row.test]
+    chance = 100 / len(facts.run.store.emotions)
     for condition in facts.conditions:
         ranked = [row for row in facts.ranked(condition) if row.test]
         if ranked:
             height = 1.2 + 0.35 * len(ranked)
-            yield f"leaderboard-{condition}", (6.5, height), _bound(_draw_leaderboard, ranked, condition)
+            yield f"leaderboard-{condition}", (6.5, height), _bound(_draw_leaderboard, ranked, condition, chance)
             size = (2.6 * min(3, len(ranked)) + 0.4, 2.6 * -(-len(ranked) // 3) + 0.2)
             yield f"confusion-{condition}", size, _bound(_draw_confusions, facts, ranked)
     noisy = [row for row in tested if row.winner.condition == "noisy"]
     if noisy:
-        yield "snr", (6.5, 3.6), _bound(_draw_snr, noisy)
+        yield "snr", (6.5, 3.6), _bound(_draw_snr, noisy, chance)
     for each in facts.robustness:
-        yield f"robustness-{each.features}", (6.5, 1.1 + 0.35 * len(each.losses)), _bound(_draw_losses, each)
+        yield f"robustness-{each.features}", (6.5, 1.3 + 0.35 * len(each.losses)), _bound(_draw_losses, each, chance)
     for candidates in facts.board.candidates:
         maps = [laid_out for condition in facts.conditions if (laid_out := landscape(candidates, condition))]
         if maps:
             name = f"landscape-{candidates.space}-{candidates.model}-{candidates.features}"
-            yield name, _map_size(maps), _bound(_draw_maps, maps)
+            yield name, _map_size(maps), _bound(_draw_maps, maps, chance)
     for findings in facts.probed:
         for winner in findings.winners:
             file = f"modules-{findings.condition}-{winner.space}-{winner.model}-{winner.features}"
@@ -104,18 +106,20 @@ def _drawings(facts: Facts) -> Iterator[tuple[str, tuple[float, float], Draw]]:
             size = (2.6 * min(3, len(findings.winners)) + 0.4, 2.4 * -(-len(findings.winners) // 3) + 0.4)
             yield f"modules-noise-{findings.condition}", size, _bound(_draw_module_noise, findings)
     for sweep in facts.sweeps:
-        yield f"sweep-{sweep.candidates.space}", (6.5, 2.6 * len(sweep.curves)), _bound(_draw_sweep, sweep)
+        yield f"sweep-{sweep.candidates.space}", (6.5, 2.6 * len(sweep.curves)), _bound(_draw_sweep, sweep, chance)
 
 
 def _bound(draw: Callable[..., object], *given: object) -> Draw:
     return lambda figure: draw(figure, *given)
 
 
-def _draw_leaderboard(figure: Figure, rows: Sequence[Row], condition: Condition) -> None:
+def _draw_leaderboard(figure: Figure, rows: Sequence[Row], condition: Condition, chance: float) -> None:
     axes = figure.subplots()
     places = np.arange(len(rows))
     for place, row in zip(places.tolist(), rows, strict=True):
         assert row.test
+        if row.test.recipe:
+            axes.plot([row.test.recipe.low, row.test.recipe.high], [place, place], color=COLOURS[0], linewidth=0.5)
         _interval(axes, row.test.overall.ua, row.test.overall.interval, place)
         axes.plot(row.winner.validation_ua, place, "|", color="#555555", markersize=9)
         if row.paper_ua is not None:
@@ -126,7 +130,9 @@ def _draw_leaderboard(figure: Figure, rows: Sequence[Row], condition: Condition)
     paper = any(row.paper_ua is not None for row in rows)
     paper_too = "\n◇ the paper's, on eNTERFACE'05" if paper else ""
     otherwise = "; * not trained as in the paper" if any(row.departures for row in rows) else ""
-    axes.set_xlabel(f"UA (%): ● test, 95 % interval; | validation{paper_too}{otherwise}")
+    again = " (thin: trained again)" if any(row.test and row.test.recipe for row in rows) else ""
+    axes.axvline(chance, color="#000000", linewidth=0.5, linestyle=":")
+    axes.set_xlabel(f"UA (%): ● test, 95 % interval{again}; | validation; ⋯ chance{paper_too}{otherwise}")
     axes.grid(axis="x", linewidth=0.3)
 
 
@@ -143,7 +149,7 @@ def _interval(axes: Axes, value: float, interval: Interval | None, place: float)
 def _draw_confusions(figure: Figure, facts: Facts, rows: Sequence[Row]) -> None:
     emotions = facts.run.store.emotions
     grid = figure.subplots(-(-len(rows) // 3), min(3, len(rows)), squeeze=False)
-    figure.supylabel("true emotion, % of its utterances", fontsize=8)
+    figure.supylabel(f"true emotion, % of its utterances; chance: {100 / len(emotions):.1f} %", fontsize=8)
     for axes in grid.flat[len(rows) :]:
         axes.set_axis_off()
     for axes, row in zip(grid.flat, rows, strict=False):
@@ -159,37 +165,52 @@ def _draw_confusions(figure: Figure, facts: Facts, rows: Sequence[Row]) -> None:
         axes.set_title(_titled(row), fontsize=8)
 
 
-def _draw_snr(figure: Figure, rows: Sequence[Row]) -> None:
+def _draw_snr(figure: Figure, rows: Sequence[Row], chance: float) -> None:
     axes = figure.subplots()
     bands = list(dict.fromkeys(band.name for row in rows if row.test for band in row.test.snr_bands[1:]))
     bands.append("clean")
     for number, row in enumerate(rows):
         assert row.test
-        found = {band.name: band.ua for band in row.test.snr_bands}
+        found = {band.name: band for band in row.test.snr_bands}
+        colour = COLOURS[number % len(COLOURS)]
+        # Side by side, so that the intervals of several rows can be told apart.
+        shift = 0.5 * ((number + 0.5) / len(rows) - 0.5)
+        for place, band in enumerate(bands):
+            if band in found and (interval := found[band].interval):
+                axes.plot([place + shift] * 2, [interval.low, interval.high], color=colour, linewidth=0.6)
         axes.plot(
-            [found.get(band, np.nan) for band in bands],
+            np.arange(len(bands)) + shift,
+            [found[band].ua if band in found else np.nan for band in bands],
             linewidth=1,
             markersize=4,
-            color=COLOURS[number % len(COLOURS)],
+            color=colour,
             # Once all colours are used, they come again with other markers.
             marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
             label=_titled(row),
         )
     axes.set_xticks(range(len(bands)), [band.removesuffix(" dB") for band in bands])
-    axes.set_ylabel("test UA (%)")
-    axes.set_xlabel("SNR (dB)")
+    axes.axhline(chance, color="#000000", linewidth=0.5, linestyle=":")
+    axes.set_ylabel("test UA (%), 95 % intervals")
+    axes.set_xlabel("SNR (dB); ⋯ chance")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def _draw_losses(figure: Figure, found: Robustness) -> None:
+def _draw_losses(figure: Figure, found: Robustness, chance: float) -> None:
     axes = figure.subplots()
     for place, each in enumerate(found.losses):
-        _interval(axes, each.loss.value, each.loss.interval, place)
+        _interval(axes, each.alone.value, each.alone.interval, place)
+        axes.plot(each.loss.value, place, "|", color="#555555", markersize=9)
     axes.axvline(0, color="#000000", linewidth=0.5)
-    axes.set_yticks(range(len(found.losses)), [f"{each.model}, {each.space}" for each in found.losses])
+    marks = [f" {CHANCE}" if each.at_chance else "" for each in found.losses]
+    names = [f"{each.model}, {each.space}{mark}" for each, mark in zip(found.losses, marks, strict=True)]
+    axes.set_yticks(range(len(found.losses)), names)
     axes.set_ylim(len(found.losses) - 0.5, -0.5)
     axes.set_title(f"What noise costs, {found.features}")
-    axes.set_xlabel("test UA lost from the clean copies to the noisy condition (points), 95 % interval")
+    floor = f"; {CHANCE} near chance ({chance:.1f} %), little to lose" if any(marks) else ""
+    axes.set_xlabel(
+        "test UA lost from the clean copies (points):\n"
+        f"● to the noisy copies alone, 95 % interval; | to the noisy condition{floor}"
+    )
     axes.grid(axis="x", linewidth=0.3)
 
 
@@ -200,7 +221,7 @@ def _map_size(maps: Sequence[Landscape]) -> tuple[float, float]:
     return across * width + 0.8, max(2.0, 0.3 + height * len(maps) / across)
 
 
-def _draw_maps(figure: Figure, maps: Sequence[Landscape]) -> None:
+def _draw_maps(figure: Figure, maps: Sequence[Landscape], chance: float) -> None:
     wide = len(maps[0].column_sizes) > SIDE_BY_SIDE
     grid = figure.subplots(len(maps) if wide else 1, 1 if wide else len(maps), squeeze=False)
     for axes, found in zip(grid.flat, maps, strict=True):
@@ -217,7 +238,7 @@ def _draw_maps(figure: Figure, maps: Sequence[Landscape]) -> None:
         _ticks(axes, found)
         axes.set_title(f"validation UA (%), {found.condition}")
     candidates = maps[0].candidates
-    figure.suptitle(f"{candidates.title}, {candidates.space}; * the best", fontsize=9)
+    figure.suptitle(f"{candidates.title}, {candidates.space}; * the best; chance: {chance:.1f} %", fontsize=9)
 
 
 def _ticks(axes: Axes, found: Landscape) -> None:
@@ -228,7 +249,7 @@ def _ticks(axes: Axes, found: Landscape) -> None:
     axes.set_ylabel(", ".join(found.rows))
 
 
-def _draw_sweep(figure: Figure, sweep: Sweep) -> None:
+def _draw_sweep(figure: Figure, sweep: Sweep, chance: float) -> None:
     """Figure 2: validation UA over h1, and its running median."""
     grid = figure.subplots(len(sweep.curves), 1, sharex=True, squeeze=False)
     for axes, (condition, curve) in zip(grid.flat, sweep.curves.items(), strict=True):
@@ -247,7 +268,7 @@ def _draw_sweep(figure: Figure, sweep: Sweep) -> None:
             )
         axes.set_ylabel(f"UA (%), {condition}")
         axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncol=4, columnspacing=1)
-    grid[-1, 0].set_xlabel("h1")
+    grid[-1, 0].set_xlabel(f"h1; chance: {chance:.1f} %")
 
 
 def _draw_modules(figure: Figure, findings: Findings, winner: ProbedWinner) -> None:

@@ -58,17 +58,23 @@ _FITS = 6
 
 
 def document(facts: Facts) -> str:
-    """All tables; an unfinished run says so at the head of every page, and in each caption, which may be lifted out."""
+    """All tables; an unfinished or exploratory run says so at the head of every page and in each caption."""
     sheets = [*leaderboards(facts), *evidence(facts), *module_sheets(facts)]
-    tables = "\n\n".join(table(sheet, unfinished=not facts.board.complete) for sheet in sheets)
-    state = f"\\textbf{{{escape(facts.unfinished)}}}" if facts.unfinished else ""
+    tables = "\n\n".join(table(sheet, _marks(facts)) for sheet in sheets)
+    state = f"\\textbf{{{escape(facts.state)}}}" if facts.state else ""
     parts = {"TITLE": escape(facts.run.study.name), "STATE": state, "TABLES": tables or escape("No trial is done.")}
     # In one pass, because a name may be that of another part.
     return re.sub("|".join(parts), lambda found: parts[found[0]], _DOCUMENT)
 
 
-def table(sheet: Sheet, *, unfinished: bool = False) -> str:
-    """One table, its notes below it."""
+def _marks(facts: Facts) -> str:
+    """What each caption says, because a table may be lifted out."""
+    unfinished = "" if facts.board.complete else " (unfinished)"
+    return unfinished + (" (exploratory)" if facts.exposure.exploratory else "")
+
+
+def table(sheet: Sheet, marks: str = "") -> str:
+    """One table, its notes below it; `marks` follow its title."""
     lines = [
         f"\\begin{{tabular}}{{{'l' * len(sheet.columns)}}}",
         r"\toprule",
@@ -81,11 +87,10 @@ def table(sheet: Sheet, *, unfinished: bool = False) -> str:
     if len(sheet.columns) > _FITS:
         lines = [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", *lines[:-1], lines[-1] + "}"]
     notes = [f"\n\\smallskip\n\\parbox{{\\linewidth}}{{\\footnotesize {escape(note)}}}" for note in sheet.notes]
-    title = f"{sheet.title} (unfinished)" if unfinished else sheet.title
     head = [
         r"\begin{table}[htbp]",
         r"\centering",
-        f"\\caption{{{escape(title)}}}",
+        f"\\caption{{{escape(sheet.title + marks)}}}",
         f"\\label{{tab:{file_name(sheet.name)}}}",
     ]
     return "\n".join([*head, *lines, *notes, r"\end{table}"])

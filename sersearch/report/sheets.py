@@ -10,12 +10,14 @@ from typing import Any
 
 from sersearch.digests import short_digest
 from sersearch.evaluation.leaderboard import Candidates
-from sersearch.report.comparison import LEVEL, Pair, Ranking, Robustness, format_p
+from sersearch.report.captions import CHANCE, chance_note, ranking_notes, robustness_notes
+from sersearch.report.comparison import Robustness, format_p
 from sersearch.report.evidence import Evidence, Slice
-from sersearch.report.facts import Facts, Row, Sweep, format_settings, varying
+from sersearch.report.facts import Facts, Row, Standing, Sweep, format_settings, varying
 from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA, TABLE_3, TABLE_4
 from sersearch.run.ledger import Result
-from sersearch.statistics.intervals import Interval
+from sersearch.statistics.families import Pair
+from sersearch.statistics.intervals import Estimate, Interval
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.network import KERNELS
@@ -60,7 +62,7 @@ def file_name(name: str) -> str:
 
 def leaderboards(facts: Facts) -> list[Sheet]:
     """One leaderboard per condition, as Table 4's columns, best first."""
-    return [_leaderboard(facts, condition) for condition in facts.conditions]
+    return [_with_chance(_leaderboard(facts, condition), facts) for condition in facts.conditions]
 
 
 def evidence(facts: Facts) -> list[Sheet]:
@@ -72,8 +74,18 @@ def evidence(facts: Facts) -> list[Sheet]:
     sheets += _noise(facts)
     sheets += [_robustness(facts, each) for each in facts.robustness]
     sheets += [_seeds(facts)] if facts.run.study.seeds > 1 else []
-    sheets += [_spaces(facts), *(_sweep(facts, sweep) for sweep in facts.sweeps)]
+    sheets += [_sweep(facts, sweep) for sweep in facts.sweeps]
+    # A space has no UA that could be chance.
+    sheets = [*(_with_chance(sheet, facts) for sheet in sheets), _spaces(facts)]
     return [sheet for sheet in sheets if sheet.rows]
+
+
+def _with_chance(sheet: Sheet, facts: Facts) -> Sheet:
+    """Add what guessing is worth, and what a mark of rows near it means."""
+    note = chance_note(len(facts.run.store.emotions))
+    if any(CHANCE in cell for row in sheet.rows for cell in row):
+        note += f" {CHANCE}: not distinguished from it."
+    return replace(sheet, notes=(*sheet.notes, note))
 
 
 def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
@@ -81,27 +93,33 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
     beside_papers = [row for row in rows if row.paper_ua is not None]
     columns: dict[str, Callable[[Row], str]] = {
         "": lambda row: _place(facts, row),
+        "ranks": lambda row: ranks(facts.standing(row)),
         "model": lambda row: row.winner.title,
         "space": lambda row: row.winner.candidates.space,
         "test UA (%)": lambda row: estimate(row.test.overall) if row.test else NONE,
+        "trained again (%)": lambda row: bounds(row.test.recipe) if row.test else "",
         "against the next": lambda row: against_next(facts, row),
         "paper (%)": beside_paper,
         "validation UA (%)": lambda row: percent(row.winner.validation_ua),
         "corrected (%)": lambda row: percent(row.corrected_ua),
-        "best of": lambda row: best_of(row.winner.candidates),
+        "best of": best_of_row,
         "configuration": configuration_of,
         "parameters": lambda row: f"{row.winner.parameters:,}",
     }
     if not beside_papers:
         del columns["paper (%)"]
+    if not any(row.test and row.test.recipe for row in rows):
+        del columns["trained again (%)"]
     notes = ["Corrected: the validation UA less what being the best of so many is worth by luck."]
+    if any(row.tried_before for row in rows):
+        notes[0] += " Best of counts what the ledger holds of a kind, also what the study does not name any more."
     if condition in facts.rankings:
         notes[0] += " The test UA was looked at once and needs none."
     if len(facts.run.folds) > 1:
         del columns["corrected (%)"]
         notes = [folds_note(facts.run.folds)]
     if condition in facts.rankings:
-        notes.insert(0, ranking_note(facts.rankings[condition]))
+        notes = [*ranking_notes(facts.rankings[condition]), *notes, facts.exposure.note]
     notes += _speaker_note(rows)
     notes += _training_notes(rows)
     notes += _split_note(facts, condition)
@@ -175,9 +193,14 @@ def _split_note(facts: Facts, condition: Condition) -> list[str]:
     return [f"{title}: {'; '.join(shown)}."] if shown else []
 
 
-def best_of(candidates: Candidates) -> str:
+def best_of_row(row: Row) -> str:
+    """How many configurations a row is the best of, those that the study named once included."""
+    return best_of(row.winner.candidates, row.tried_before)
+
+
+def best_of(candidates: Candidates, tried_before: int = 0) -> str:
     """How many configurations each fold chooses from."""
-    fewest, most = min(candidates.tried), max(candidates.tried)
+    fewest, most = (tried + tried_before for tried in (min(candidates.tried), max(candidates.tried)))
     return f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
 
 
@@ -251,24 +274,12 @@ def _baseline_cells(row: Row, tie: str) -> list[str]:
     ]
 
 
-def ranking_note(ranking: Ranking) -> str:
-    """How rows were ranked and tested, and whether so many speakers can tell any apart."""
-    comparisons = len(ranking.neighbours)
-    several = "comparison" if comparisons == 1 else "comparisons"
-    shown = f"Test UA with its 95 % interval over {ranking.speakers} speakers."
-    if ranking.speakers == 1:
-        shown = "Test UA; one speaker gives no interval."
-    if comparisons == 0:
-        return shown
-    many = "speaker" if ranking.speakers == 1 else "speakers"
-    words = (
-        f"{shown} Rows with the same letter can't be distinguished at {100 * LEVEL:.0f} %: each is tested against the "
-        f"next over speakers, Holm-corrected for {comparisons} {several}. No p value of {ranking.speakers} {many} can "
-        f"be below {format_p(ranking.smallest_p)}"
-    )
-    if not ranking.decidable:
-        return f"{words}, so no difference can be shown here, however large: test on more speakers."
-    return f"{words}."
+def ranks(standing: Standing | None) -> str:
+    """The places that a row can have."""
+    if standing is None:
+        return NONE
+    best, worst = standing.ranks
+    return str(best) if best == worst else f"{best} to {worst}"
 
 
 def _recalls(facts: Facts, condition: Condition) -> Sheet:
@@ -323,7 +334,8 @@ def _noise(facts: Facts) -> list[Sheet]:
             "snr",
             "Test UA by SNR (%)",
             rows,
-            lambda test: {band.name: estimate(band) for band in test.snr_bands},
+            lambda test: {band.name: _of_classes(band, test) for band in _alone_too(test)},
+            ("With 95 % intervals over speakers, and the number of emotions where some do not occur.",),
         ),
         _by_name(
             "noise-kinds",
@@ -334,14 +346,33 @@ def _noise(facts: Facts) -> list[Sheet]:
     ]
 
 
-def _by_name(sheet: str, title: str, rows: Iterable[Row], figures: Callable[[Evidence], dict[str, str]]) -> Sheet:
+def _alone_too(test: Evidence) -> list[Slice]:
+    """The clean copies, all noisy ones, then those of each band of SNRs."""
+    clean = [band for band in test.snr_bands if band.name == "clean"]
+    noisy = [band for band in test.snr_bands if band.name != "clean"]
+    return [*clean, *([test.noisy_alone] if test.noisy_alone else []), *noisy]
+
+
+def _of_classes(found: Slice, test: Evidence) -> str:
+    """UA with its interval, and how many emotions occur where some are missing."""
+    missing = found.emotions < len(test.recalls)
+    return estimate(found) + (f", {found.emotions} emotions" if missing else "")
+
+
+def _by_name(
+    sheet: str,
+    title: str,
+    rows: Iterable[Row],
+    figures: Callable[[Evidence], dict[str, str]],
+    notes: tuple[str, ...] = (),
+) -> Sheet:
     """One column per name, in the order in which the best row has them."""
     tested = [(row.winner, figures(row.test)) for row in rows if row.test]
     names = list(dict.fromkeys(name for _, texts in tested for name in texts))
     cells = tuple(
         (winner.title, winner.candidates.space, *(texts.get(name, NONE) for name in names)) for winner, texts in tested
     )
-    return Sheet(sheet, title, ("model", "space", *names), cells)
+    return Sheet(sheet, title, ("model", "space", *names), cells, notes)
 
 
 def _robustness(facts: Facts, found: Robustness) -> Sheet:
@@ -353,34 +384,36 @@ def _robustness(facts: Facts, found: Robustness) -> Sheet:
             loss.model,
             loss.space,
             percent(loss.clean_ua),
+            percent(loss.alone_ua) + (f" {CHANCE}" if loss.at_chance else ""),
+            _points(loss.alone),
+            bounds(loss.again) or NONE,
             percent(loss.noisy_ua),
-            f"{loss.loss.value:.2f} {bounds(loss.loss.interval)}".rstrip(),
+            _points(loss.loss),
             percent(papers.get(loss.model)),
         )
         for loss in found.losses
     )
-    differ = [
-        f"{found.losses[p.first].model} loses {p.comparison.difference:.2f} points more than "
-        f"{found.losses[p.second].model} (p: {format_p(p.adjusted_p)}, Holm-corrected)."
-        for p in found.pairs
-        if p.apart
-    ]
-    if found.pairs and not differ:
-        differ = ["No two types can be distinguished by what noise costs them."]
-    notes = (
-        *([found.verdict] if found.verdict else []),
-        *differ,
-        "Each model is the best under the noisy condition, tested on its clean copies and on all of them. The paper's "
-        "is Table 4's clean column less its noisy one, whose winners may be two models.",
-        *_paper_notes(facts, [{}]),
-    )
     return Sheet(
         f"robustness-{found.features}",
         f"What noise costs, {found.features}",
-        ("model", "space", "clean copies (%)", "noisy condition (%)", "UA lost (points)", "paper (points)"),
+        (
+            "model",
+            "space",
+            "clean copies (%)",
+            "noisy copies alone (%)",
+            "UA lost to them (points)",
+            "trained again (points)",
+            "noisy condition (%)",
+            "UA lost to it (points)",
+            "paper (points)",
+        ),
         rows,
-        notes,
+        (*robustness_notes(found, papers, facts.run.store.recipe.copies), *_paper_notes(facts, [{}])),
     )
+
+
+def _points(loss: Estimate) -> str:
+    return f"{loss.value:.2f} {bounds(loss.interval)}".rstrip()
 
 
 def _seeds(facts: Facts) -> Sheet:
@@ -534,8 +567,9 @@ def above(following: Pair | None) -> str:
 
 
 def estimate(found: Slice) -> str:
-    """UA and its interval."""
-    return f"{found.ua:.2f} {bounds(found.interval)}".rstrip()
+    """UA and its interval, marked where it can't be told from chance."""
+    mark = f" {CHANCE}" if found.at_chance else ""
+    return f"{found.ua:.2f} {bounds(found.interval)}".rstrip() + mark
 
 
 def bounds(interval: Interval | None) -> str:

@@ -93,7 +93,7 @@ def trial_records(facts: Facts) -> Iterable[dict[str, Any]]:
 
 
 def _markdown(facts: Facts, sheets: Iterable[Sheet]) -> str:
-    head = [f"**{_paragraph(facts.unfinished)}**"] if facts.unfinished else []
+    head = [f"**{_paragraph(facts.state)}**"] if facts.state else []
     return "\n\n".join([*head, *(table(sheet) for sheet in sheets)]) + "\n"
 
 

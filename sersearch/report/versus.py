@@ -7,16 +7,26 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sersearch.evaluation.test_partition import read_predictions
+from sersearch.report.captions import chance_note, ranking_notes
 from sersearch.report.comparison import Ranking, format_p, rank
 from sersearch.report.evidence import Predictions
-from sersearch.report.facts import Facts, Row, Standing
-from sersearch.report.sheets import NONE, Sheet, above, bounds, estimate, percent, ranking_note, settings
+from sersearch.report.facts import Facts, Row, Standing, ranking_record, units_of
+from sersearch.report.sheets import (
+    NONE,
+    Sheet,
+    above,
+    bounds,
+    estimate,
+    percent,
+    ranks,
+    settings,
+)
 from sersearch.statistics.corrections import holm
 from sersearch.statistics.counts import Counts
 from sersearch.statistics.tests import Comparison, paired_difference
@@ -72,7 +82,7 @@ def same_test(a: Facts, b: Facts) -> bool:
 def side_by_side(a: Facts, b: Facts, rows: list[Match]) -> Sheet:
     """The comparison as a table."""
     names = _names((a, b))
-    notes = ["Differences are tested over speakers, Holm-corrected for all rows." if same_test(a, b) else OTHER_TESTS]
+    notes = [_tested_over(rows) if same_test(a, b) else OTHER_TESTS]
     notes += [f"The runs differ in {words}."] if (words := _differ(a, b)) else []
     notes += _unfinished((a, b))
     return Sheet(
@@ -82,6 +92,11 @@ def side_by_side(a: Facts, b: Facts, rows: list[Match]) -> Sheet:
         tuple(_cells(row) for row in rows),
         tuple(notes),
     )
+
+
+def _tested_over(rows: Sequence[Match]) -> str:
+    kinds = {units_of(match.a.winner).kind for match in rows if match.a and match.comparison}
+    return f"Differences are tested over {' or '.join(sorted(kinds)) or 'speaker'}s, Holm-corrected for all rows."
 
 
 def versus_facts(a: Facts, b: Facts, rows: list[Match]) -> dict[str, Any]:
@@ -168,7 +183,7 @@ class Board:
             return None
         neighbours = self.ranking.neighbours
         following = neighbours[number] if number < len(neighbours) else None
-        return Standing(number + 1, self.ranking.ties[number], following)
+        return Standing(number + 1, self.ranking.letters[number], self.ranking.ranks[number], following)
 
 
 def merge(runs: Sequence[Facts], generator: np.random.Generator) -> list[Board]:
@@ -196,7 +211,8 @@ def _board(condition: Condition, runs: Sequence[Facts], generator: np.random.Gen
             wins[_trained(row)].append((facts, row))
     rows = sorted((MergedRow(tuple(of_one)) for of_one in wins.values()), key=lambda merged: _best_first(merged.row))
     counts = {number: merged.counts() for number, merged in enumerate(rows) if merged.row.test}
-    return Board(condition, tuple(runs), tuple(rows), rank(counts, generator) if counts else None)
+    ranking = rank(counts, units_of(rows[0].row.winner), generator) if counts else None
+    return Board(condition, tuple(runs), tuple(rows), ranking)
 
 
 def merged(boards: Sequence[Board]) -> list[Sheet]:
@@ -207,7 +223,7 @@ def merged(boards: Sequence[Board]) -> list[Sheet]:
 def _merged(board: Board, others: bool) -> Sheet:
     first_keys = Counter(merged.keys[0] for merged in board.rows)
     twice = sorted(key for key, count in first_keys.items() if count > 1)
-    notes = [ranking_note(board.ranking)] if board.ranking else []
+    notes = ranking_notes(board.ranking) if board.ranking else []
     if others:
         notes.append(f"{OTHER_TESTS} There is a table for each test: places and letters hold within one.")
     if twice:
@@ -215,9 +231,20 @@ def _merged(board: Board, others: bool) -> Sheet:
     return Sheet(
         f"merged-{board.condition}",
         f"Leaderboard, {board.condition} condition: {', '.join(_names(board.runs))}",
-        ("", "run", "model", "space", "test UA (%)", "against the next", "validation UA (%)", "configuration", "key"),
+        (
+            "",
+            "ranks",
+            "run",
+            "model",
+            "space",
+            "test UA (%)",
+            "against the next",
+            "validation UA (%)",
+            "configuration",
+            "key",
+        ),
         tuple(_merged_cells(board, number) for number in range(len(board.rows))),
-        (*notes, *_unfinished(board.runs)),
+        (*notes, chance_note(len(board.runs[0].run.store.emotions)), *_unfinished(board.runs)),
     )
 
 
@@ -229,7 +256,7 @@ def merged_facts(boards: Sequence[Board]) -> list[dict[str, Any]]:
             "runs": _names(board.runs),
             "unfinished": _unfinished(board.runs),
             "rows": [_values(board, number) for number in range(len(board.rows))],
-            "comparisons": asdict(board.ranking) if board.ranking else None,
+            "comparisons": ranking_record(board.ranking) if board.ranking else None,
         }
         for board in boards
     ]
@@ -240,6 +267,7 @@ def _merged_cells(board: Board, number: int) -> tuple[str, ...]:
     row = merged.row
     return (
         f"{standing.place} {standing.tie}" if standing else "",
+        ranks(standing),
         ", ".join(merged.runs),
         row.winner.title,
         ", ".join(merged.spaces),
@@ -264,6 +292,8 @@ def _values(board: Board, number: int) -> dict[str, Any]:
         **common,
         "place": standing.place if standing else None,
         "tie": standing.tie if standing else None,
+        "best_rank": standing.ranks[0] if standing else None,
+        "worst_rank": standing.ranks[1] if standing else None,
         "next_difference": round(following.comparison.difference, 4) if following else None,
         "next_p": round(following.adjusted_p, 4) if following else None,
         "keys": merged.keys,
@@ -296,7 +326,7 @@ def _names(runs: Sequence[Facts]) -> list[str]:
 
 
 def _unfinished(runs: Sequence[Facts]) -> list[str]:
-    return [f"{facts.run.path}: {facts.unfinished}" for facts in runs if facts.unfinished]
+    return [f"{facts.run.path}: {facts.state}" for facts in runs if facts.state]
 
 
 def _differ(a: Facts, b: Facts) -> str:
@@ -333,7 +363,8 @@ def _by_kind(facts: Facts) -> Mapping[Kind, Row]:
 def _test(a: Facts, b: Facts, of_a: Row | None, of_b: Row | None, generator: np.random.Generator) -> Comparison | None:
     if not (of_a and of_b and of_a.test and of_b.test and same_test(a, b)):
         return None
-    return paired_difference(_counts(a, of_a), _counts(b, of_b), generator)
+    units = units_of(of_a.winner)
+    return paired_difference(units.add_up(_counts(a, of_a)), units.add_up(_counts(b, of_b)), generator)
 
 
 def _difference(match: Match) -> float | None:

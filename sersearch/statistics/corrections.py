@@ -1,6 +1,6 @@
 """Corrections for looking more than once: several tests, and the best of many configurations.
 
-Shapes: C configuration, S speaker, E emotion (true, then predicted).
+Shapes: C configuration, S speaker, E emotion (true, then predicted), U unit (speaker or fold), M comparison, P flip.
 """
 
 from dataclasses import dataclass
@@ -10,13 +10,19 @@ from numpy.typing import ArrayLike
 
 from sersearch.statistics.counts import Counts, Floats, check_counts, leave_one_speaker_out, mean_recall
 
+ENUMERATED_UNITS = 13
+"""Up to this number of units all joint sign flips are enumerated: 4,096 of them."""
+
+JOINT_FLIPS = 4_095
+"""The number of random joint sign flips where not all are enumerated; the flip of nothing is one more."""
+
 
 @dataclass(frozen=True)
 class Selection:
     """The best of C configurations on the validation speakers, and how optimistic its UA is.
 
     Attributes:
-        best: index of the configuration with the best validation UA; on a tie, the first one.
+        best: index of the configuration that was selected: that of the best validation UA; on a tie, the first one.
         validation_ua: validation UA of that configuration, in per cent.
         optimism: estimated bias of `validation_ua` in percentage points, upwards; None for a single validation speaker.
     """
@@ -62,7 +68,78 @@ def holm(p_values: ArrayLike) -> Floats:
     return adjusted
 
 
-def select_best(counts_CSEE: Counts) -> Selection:
+def max_t(shares_UM: Floats, generator: np.random.Generator) -> Floats:
+    """Adjust all comparisons of several models jointly, by flipping the signs of whole units.
+
+    If some pairs of models do not differ, flipping the signs of all differences of a unit changes nothing about those
+    pairs. Each joint flip therefore draws all differences anew at once, and the largest one shows how far chance takes
+    the largest of the family. With |T| sorted in descending order, and T* under a flip,
+
+        p'_(j) = max_{i <= j} share of the flips with max_{l >= i} |T*_(l)| >= |T_(i)|,    T = sum_u d_u.
+
+    It keeps the family-wise error at most alpha for any true pairs among false ones. Holm's correction multiplies the
+    smallest possible p value by the number of comparisons; this one leaves it at 2 / 2^U, because differences that
+    share models and units are not independent.
+
+    Source: the step-down max-T of Westfall & Young 1993, "Resampling-Based Multiple Testing"; Romano & Wolf 2005,
+    "Exact and Approximate Stepdown Methods for Multiple Hypothesis Testing", JASA 100.
+
+    Args:
+        shares_UM: [U, M] what each unit contributes to each of M differences, in points.
+        generator: source of the random flips; used only beyond 13 units.
+
+    Returns:
+        [M] adjusted p values, in the order given.
+
+    Raises:
+        ValueError: the array has not two dimensions, or holds no unit.
+
+    Example:
+        >>> shares_UM = np.array([[4.0, 1.0], [5.0, -1.0], [4.0, 2.0], [5.0, 0.0], [6.0, 1.0], [5.0, -2.0]])
+        >>> max_t(shares_UM, np.random.default_rng(0)).tolist()
+        [0.03125, 1.0]
+    """
+    if shares_UM.ndim != 2 or shares_UM.shape[0] == 0:
+        raise ValueError(f"shares of differences have shape {shares_UM.shape}: pass [units, comparisons]")
+    if shares_UM.shape[1] == 0:
+        return np.empty(0)
+    sums_PM = np.abs(joint_flips(len(shares_UM), generator) @ shares_UM)
+    order_M = np.argsort(-sums_PM[0], kind="stable")
+    # The largest of each comparison and all after it, under each flip.
+    largest_PM = np.maximum.accumulate(sums_PM[:, order_M[::-1]], axis=1)[:, ::-1]
+    rounding = 1e-9 * np.abs(shares_UM).sum()
+    shares_M = np.mean(largest_PM >= largest_PM[0] - rounding, axis=0)
+    adjusted: Floats = np.empty_like(shares_M)
+    adjusted[order_M] = np.maximum.accumulate(shares_M)
+    return adjusted
+
+
+def joint_flips(units: int, generator: np.random.Generator) -> Floats:
+    """List sign flips of some units, the flip of nothing first: all of them, or 4,095 random ones beyond 13 units.
+
+    The first unit's sign stays, because flipping all signs leaves absolute sums unchanged.
+
+    Args:
+        units: U, 1 or more.
+        generator: source of the random flips.
+
+    Returns:
+        [P, U] signs.
+
+    Example:
+        >>> joint_flips(2, np.random.default_rng(0)).tolist()
+        [[1.0, 1.0], [1.0, -1.0]]
+    """
+    if units <= ENUMERATED_UNITS:
+        number_P = np.arange(2 ** (units - 1))[:, None]
+        flipped_PU = (number_P >> np.arange(units)[::-1]) & 1
+        return (1 - 2 * flipped_PU).astype(np.float64)
+    signs_PU = (1 - 2 * generator.integers(2, size=(1 + JOINT_FLIPS, units))).astype(np.float64)
+    signs_PU[0] = 1
+    return signs_PU
+
+
+def select_best(counts_CSEE: Counts, selected: int | None = None) -> Selection:
     """Select the configuration with the best validation UA, and estimate the optimism of quoting that UA.
 
     The best of C configurations owes its rank partly to which speakers are in the validation part. Let UA_cs be
@@ -87,6 +164,8 @@ def select_best(counts_CSEE: Counts) -> Selection:
 
     Args:
         counts_CSEE: [C, S, E, E] confusion counts of each configuration and validation speaker.
+        selected: index of the configuration that was selected, if not the best of all was: one of a study that was
+            narrowed after all of them were trained.
 
     Returns:
         The selection; its optimism lies in [0, 100].
@@ -103,8 +182,8 @@ def select_best(counts_CSEE: Counts) -> Selection:
     """
     _check_configurations(counts_CSEE)
     ua_C = mean_recall(counts_CSEE.sum(axis=1))
-    best = int(np.argmax(ua_C))
-    optimism = _optimism(ua_C, leave_one_speaker_out(counts_CSEE))
+    best = int(np.argmax(ua_C)) if selected is None else selected
+    optimism = _optimism(ua_C, leave_one_speaker_out(counts_CSEE), best)
     return Selection(best, float(ua_C[best]), optimism)
 
 
@@ -120,7 +199,7 @@ def _check_configurations(counts_CSEE: Counts) -> None:
         )
 
 
-def _optimism(ua_C: Floats, leave_one_out_CS: Floats) -> float | None:
+def _optimism(ua_C: Floats, leave_one_out_CS: Floats, best: int) -> float | None:
     """Estimate the optimism as `select_best` describes; None for a single speaker."""
     configurations, speakers = leave_one_out_CS.shape
     if configurations == 1:
@@ -133,4 +212,4 @@ def _optimism(ua_C: Floats, leave_one_out_CS: Floats) -> float | None:
     spread = float(ua_C.var(ddof=1))
     # Configurations with equal UA show no spread: then all of the lead (which is 0) is chance.
     chance = min(1.0, noise / spread) if spread > 0 else 1.0
-    return chance * float(ua_C.max() - ua_C.mean())
+    return chance * max(0.0, float(ua_C[best] - ua_C.mean()))

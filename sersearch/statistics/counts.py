@@ -134,6 +134,50 @@ def unweighted_accuracy(y: ArrayLike, predicted: ArrayLike, emotions: int) -> fl
     return float(mean_recall(confusion_matrix(y, predicted, emotions)))
 
 
+def macro_f1(confusion: Counts) -> Floats:
+    r"""Compute the mean F1 of the emotions that occur, in per cent.
+
+    .. math:: F_e = 100 \, \frac{2 C_{ee}}{\sum_{\hat e} C_{e \hat e} + \sum_{e'} C_{e' e}}
+
+    Source: Opitz & Burst 2019, "Macro F1 and Macro F1" (the mean of F1s, not the F1 of mean precision and recall).
+
+    Args:
+        confusion: [..., E, E] confusion counts.
+
+    Returns:
+        [...] macro-F1 in [0, 100]; NaN for a matrix without utterances.
+
+    Example:
+        >>> round(float(macro_f1(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]]))), 2)
+        82.86
+    """
+    support = confusion.sum(axis=-1)
+    correct = np.diagonal(confusion, axis1=-2, axis2=-1)
+    # The maximum only avoids 0 / 0 for an emotion that neither occurs nor is predicted, which is left out below.
+    f1 = 200.0 * correct / np.maximum(1, support + confusion.sum(axis=-2))
+    present = support > 0
+    return np.asarray(np.where(present, f1, 0.0).sum(axis=-1) / present.sum(axis=-1))
+
+
+def weighted_accuracy(confusion: Counts) -> Floats:
+    """Compute WA, the share of utterances that are predicted right, in per cent: each emotion weighs what it occurs.
+
+    Source: Schuller, Steidl & Batliner 2009, "The INTERSPEECH 2009 Emotion Challenge", where it stands beside UA.
+
+    Args:
+        confusion: [..., E, E] confusion counts.
+
+    Returns:
+        [...] WA in [0, 100]; NaN for a matrix without utterances.
+
+    Example:
+        >>> round(float(weighted_accuracy(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]]))), 2)
+        83.33
+    """
+    correct = np.trace(confusion, axis1=-2, axis2=-1)
+    return np.asarray(100.0 * correct / confusion.sum(axis=(-2, -1)))
+
+
 def speaker_shares(counts_SEE: Counts) -> Floats:
     """Split UA into the points that each speaker contributes.
 

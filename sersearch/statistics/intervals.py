@@ -3,7 +3,10 @@
 UA, a difference of UAs and a loss to noise are all sums and differences of UAs. `SpeakerStatistic` represents any of
 them by two vectors over speakers.
 
-Shapes: S speaker, E emotion (true, then predicted).
+The unit may also be a fold, whose counts are the sum over its speakers. The networks of another fold were trained anew,
+so the spread over folds contains the luck of training, and that over speakers does not.
+
+Shapes: S speaker (or fold), E emotion (true, then predicted).
 """
 
 from dataclasses import dataclass
@@ -39,7 +42,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class SpeakerStatistic:
-    """A statistic over speakers: a UA, or a sum or difference of UAs.
+    """A statistic over speakers, or over folds: a UA, or a sum or difference of UAs.
 
     Attributes:
         shares_S: [S] the points that each speaker contributes; they sum to the statistic. Tests permute them.
@@ -82,17 +85,22 @@ class SpeakerStatistic:
         """The statistic itself, in per cent or percentage points."""
         return float(self.shares_S.sum())
 
-    def half_width(self) -> float | None:
-        """Compute half the width of the 95 % jackknife-t interval; None without a spread to estimate it from."""
+    def standard_error(self) -> float | None:
+        """Compute the jackknife's standard error; None for one speaker, or if all agree exactly."""
         speakers = self.shares_S.size
         if speakers == 1:
             return None
         squared_deviations = float(((self.leave_one_out_S - self.value) ** 2).sum())
         standard_error = sqrt((speakers - 1) / speakers * squared_deviations)
         # Below this limit all speakers agree exactly, and only rounding errors remain.
-        if standard_error <= 1e-9:
+        return standard_error if standard_error > 1e-9 else None
+
+    def half_width(self) -> float | None:
+        """Compute half the width of the 95 % jackknife-t interval; None without a spread to estimate it from."""
+        standard_error = self.standard_error()
+        if standard_error is None:
             return None
-        return float(stats.t.ppf(0.975, speakers - 1)) * standard_error
+        return float(stats.t.ppf(0.975, self.shares_S.size - 1)) * standard_error
 
     def interval(self, limit: float) -> Interval | None:
         """Compute the symmetric jackknife-t interval, cut off at -limit and limit."""
@@ -146,6 +154,31 @@ def speaker_interval(counts_SEE: Counts) -> Interval | None:
     logit_half_width = half_width / 100 / (proportion * (1 - proportion))
     low, high = special.expit(special.logit(proportion) + np.array([-logit_half_width, logit_half_width]))
     return Interval(100 * float(low), 100 * float(high))
+
+
+def recipe_interval(folds_FEE: Counts) -> Interval | None:
+    """Compute the 95 % interval of UA for a recipe that is trained again and tested on new speakers.
+
+    It is `speaker_interval` with folds for units: the delete-one-fold jackknife-t on F - 1 degrees of freedom. In each
+    fold, the networks were trained anew, on other speakers, with other initial weights, so the spread over folds holds
+    speakers and the luck of training together. Folds share most of their training speakers, which this interval can't
+    see (Bengio & Grandvalet 2004, "No Unbiased Estimator of the Variance of K-Fold Cross-Validation", JMLR 5).
+
+    Args:
+        folds_FEE: [F, E, E] confusion counts per fold, all its speakers and training seeds together.
+
+    Returns:
+        The interval within [0, 100]. None for one fold, and if all folds agree exactly.
+
+    Raises:
+        ValueError: counts are not [F, E, E], or a fold has no utterance.
+
+    Example:
+        >>> folds_FEE = np.array([[[8, 2], [3, 7]], [[9, 1], [2, 8]], [[6, 4], [4, 6]]])
+        >>> recipe_interval(folds_FEE) == speaker_interval(folds_FEE)
+        True
+    """
+    return speaker_interval(folds_FEE)
 
 
 def noise_loss(clean_SEE: Counts, noisy_SEE: Counts) -> Estimate:

@@ -1,12 +1,13 @@
-"""Tests of one model against another, over speakers.
+"""Tests of one model against another, over speakers, or over folds.
 
-Shapes: S speaker, E emotion (true, then predicted), K model.
+Shapes: S speaker (or fold), E emotion (true, then predicted).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
+from scipy import stats
 
 from sersearch.statistics.counts import Counts, Floats, check_same_utterances
 from sersearch.statistics.intervals import Interval, SpeakerStatistic
@@ -15,7 +16,7 @@ ENUMERATED_SPEAKERS = 20
 """Up to this number of speakers, all sign flips are enumerated: 2^19 sums take 4 MB and milliseconds."""
 
 RANDOM_DRAWS = 99_999
-"""The number of random sign flips, or shuffles, where not all are enumerated."""
+"""The number of random sign flips where not all are enumerated."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,6 @@ class Comparison:
     p_value: float
     smallest_p: float
     speakers: int
-
-
-@dataclass(frozen=True)
-class Trend:
-    """How losses to noise fall along a claimed order of models.
-
-    Attributes:
-        fall_per_step: least-squares fall of the loss, in percentage points per step of the order.
-        p_value: one-sided p value of `loss_trend`.
-    """
-
-    fall_per_step: float
-    p_value: float
 
 
 def paired_difference(a_SEE: Counts, b_SEE: Counts, generator: np.random.Generator) -> Comparison:
@@ -92,7 +80,7 @@ def paired_difference(a_SEE: Counts, b_SEE: Counts, generator: np.random.Generat
     """
     check_same_utterances(a_SEE, b_SEE)
     difference = SpeakerStatistic.of_ua(a_SEE) - SpeakerStatistic.of_ua(b_SEE)
-    return _compare_with_zero(difference, 100, generator)
+    return compare_with_zero(difference, 100, generator)
 
 
 def loss_difference(a: tuple[Counts, Counts], b: tuple[Counts, Counts], generator: np.random.Generator) -> Comparison:
@@ -123,58 +111,59 @@ def loss_difference(a: tuple[Counts, Counts], b: tuple[Counts, Counts], generato
     check_same_utterances(a[0], b[0])
     check_same_utterances(a[1], b[1])
     difference = SpeakerStatistic.of_noise_loss(*a) - SpeakerStatistic.of_noise_loss(*b)
-    return _compare_with_zero(difference, 200, generator)
+    return compare_with_zero(difference, 200, generator)
 
 
-def loss_trend(models: Sequence[tuple[Counts, Counts]], generator: np.random.Generator) -> Trend:
-    """Test whether noise costs less and less along a claimed order of models, such as S > T > ST > FST (Sec. 8).
+def corrected_p(difference: SpeakerStatistic, test_to_train: float) -> float | None:
+    """Compute the two-sided p value of the corrected resampled t test over folds, the conservative bound.
 
-    The statistic is the least-squares fall of the loss per step,
+    Folds learn from nearly the same speakers, so their differences are not independent, as the sign flips take them to
+    be. With s^2 the variance of the F folds' differences, the correction replaces s^2 / F by
 
-        fall = sum_k w_k loss_k,    w_k = ((K - 1) / 2 - k) / sum_j ((K - 1) / 2 - j)^2,    k = 0 .. K - 1.
+        (1 / F + test / train) s^2,
 
-    If all models lose alike, a speaker's K losses may occur in any order, so each draw shuffles them within every
-    speaker. This is Page's test (1963, "Ordered Hypotheses for Multiple Treatments", JASA 58) on percentage points
-    instead of ranks. With K!^S orders it has power where pairwise tests of few speakers have none. It rejects "all
-    models lose alike"; it does not prove each single step.
+    and refers difference / sqrt(...) to Student's t on F - 1 degrees of freedom.
+
+    Source: Nadeau & Bengio 2003, "Inference for the Generalization Error", Machine Learning 52.
 
     Args:
-        models: K pairs of counts [S, E, E], clean and noisy, the model with the largest claimed loss first.
-        generator: source of the 99,999 shuffles.
+        difference: over folds.
+        test_to_train: test speakers per training speaker of a fold.
 
     Returns:
-        The trend; its p value is at least 1 / 100,000.
-
-    Raises:
-        ValueError: there are fewer than two models, or they were counted on different utterances.
+        The p value; None for one fold, or if all folds differ exactly alike.
 
     Example:
-        >>> clean_SEE = np.tile(np.array([[4, 0], [0, 4]]), (5, 1, 1))
-        >>> models = [(clean_SEE, clean_SEE - loss * np.array([[1, -1], [0, 0]])) for loss in (3, 2, 1)]
-        >>> trend = loss_trend(models, np.random.default_rng(0))
-        >>> round(trend.fall_per_step, 2), trend.p_value < 0.001
-        (12.5, True)
+        >>> a_FEE = np.array([[[8, 2], [3, 7]], [[9, 1], [2, 8]], [[7, 3], [1, 9]]])
+        >>> b_FEE = np.array([[[6, 4], [5, 5]], [[6, 4], [2, 8]], [[6, 4], [4, 6]]])
+        >>> difference = SpeakerStatistic.of_ua(a_FEE) - SpeakerStatistic.of_ua(b_FEE)
+        >>> round(corrected_p(difference, test_to_train=1), 3)
+        0.032
     """
-    if len(models) < 2:
-        raise ValueError(f"{len(models)} model: a trend needs two or more; pass all types, largest loss first")
-    first_clean_SEE, first_noisy_SEE = models[0]
-    for clean_SEE, noisy_SEE in models[1:]:
-        check_same_utterances(first_clean_SEE, clean_SEE)
-        check_same_utterances(first_noisy_SEE, noisy_SEE)
-    losses_SK = np.stack([SpeakerStatistic.of_noise_loss(*model).shares_S for model in models], axis=1)
-    steps_K = (len(models) - 1) / 2 - np.arange(len(models))
-    weights_K = steps_K / (steps_K**2).sum()
-    fall = float(losses_SK.sum(axis=0) @ weights_K)
-    shuffled_falls = np.zeros(RANDOM_DRAWS)
-    for losses_K in losses_SK:
-        copies_of_losses = np.tile(losses_K, (RANDOM_DRAWS, 1))
-        shuffled_falls += generator.permuted(copies_of_losses, axis=1) @ weights_K
-    as_steep = int(np.count_nonzero(shuffled_falls >= fall - _rounding_tolerance(losses_SK)))
-    return Trend(fall, (1 + as_steep) / (1 + RANDOM_DRAWS))
+    standard_error = difference.standard_error()
+    if standard_error is None:
+        return None
+    folds = difference.shares_S.size
+    t = difference.value / (standard_error * sqrt(1 + folds * test_to_train))
+    return float(2 * stats.t.sf(abs(t), folds - 1))
 
 
-def _compare_with_zero(difference: SpeakerStatistic, limit: float, generator: np.random.Generator) -> Comparison:
-    """Test whether a difference, which lies within [-limit, limit], is zero."""
+def compare_with_zero(difference: SpeakerStatistic, limit: float, generator: np.random.Generator) -> Comparison:
+    """Test whether a difference is zero, as `paired_difference` and `loss_difference` do.
+
+    Args:
+        difference: over speakers, or over folds.
+        limit: the difference lies within [-limit, limit].
+        generator: source of the random flips; used only beyond 20 units.
+
+    Returns:
+        The comparison.
+
+    Example:
+        >>> difference = SpeakerStatistic(np.array([2.0, 1.0, 2.0]), np.array([4.5, 6.0, 4.5]))
+        >>> compare_with_zero(difference, 100, np.random.default_rng(0)).p_value
+        0.25
+    """
     speakers = difference.shares_S.size
     if speakers <= ENUMERATED_SPEAKERS:
         p_value = _enumerated_sign_flip_p(difference.shares_S)

@@ -16,6 +16,7 @@ from sersearch.shipped import find_study, shipped_space, shipped_spaces
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration, Value, known_models, load_systems
 from sersearch.study.fold import PARTITIONS, Partition, Shares
+from sersearch.study.hypothesis import Hypothesis
 from sersearch.study.space import Range, Space, Top, configure, explain
 from sersearch.study.values import MOST_BYTES, MOST_TRIALS, SHOWN, Table, fault, shown
 
@@ -85,6 +86,7 @@ class Study(Table):
         seeds: how many times each configuration is trained.
         search: how trials are chosen and ranked.
         resources: what one trial takes of the cluster.
+        hypothesis: the one comparison that the study is made for.
     """
 
     name: str = Field(min_length=1, max_length=200)
@@ -97,6 +99,7 @@ class Study(Table):
     seeds: int = Field(1, ge=1, le=MOST_TRIALS)
     search: Search = Search()
     resources: Resources = Resources()
+    hypothesis: Hypothesis | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -118,6 +121,8 @@ class Study(Table):
             self._check_choice(space)
             if not space.finite and not self.samples(space):
                 raise ValueError(f"space {space.name} holds an interval, which a grid can't exhaust: list its values")
+        if self.hypothesis:
+            self.hypothesis.resolve(self.models)
         return self
 
     def _check_choice(self, space: Space) -> None:
@@ -150,6 +155,11 @@ class Study(Table):
     def samples(self, space: Space) -> bool:
         """Whether a sampler draws from a space, rather than a grid exhausting it."""
         return self.search.sampler != "grid" and space.top is None
+
+    @property
+    def models(self) -> list[str]:
+        """The models of all spaces, each once."""
+        return list(dict.fromkeys(str(model) for space in self.spaces for model in space.ranges["model"].choices))
 
     @property
     def settings(self) -> dict[str, Value]:
@@ -293,9 +303,10 @@ def _with_hint(message: str, error: ValidationError) -> str:
         return message
     table, name = str(first["loc"][0]), str(first["loc"][-1])
     tables: dict[str, tuple[type[BaseModel], ...]] = {
+        "hypothesis": (Hypothesis,),
         "partition": PARTITIONS,
-        "search": (Search,),
         "resources": (Resources,),
+        "search": (Search,),
     }
     valid = [field for kind in tables.get(table, ()) for field in kind.model_fields]
     if not valid:

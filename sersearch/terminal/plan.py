@@ -9,6 +9,7 @@ from rich.table import Table
 
 from sersearch.planning.forecast import Forecast
 from sersearch.planning.plan import FRAMES_PER_SECOND, Plan, PlannedSpace, PlannedTrial, epochs_assumed
+from sersearch.planning.power import DesignPower
 from sersearch.study.configuration import Configuration
 from sersearch.terminal.live import clock, parts_of
 from sersearch.terminal.screen import Screen
@@ -27,6 +28,9 @@ def print_plan(plan: Plan, console: Screen, wide: bool = False) -> None:
     """
     for line in _head(plan):
         console.say(line)
+    if plan.power:
+        console.print()
+        _print_power(plan.power, console)
     for planned in plan.spaces:
         console.print()
         console.say(f"{planned.space.name}: {planned.statement}", "bold")
@@ -63,6 +67,14 @@ def _legend(wide: bool) -> str:
     return (
         f"{counted}; MMAC/s: million multiply-adds per second of speech, forward; MB: memory of a minibatch in training"
     )
+
+
+def _print_power(power: DesignPower, console: Screen) -> None:
+    """What the leaderboard can show, and warnings where it can show nothing."""
+    for statement in power.statements:
+        console.say(statement)
+    for warning in power.warnings:
+        console.say(f"warning: {warning}", "bold")
 
 
 def _epochs(plan: Plan) -> str:

@@ -11,13 +11,13 @@ import pandas as pd
 import polars as pl
 import pytest
 from scipy.signal import medfilt
-from sklearn.metrics import confusion_matrix, recall_score
-from statsmodels.stats.multitest import multipletests
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 from typer.testing import CliRunner
 
 from sersearch.cli import app
 from sersearch.evaluation.test_partition import read_predictions
 from sersearch.report import latex, text
+from sersearch.report.captions import ranking_notes
 from sersearch.report.comparison import format_p, rank
 from sersearch.report.evidence import noise_kind
 from sersearch.report.facts import Facts
@@ -26,12 +26,16 @@ from sersearch.report.folder import read_report, write_report
 from sersearch.report.landscape import landscape
 from sersearch.report.paper import TABLE_4
 from sersearch.report.sheets import evidence, leaderboards
+from sersearch.report.units import Units
 from sersearch.report.versus import compare, merge, merged, merged_facts, side_by_side
 from sersearch.run.run import Run, open_run
-from sersearch.statistics.intervals import noise_loss
+from sersearch.statistics.corrections import max_t
+from sersearch.statistics.counts import mean_recall, speaker_shares
+from sersearch.statistics.intervals import noise_loss, speaker_interval
 from sersearch.statistics.tests import paired_difference
 from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
+from sersearch.study.fold import Fold
 from sersearch.study.paper import is_papers_space
 from tests.generated import generate_run
 from tests.records import forge
@@ -100,6 +104,10 @@ def test_evidence_against_scikit_learn(facts: Facts) -> None:
         recalls = recall_score(table["emotion"], table["predicted"], labels=emotions, average=None)
         assert list(test.recalls.values()) == pytest.approx(list(100 * recalls))
         assert test.confusion == confusion_matrix(table["emotion"], table["predicted"], labels=emotions).tolist()
+        assert test.macro_f1 == pytest.approx(100 * f1_score(table["emotion"], table["predicted"], average="macro"))
+        assert test.wa == pytest.approx(100 * accuracy_score(table["emotion"], table["predicted"]))
+        assert facts.values(row)["chance"] == round(100 / len(emotions), 4)
+        assert test.recipe is None, "one partition"
         for each in test.speakers:
             assert each.ua == pytest.approx(ua(table[table["speaker"] == each.name]))
         clean = table[table["noise"].isna()]
@@ -107,11 +115,17 @@ def test_evidence_against_scikit_learn(facts: Facts) -> None:
         assert test.snr_bands[0].ua == pytest.approx(ua(clean))
         noisy = table[table["noise"].notna()]
         assert sum(band.utterances for band in test.snr_bands) * 2 == len(table)
+        if row.winner.condition == "noisy":
+            assert test.noisy_alone
+            assert test.noisy_alone.ua == pytest.approx(ua(noisy))
+        else:
+            assert test.noisy_alone is None
         for band in test.snr_bands[1:]:
             low = float(band.name.split()[0])
             inside = noisy[(noisy["snr_db"] >= low) & (noisy["snr_db"] < low + 5)]
             assert len(inside) == 2 * band.utterances
             assert band.ua == pytest.approx(ua(inside))
+            assert band.emotions == inside["emotion"].nunique()
         for kind in test.noise_kinds:
             assert kind.ua == pytest.approx(ua(noisy[noisy["noise"].map(noise_kind) == kind.name]))
 
@@ -150,33 +164,59 @@ def test_selection_against_pandas(facts: Facts) -> None:
         assert row.corrected_ua <= row.selection.validation_ua
 
 
-def test_neighbours_are_compared_on_the_same_utterances(facts: Facts) -> None:
+def test_rows_are_compared_on_the_same_utterances(facts: Facts) -> None:
     for condition, ranking in facts.rankings.items():
         uas = [facts.rows[number].test.overall.ua for number in ranking.order]
         assert uas == sorted(uas, reverse=True)
         rows = [number for number, row in enumerate(facts.rows) if row.winner.condition == condition]
-        assert len(ranking.neighbours) == len(rows) - 1
+        assert [(pair.first, pair.second) for pair in ranking.neighbours] == list(pairwise(ranking.order))
         assert len(ranking.pairs) == len(rows) * (len(rows) - 1) // 2
         for pair in ranking.neighbours:
             differ = ua(predictions(facts, pair.first)) - ua(predictions(facts, pair.second))
             assert pair.comparison.difference == pytest.approx(differ)
             assert pair.adjusted_p >= pair.comparison.p_value
         assert ranking.smallest_p == 0.5, "two speakers"
-        assert set(ranking.ties) == {"a"}
+        assert set(ranking.letters) == {"a"}
+        assert set(ranking.ranks) == {(1, len(rows))}
+        assert ranking.smallest_difference is None
         assert not ranking.decidable
 
 
-def test_rows_that_differ_for_every_speaker_are_told_apart() -> None:
-    def counts(correct: int) -> np.ndarray:
-        return np.array([[[correct, 20 - correct], [20 - correct, correct]]] * 12)
+def _twelve(correct: int) -> np.ndarray:
+    """Twelve speakers, each with as many right answers of 20 per emotion."""
+    return np.array([[[correct, 20 - correct], [20 - correct, correct]]] * 12)
 
-    ranking = rank({7: counts(10), 3: counts(18), 5: counts(10)}, np.random.default_rng(0))
+
+def _units(folds: int) -> Units:
+    parts = np.array_split([f"s{number:02}" for number in range(12)], folds)
+    return Units.of_folds([Fold(train=("a", "b", "c"), validation=("d",), test=tuple(part)) for part in parts])
+
+
+def test_rows_that_differ_for_every_speaker_are_told_apart() -> None:
+    rows = {7: _twelve(10), 3: _twelve(18), 5: _twelve(10)}
+    ranking = rank(rows, _units(1), np.random.default_rng(0))
     assert ranking.order[0] == 3
-    assert ranking.ties == ("a", "b", "b")
+    assert ranking.letters == ("a", "b", "b")
+    assert ranking.ranks == ((1, 1), (2, 3), (2, 3))
     assert ranking.decidable
-    direct = paired_difference(counts(18), counts(10), np.random.default_rng(0))
+    direct = paired_difference(_twelve(18), _twelve(10), np.random.default_rng(0))
     assert ranking.neighbours[0].comparison == direct
-    assert ranking.neighbours[0].adjusted_p == pytest.approx(2 * direct.p_value)
+    assert ranking.neighbours[0].adjusted_p == direct.p_value == 2 / 2**12
+    assert ranking.neighbours[0].bound_p is None
+
+
+def test_folds_are_the_unit_where_there_are_several_and_the_caption_says_what_that_means() -> None:
+    generator = np.random.default_rng(0)
+    rows = {number: np.concatenate([_twelve(10 + number)[:6], _twelve(9 + number)[6:]]) for number in range(3)}
+    alone, six, four = (rank(rows, _units(folds), generator) for folds in (1, 6, 4))
+    assert [each.smallest_p for each in (alone, six, four)] == [2 / 2**12, 2 / 2**6, 2 / 2**4]
+    assert (six.letters, four.letters) == (("a", "b", "c"), ("a", "a", "a"))
+    better, worse = (rows[number].reshape(6, 2, 2, 2).sum(1) for number in (2, 1))
+    assert six.neighbours[0].comparison == paired_difference(better, worse, generator)
+    assert "about these trained systems, not about their kinds" in " ".join(ranking_notes(alone))
+    assert "over 6 folds" in " ".join(ranking_notes(six))
+    assert "the luck of training is in them" in " ".join(ranking_notes(six))
+    assert "no difference can be shown here, however large: train six folds or more" in " ".join(ranking_notes(four))
 
 
 def test_what_noise_costs_is_one_models_loss(facts: Facts) -> None:
@@ -194,12 +234,32 @@ def test_what_noise_costs_is_one_models_loss(facts: Facts) -> None:
         table = predictions(facts, number)
         clean = table[table["noise"].isna()]
         assert loss.clean_ua == pytest.approx(ua(clean))
+        noisy = table[table["noise"].notna()]
         assert loss.loss.value == pytest.approx(ua(clean) - ua(table))
         assert loss.loss == noise_loss(*_counts(clean, table, facts))
+        assert loss.alone == noise_loss(*_counts(clean, noisy, facts))
+        copies = facts.run.store.recipe.copies
+        assert loss.loss.value == pytest.approx((copies - 1) / copies * loss.alone.value)
+        counts = _counts(clean, noisy, facts)[1]
+        assert loss.at_chance is (speaker_interval(counts).low <= 100 / len(facts.run.store.emotions))
     assert len(log_mels.pairs) == 6, "LDNN is not in the claim"
-    assert log_mels.trend
-    assert "S > T > ST > FST" in log_mels.verdict
+    assert "noise harms S > {T, ST} > FST" in log_mels.verdict
+    assert log_mels.verdict.startswith("Exploratory, as the study names no hypothesis")
     assert mfccs.verdict == ""
+    for claim in log_mels.claims:
+        assert claim.contrast.smallest_p == pytest.approx((2 / 24) ** 2), "two speakers"
+        tables = [_counts(*_parts(facts, loss.space), facts) for loss in log_mels.losses[:4]]
+        points = np.array([mean_recall(n) - (claim.measure == "loss") * mean_recall(c) for c, n in tables])
+        assert claim.points == pytest.approx(np.polyfit([0, 1, 1, 2], points.mean(1), 1)[0])
+    sheet = next(sheet for sheet in evidence(facts) if sheet.name == "robustness-log-mels")
+    assert any("S 8.94, T 8.69, ST 9.49, FST 8.37) are not in the order" in note for note in sheet.notes)
+
+
+def _parts(facts: Facts, space: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Clean and noisy copies as a space's noisy winner on log-Mels predicts them."""
+    kinds = [(row.winner.candidates.space, row.winner.features, row.winner.condition) for row in facts.rows]
+    table = predictions(facts, kinds.index((space, "log-mels", "noisy")))
+    return table[table["noise"].isna()], table[table["noise"].notna()]
 
 
 def _counts(clean: pd.DataFrame, everything: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, np.ndarray]:
@@ -351,7 +411,7 @@ def test_the_same_results_give_the_same_leaderboard(run: Run, facts: Facts, tmp_
     shutil.copytree(run.path, tmp_path / "moved")
     again = read_report(open_run(tmp_path / "moved"))
     assert text.comma_separated(again) == text.comma_separated(facts)
-    assert text.markdown(again) == text.markdown(facts)
+    assert text.markdown(again) == text.markdown(read_report(run))
 
 
 def test_an_unfinished_run_says_so_everywhere(unfinished: Facts) -> None:
@@ -473,13 +533,13 @@ def test_runs_merge_into_a_leaderboard_for_each_test(several: list[Facts]) -> No
         assert [row["place"] for row in ranked] == list(range(1, len(expected) + 1))
         counts = [merged_row.counts() for merged_row in board.rows if merged_row.row.test]
         pairs = list(combinations(range(len(counts)), 2))
-        for family, chosen in {"pairs": pairs, "neighbours": list(pairwise(range(len(counts))))}.items():
-            p = [paired_difference(counts[a], counts[b], np.random.default_rng(0)).p_value for a, b in chosen]
-            tested = found["comparisons"][family]
-            assert [(pair["first"], pair["second"]) for pair in tested] == chosen
-            assert [pair["adjusted_p"] for pair in tested] == pytest.approx(multipletests(p, method="holm")[1])
-        neighbours = found["comparisons"]["neighbours"]
-        assert [row["next_p"] for row in ranked] == [*(round(pair["adjusted_p"], 4) for pair in neighbours), None]
+        tested = found["comparisons"]["pairs"]
+        assert [(pair["first"], pair["second"]) for pair in tested] == pairs
+        shares = np.stack([speaker_shares(counts[a]) - speaker_shares(counts[b]) for a, b in pairs], axis=1)
+        adjusted = max_t(shares, np.random.default_rng(0))
+        assert [pair["adjusted_p"] for pair in tested] == pytest.approx(adjusted)
+        to_next = [round(pair["adjusted_p"], 4) for pair in tested if pair["second"] == pair["first"] + 1]
+        assert [row["next_p"] for row in ranked] == [*to_next, None]
 
 
 def test_a_trial_that_wins_in_several_runs_is_one_row(several: list[Facts]) -> None:
@@ -496,7 +556,8 @@ def test_a_trial_that_wins_in_several_runs_is_one_row(several: list[Facts]) -> N
         won = [winner for winner in winners if (winner.key, winner.condition) == (row["key"], "noisy")]
         assert set(row["spaces"]) == {winner.candidates.space for winner in won}
     both = {row["key"] for row in rows if first in row["runs"]} & {row["key"] for row in rows if again in row["runs"]}
-    _, others, twice, unfinished = merged(boards)[0].notes
+    *_, others, twice, chance, unfinished = merged(boards)[0].notes
+    assert chance.startswith("Chance: a UA of ")
     assert "a table for each test" in others
     assert several[0].rows[0].winner.key in both
     assert all(key in twice for key in both)
@@ -512,7 +573,8 @@ def test_the_command_compares_any_number_of_runs(several: list[Facts]) -> None:
     said = CliRunner().invoke(app, ["compare", *paths])
     assert said.output == "\n\n".join(text.table(sheet) for sheet in merged(boards)) + "\n"
     for row in merged_facts(boards)[0]["rows"]:
-        cells = f"| {row['place']} {row['tie']} | {', '.join(row['runs'])} |" if row["place"] else "|  | "
+        ranks = f"{row['best_rank']} to {row['worst_rank']}"
+        cells = f"| {row['place']} {row['tie']} | {ranks} | {', '.join(row['runs'])} |" if row["place"] else "|  | – "
         assert any(cells in line and row["key"] in line for line in said.output.splitlines())
     two = json.loads(CliRunner().invoke(app, ["compare", *paths[:2], "--format", "json"]).output)
     assert two["same_test"]

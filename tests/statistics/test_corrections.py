@@ -2,14 +2,16 @@
 
 import gc
 from collections.abc import Callable, Iterator
+from itertools import combinations, product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from sersearch.statistics.corrections import holm, select_best
+from sersearch.statistics.corrections import holm, max_t, select_best
 from sersearch.statistics.counts import mean_recall
 from sersearch.statistics.tests import paired_difference
 from tests.statistics.simulation import as_counts, draw_configurations, draw_speakers
@@ -98,3 +100,46 @@ COUNTS = draw_speakers(3, np.random.default_rng(0))
 def test_wrong_arguments_are_named(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("units", "models"), [(1, 3), (5, 3), (8, 4)])
+def test_max_t_is_the_step_down_of_westfall_and_young_over_all_joint_flips(units: int, models: int) -> None:
+    generator = np.random.default_rng(units)
+    values = generator.normal(size=(units, models)) + 0.5 * np.arange(models)
+    shares = np.stack([values[:, i] - values[:, j] for i, j in combinations(range(models), 2)], axis=1)
+    found = max_t(shares, generator)
+    observed = np.abs(shares.sum(axis=0))
+    left, expected, reached = list(range(shares.shape[1])), np.empty(shares.shape[1]), 0.0
+    flips = np.array(list(product([1, -1], repeat=units)))
+    for comparison in np.argsort(-observed):
+        largest = np.abs(flips @ shares[:, left]).max(axis=1)
+        reached = max(reached, float(np.mean(largest >= observed[comparison] - 1e-9)))
+        expected[comparison] = reached
+        left.remove(comparison)
+    assert found == pytest.approx(expected)
+    assert found.min() >= 2 / 2**units
+
+
+def test_max_t_by_random_flips_agrees_with_all_of_them_and_with_the_t_test_of_one_pair() -> None:
+    generator = np.random.default_rng(6)
+    shares = generator.normal(0.4, 1, size=(30, 1))
+    (found,) = max_t(shares, generator)
+    assert found == pytest.approx(stats.ttest_1samp(shares[:, 0], 0).pvalue, abs=0.02)
+    assert max_t(np.empty((3, 0)), generator).shape == (0,)
+    with pytest.raises(ValueError, match="units, comparisons"):
+        max_t(np.zeros(3), generator)
+
+
+def test_max_t_keeps_the_family_wise_error_of_true_pairs_among_false_ones() -> None:
+    """Eight units, six models: four alike, two far off; Holm's correction of fifteen pairs can't reject at all."""
+    generator, false, power = np.random.default_rng(7), 0, 0
+    pairs = list(combinations(range(6), 2))
+    null = np.array([b < 4 for _, b in pairs])
+    for _ in range(600):
+        values = generator.normal(size=(8, 6)) + np.array([0, 0, 0, 0, 2.5, -2.5])
+        adjusted = max_t(np.stack([values[:, a] - values[:, b] for a, b in pairs], axis=1), generator)
+        false += bool(adjusted[null].min() <= 0.05)
+        power += bool(adjusted[pairs.index((4, 5))] <= 0.05)
+    assert false / 600 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 600)
+    assert power / 600 > 0.95
+    assert 15 * 2 / 2**8 > 0.05

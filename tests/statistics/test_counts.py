@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from sklearn import metrics
 
-from sersearch.statistics.counts import confusion_matrix, recalls, speaker_confusions, unweighted_accuracy
+from sersearch.statistics.counts import (
+    confusion_matrix,
+    macro_f1,
+    recalls,
+    speaker_confusions,
+    unweighted_accuracy,
+    weighted_accuracy,
+)
 from tests.statistics.simulation import EMOTIONS, count, utterances
 
 
@@ -21,6 +28,9 @@ def test_accuracies_are_those_of_scikit_learn(rows: list[tuple[int, int, str]]) 
     assert recalls(confusion)[present] == pytest.approx(100 * recall)
     assert np.isnan(np.delete(recalls(confusion), present)).all()
     assert unweighted_accuracy(y, predicted, EMOTIONS) == pytest.approx(100 * np.mean(recall))
+    assert weighted_accuracy(confusion) == pytest.approx(100 * metrics.accuracy_score(y, predicted))
+    f1 = metrics.f1_score(y, predicted, labels=present, average="macro", zero_division=0)
+    assert macro_f1(confusion) == pytest.approx(100 * f1)
 
 
 @given(utterances)

@@ -1,15 +1,15 @@
 """Tests of models against each other are exact, and hold their level in simulation."""
 
 from collections.abc import Callable
-from itertools import permutations, product
+from itertools import product
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from sersearch.statistics.counts import mean_recall
-from sersearch.statistics.intervals import noise_loss
-from sersearch.statistics.tests import loss_difference, loss_trend, paired_difference
+from sersearch.statistics.intervals import SpeakerStatistic, noise_loss
+from sersearch.statistics.tests import corrected_p, loss_difference, paired_difference
 from tests.statistics.simulation import as_counts, draw_models, draw_speakers, population_ua, shares
 
 
@@ -102,27 +102,16 @@ def test_loss_difference_is_the_difference_of_losses_and_its_p_swaps_both_condit
     assert result.p_value == pytest.approx(np.mean(np.array(sums) >= sums[-1] - 1e-9))
 
 
-def test_trend_counts_every_order_within_every_speaker() -> None:
+def test_corrected_p_is_nadeaus_and_bengios_t_test_of_folds_of_equal_size() -> None:
     generator = np.random.default_rng(8)
-    clean, noisy = draw_models([1.5] * 3, 3, generator), draw_models([0.3, 0.8, 0.9], 3, generator)
-    losses = np.stack([mean_recall(c) - mean_recall(n) for c, n in zip(clean, noisy, strict=True)])
-    falls = [
-        -np.polyfit([0, 1, 2], np.mean([losses[list(o), s] for s, o in enumerate(orders)], axis=0), 1)[0]
-        for orders in product(permutations(range(3)), repeat=3)
-    ]
-    trend = loss_trend(list(zip(clean, noisy, strict=True)), generator)
-    assert trend.fall_per_step == pytest.approx(falls[0])
-    assert trend.p_value == pytest.approx(np.mean(np.array(falls) >= falls[0] - 1e-9), abs=0.01)
-
-
-def test_trend_finds_an_order_of_four_types_where_no_pair_of_five_speakers_can() -> None:
-    generator = np.random.default_rng(9)
-    clean, noisy = draw_models([1.5] * 4, 5, generator), draw_models([-0.6, 0.0, 0.5, 1.1], 5, generator)
-    models = list(zip(clean, noisy, strict=True))
-    pairs = [loss_difference(models[i], models[j], generator).p_value for i in range(3) for j in range(i)]
-    assert min(pairs) >= 0.0625
-    assert loss_trend(models, generator).p_value < 0.001
-    assert loss_trend(models[::-1], generator).p_value > 0.99
+    a, b = draw_speakers(6, generator, 0.9), draw_speakers(6, generator)
+    difference = SpeakerStatistic.of_ua(a) - SpeakerStatistic.of_ua(b)
+    d = mean_recall(a) - mean_recall(b)
+    plain = stats.ttest_1samp(d, 0)
+    assert corrected_p(difference, test_to_train=0) == pytest.approx(plain.pvalue)
+    t = d.mean() / np.sqrt((1 / 6 + 1 / 4) * d.var(ddof=1))
+    assert corrected_p(difference, test_to_train=1 / 4) == pytest.approx(2 * stats.t.sf(abs(t), 5))
+    assert corrected_p(difference - difference, test_to_train=1 / 4) is None
 
 
 COUNTS = draw_speakers(3, np.random.default_rng(0))
@@ -135,7 +124,6 @@ GENERATOR = np.random.default_rng(0)
         (lambda: paired_difference(COUNTS, 2 * COUNTS, GENERATOR), "same: evaluate both"),
         (lambda: paired_difference(COUNTS, COUNTS[:2], GENERATOR), "same: evaluate both"),
         (lambda: loss_difference((COUNTS, COUNTS), (COUNTS, 2 * COUNTS), GENERATOR), "same: evaluate both"),
-        (lambda: loss_trend([(COUNTS, COUNTS)], GENERATOR), "two or more"),
     ],
 )
 def test_wrong_arguments_are_named(call: Callable[[], object], message: str) -> None:

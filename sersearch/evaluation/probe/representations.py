@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sersearch.evaluation.exposure import record_exposure
 from sersearch.evaluation.leaderboard import Winner, record_name
 from sersearch.evaluation.test_partition import (
     LABELS,
@@ -58,6 +59,7 @@ def write_representations(run: Run, winner: Winner, ledger: str, number: int = 0
     copies = sum(run.store.info(speaker).rows for speaker in fold.test)
     system = trained_system(run, result)
     # On record first: an opening that is not recorded must not exist.
+    record_exposure(run, result.trial.key, winner.condition, fold.test, "probe")
     record_opening(run, result, winner.condition, copies, "probe", ledger)
     schema = _schema(system)
     with run.storage.writing(name) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
