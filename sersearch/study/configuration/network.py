@@ -282,6 +282,11 @@ class NetworkConfiguration(Configuration):
         return (self.trim,)
 
     @property
+    def trims(self) -> bool:
+        """Whether a study says `trim = true`."""
+        return self.trim
+
+    @property
     def keeps_last(self) -> bool:
         """Whether a study says `keep = "last"`."""
         return self.keep == "last"
