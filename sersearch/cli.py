@@ -18,6 +18,7 @@ from sersearch.terminal.arguments import (
     Emotions,
     Format,
     Mapping,
+    NoiseUnit,
     Speakers,
     StudyName,
     WonUnder,
@@ -145,6 +146,12 @@ def build_features(
     snr_range: Annotated[str, typer.Option(metavar="LOW:HIGH", help="In dB.")] = "-10:15",
     bands: Annotated[int, typer.Option(min=2, help="Mel bands, the paper's M.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Of the noises and SNRs.")] = 0,
+    noise_groups: Annotated[
+        int | None, typer.Option(min=2, help="Groups of speakers with noises of their own, as many as a study's folds.")
+    ] = None,
+    noise_unit: Annotated[
+        NoiseUnit, typer.Option(help="What is dealt to the groups: recordings, or whole folders of the library.")
+    ] = NoiseUnit.recording,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
     skip_refused: Annotated[bool, typer.Option("--skip-refused", help="Leave out files that can't be used.")] = False,
 ) -> None:
@@ -173,6 +180,8 @@ def build_features(
             snr_range=parse_snr_range(snr_range),
             bands=bands,
             seed=seed,
+            noise_groups=(noise_groups or 0) if noise else 0,
+            noise_unit=noise_unit.value,
             workers=workers,
             skip_refused=skip_refused,
             progress=progress,

@@ -25,6 +25,7 @@ from sersearch.study.configuration import Configuration
 from sersearch.study.fold import Fold
 from sersearch.study.study import Resources, Study
 from sersearch.study.trial import Folds
+from sersearch.training.dataset import open_utterances
 from sersearch.training.system import Device, system_class
 
 # Enough to tell the model's coefficients from the noise, few enough to be done in less than a minute on a CPU.
@@ -59,7 +60,7 @@ class BoundStudy:
 
 
 def bind(study: Study, store: Path | None = None, run: Path | None = None) -> BoundStudy | None:
-    """Look at a study's store and at what a run has done; of the store's rows, only the emotions are read.
+    """Look at a study's store and at what a run has done; of the store's rows, the labels are read.
 
     Args:
         study: whose own store is taken unless another is given.
@@ -106,11 +107,24 @@ def _bind(study: Study, store: Store, run: Run | None = None) -> BoundStudy:
         validation_utterances=validation_rows,
         validation_frames=validation_frames,
         clean_utterances=sum(info.utterances for info in store.speakers),
+        speech_share=_speech_share(store, folds[0].train[0]) if _trims(study) else 1.0,
         split=check_split(store, folds),
     )
     results = run.ledger.results() if run else {}
     agenda = run.agenda(results) if run else Agenda(study, size.identity, {})
     return BoundStudy(size, store, folds, agenda, results)
+
+
+def _trims(study: Study) -> bool:
+    """Whether any configuration of a study leaves silence out."""
+    ranges = [space.ranges["trim"].choices for space in study.spaces if "trim" in space.ranges]
+    return bool(study.features.get("trim")) or any(True in choices for choices in ranges)
+
+
+def _speech_share(store: Store, speaker: str) -> float:
+    """Share of a speaker's frames that stay where silence at both ends is left out."""
+    whole, trimmed = (open_utterances(store, (speaker,), trim).length.sum() for trim in (False, True))
+    return float(trimmed / whole)
 
 
 def _mean_count(store: Store, parts: Sequence[tuple[str, ...]]) -> tuple[int, int]:

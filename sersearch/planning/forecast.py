@@ -68,7 +68,9 @@ class Rates:
         work = np.array(configuration.work(), np.float64)
         if not work.size:
             return configuration.fit_seconds(data.clean_utterances, len(data.identity.speakers))
-        return float(work @ self.training * data.train_frames + work @ self.evaluation * data.validation_frames)
+        share = data.speech_share if configuration.trims else 1.0
+        frames_s = work @ self.training * data.train_frames + work @ self.evaluation * data.validation_frames
+        return float(frames_s * share)
 
 
 def fit(measurements: Sequence[Measurement]) -> Rates:

@@ -36,6 +36,7 @@ class DataSize:
         validation_utterances: copies to stop and to select by.
         validation_frames: their frames.
         clean_utterances: of all speakers together.
+        speech_share: share of the frames that stay where silence at both ends is left out; of one training speaker.
         split: what its folds have in two parts, in words; empty where no store is named.
     """
 
@@ -47,6 +48,7 @@ class DataSize:
     validation_utterances: int
     validation_frames: int
     clean_utterances: int
+    speech_share: float = 1.0
     split: tuple[str, ...] = ()
 
     @property

@@ -21,7 +21,7 @@ from sersearch.store.reader import Store, open_store
 from sersearch.store.vectors.reader import vector_digests
 from sersearch.study.agenda import FAILED, Agenda, Outcome
 from sersearch.study.configuration.base import Protocol
-from sersearch.study.fold import Dealt, Fold, Partition, Shares, Split, missing_emotion
+from sersearch.study.fold import Dealt, Fold, Partition, Shares, Split, missing_emotion, name_groups
 from sersearch.study.space import Space
 from sersearch.study.study import Study, parse_study
 from sersearch.study.trial import Folds, StoreIdentity
@@ -276,12 +276,8 @@ def identify_store(store: Store, study: Study) -> StoreIdentity:
 
 
 def speaker_groups(store: Store) -> dict[str, str]:
-    """The groups by which folds and stratified parts are balanced: gender, and corpus where there are several."""
-    several = len({info.corpus for info in store.speakers}) > 1
-    return {
-        info.speaker: f"{info.corpus}, {info.gender or 'unknown'}" if several else (info.gender or "")
-        for info in store.speakers
-    }
+    """The groups of a store's speakers; see `name_groups`."""
+    return name_groups({info.speaker: (info.corpus, info.gender) for info in store.speakers})
 
 
 def check_parts(store: Store, study: Study) -> None:

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from sersearch.digests import digest, sha256_of
 from sersearch.durable import sync
 from sersearch.errors import InputError
@@ -26,9 +28,10 @@ from sersearch.speech.corpora import (
 from sersearch.speech.corpora.noises import summarise_refusals
 from sersearch.speech.features import BANDS
 from sersearch.store.lock import locked
-from sersearch.store.manifest import MANIFEST, Manifest, Recipe, content_of, parquet_name
+from sersearch.store.manifest import MANIFEST, Manifest, NoiseUnit, Recipe, content_of, parquet_name
 from sersearch.store.reader import Store, open_store
 from sersearch.store.rows import SpeakerWriter
+from sersearch.study.fold import deal_speakers, name_groups
 from sersearch.workers import in_parallel
 
 Progress = Callable[[int, int, str], None]
@@ -48,6 +51,8 @@ def build_store(
     seed: int = 0,
     bands: int = BANDS,
     dtype: Literal["float32", "float16"] = "float32",
+    noise_groups: int = 0,
+    noise_unit: NoiseUnit = "recording",
     workers: int | None = None,
     skip_refused: bool = False,
     progress: Progress | None = None,
@@ -66,6 +71,9 @@ def build_store(
         seed: seed of all draws.
         bands: number of Mel bands M.
         dtype: type of the log-Mels.
+        noise_groups: number of groups of speakers with noises of their own, dealt by `seed` as a study's folds are;
+            0 if all speakers share all noises.
+        noise_unit: what is dealt to the groups: recordings, or the library's folders with all that is in them.
         workers: number of processes; None for one per core. With 1, the work is done in this process.
         skip_refused: whether to leave out files that can't be used, instead of raising an error.
         progress: called with (rows done, rows in total, speaker) whenever a speaker is complete.
@@ -107,13 +115,54 @@ def build_store(
         seed=seed,
         bands=bands,
         dtype=dtype,
+        noise_groups=noise_groups,
+        noise_unit=noise_unit,
     )
+    shares = share_noises(library, survey.corpus, recipe) if library and noise_groups else None
     with locked(out):
         manifest = _start_or_resume(out, recipe, survey)
         has_extra = any(utterance.extra for utterance in survey.corpus.utterances)
-        write_speaker = SpeakerWriter(out, recipe, library, has_extra)
+        write_speaker = SpeakerWriter(out, recipe, library, has_extra, shares)
         _write_missing_speakers(out, manifest, write_speaker, survey.corpus, workers, progress)
     return open_store(out)
+
+
+def share_noises(library: NoiseLibrary, corpus: Corpus, recipe: Recipe) -> dict[str, NoiseLibrary]:
+    """Deal speakers into groups, as a study deals them into as many folds with the same seed, and noises to the groups.
+
+    Args:
+        library: all noises.
+        corpus: whose speakers.
+        recipe: number of groups, what is dealt, and the seed.
+
+    Returns:
+        The noises of each speaker's group, by the speaker's name.
+
+    Raises:
+        InputError: there are more groups than speakers, or a group gets fewer noises than are drawn per utterance.
+    """
+    facts = {
+        speaker: (utterances[0].corpus, utterances[0].gender)
+        for speaker, utterances in utterances_by_speaker(corpus.utterances).items()
+    }
+    count = recipe.noise_groups
+    if count > len(facts):
+        raise InputError(f"{count} noise groups were asked for, but there are {len(facts)} speakers: ask for fewer")
+    units: dict[str, list[str]] = {}
+    for name in library:
+        folder = name.rpartition("/")[0]
+        units.setdefault(folder if recipe.noise_unit == "folder" else name, []).append(name)
+    order = [sorted(units)[index] for index in np.random.default_rng(recipe.seed).permutation(len(units))]
+    shares: dict[str, NoiseLibrary] = {}
+    for number, hand in enumerate(deal_speakers(facts, count, recipe.seed, name_groups(facts))):
+        own = {name for unit in order[number::count] for name in units[unit]}
+        if len(own) < recipe.noises:
+            raise InputError(
+                f"{count} noise groups of the {len(units)} {recipe.noise_unit}s of {library.folder} leave one of them "
+                f"{len(own)} noises, but {recipe.noises} are drawn per utterance: ask for fewer groups or noises"
+            )
+        shares |= dict.fromkeys(hand, library.take(own))
+    return shares
 
 
 def _check_numbers(noises: int, snrs: int, snr_range: tuple[float, float], noise_folder: Path | None) -> None:

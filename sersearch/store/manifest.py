@@ -17,6 +17,8 @@ from sersearch.speech.features import BANDS, SHIFT_MS
 MANIFEST = "store.json"
 LOCK = ".lock"
 
+NoiseUnit = Literal["recording", "folder"]
+
 
 class Recipe(BaseModel):
     """Everything that the numbers of a store depend on; paths are no part of it.
@@ -35,6 +37,8 @@ class Recipe(BaseModel):
         window_ms: length of the window of a frame in ms.
         shift_ms: shift from one frame to the next in ms.
         bands: number of Mel bands M.
+        noise_groups: number of groups of speakers with noises of their own; 0 if all speakers share all noises.
+        noise_unit: what is dealt to these groups: recordings, or the library's folders with all that is in them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,11 +56,15 @@ class Recipe(BaseModel):
     window_ms: float = WINDOW_MS
     shift_ms: float = SHIFT_MS
     bands: int = BANDS
+    noise_groups: int = 0
+    noise_unit: NoiseUnit = "recording"
 
     @property
     def fingerprint(self) -> str:
         """Hash of the recipe, 16 hexadecimal digits."""
-        return short_digest(self.model_dump(mode="json"))
+        # Stores whose noises are shared keep the fingerprints that they had before there were groups.
+        shared = {"noise_groups", "noise_unit"} if not self.noise_groups else None
+        return short_digest(self.model_dump(mode="json", exclude=shared))
 
     @property
     def copies(self) -> int:

@@ -107,7 +107,14 @@ def regenerate_waveform(
 class SpeakerWriter:
     """Writes the rows of one speaker to a partial file; the caller renames it."""
 
-    def __init__(self, out: Path, recipe: Recipe, library: NoiseLibrary | None, has_extra: bool = False) -> None:
+    def __init__(
+        self,
+        out: Path,
+        recipe: Recipe,
+        library: NoiseLibrary | None,
+        has_extra: bool = False,
+        shares: Mapping[str, NoiseLibrary] | None = None,
+    ) -> None:
         """Create a writer.
 
         Args:
@@ -115,10 +122,12 @@ class SpeakerWriter:
             recipe: recipe of the store.
             library: noise library; None to write clean rows only.
             has_extra: whether any utterance of the store has further facts; all its files have the same schema.
+            shares: the noises of each speaker, where they have noises of their own.
         """
         self.out = out
         self.recipe = recipe
         self.library = library
+        self.shares = shares or {}
         self.schema = row_schema(recipe, has_extra)
 
     def __call__(self, utterances: tuple[Utterance, ...]) -> tuple[Path, SpeakerInfo]:
@@ -173,10 +182,11 @@ class SpeakerWriter:
         """Compute the clean row of an utterance, then its noisy rows."""
         speech = decode_utterance(utterance, self.recipe.sampling_rate)
         yield self._row(utterance, speech, None)
-        if self.library:
+        library = self.shares.get(utterance.speaker, self.library)
+        if library:
             recipe = self.recipe
             generator = utterance_generator(recipe.seed, utterance.id)
-            for copy in noisy_copies(speech, self.library, recipe.noises, recipe.snrs, recipe.snr_range, generator):
+            for copy in noisy_copies(speech, library, recipe.noises, recipe.snrs, recipe.snr_range, generator):
                 yield self._row(utterance, copy.waveform, copy)
 
     def _row(self, utterance: Utterance, waveform: Waveform, noisy: NoisyCopy | None) -> Row:

@@ -238,8 +238,7 @@ def deal_folds(speakers: Iterable[str], dealt: Dealt, groups: Groups | None = No
             f"folds = {dealt.folds} was given, but there are {len(names)} speakers and each tests once: "
             f"set folds = {len(names)} or fewer in [partition]"
         )
-    order = [name for group in _by_group(names, groups or {}, np.random.default_rng(dealt.seed)) for name in group]
-    hands = [order[first :: dealt.folds] for first in range(dealt.folds)]
+    hands = deal_speakers(names, dealt.folds, dealt.seed, groups or {})
     # Folds of different groups alternate, so that the validation speakers of small folds are of all groups.
     alike: dict[tuple[str, ...], list[list[str]]] = {}
     for hand in hands:
@@ -247,6 +246,30 @@ def deal_folds(speakers: Iterable[str], dealt: Dealt, groups: Groups | None = No
     tests = _interleave([alike[kind] for kind in sorted(alike)])
     titles = [f"{number} of {dealt.folds}" for number in range(1, dealt.folds + 1)]
     return rotate(tests, titles, dealt.validation)
+
+
+def deal_speakers(speakers: Iterable[str], hands: int, seed: int, groups: Groups) -> list[list[str]]:
+    """Deal shuffled speakers like cards, one group after the other; see `deal_folds`."""
+    names = sorted(set(speakers))
+    order = [name for group in _by_group(names, groups, np.random.default_rng(seed)) for name in group]
+    return [order[first::hands] for first in range(hands)]
+
+
+def name_groups(speakers: Mapping[str, tuple[str, str | None]]) -> dict[str, str]:
+    """The groups by which folds and stratified parts are balanced: gender, and corpus where there are several.
+
+    Args:
+        speakers: corpus and gender of each speaker.
+
+    Example:
+        >>> name_groups({"ann": ("emodb", "female"), "bob": ("emodb", None)})
+        {'ann': 'female', 'bob': ''}
+    """
+    several = len({corpus for corpus, _ in speakers.values()}) > 1
+    return {
+        name: f"{corpus}, {gender or 'unknown'}" if several else (gender or "")
+        for name, (corpus, gender) in speakers.items()
+    }
 
 
 def rotate(tests: Sequence[Sequence[str]], titles: Sequence[str], validation: int) -> tuple[Fold, ...]:

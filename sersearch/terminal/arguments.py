@@ -18,6 +18,13 @@ class Format(StrEnum):
     json = "json"
 
 
+class NoiseUnit(StrEnum):
+    """What of a noise library is dealt to groups of speakers."""
+
+    recording = "recording"
+    folder = "folder"
+
+
 class WonUnder(StrEnum):
     """The condition under which winners were selected."""
 

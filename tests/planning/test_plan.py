@@ -15,6 +15,7 @@ from sersearch.cli import app
 from sersearch.errors import InputError
 from sersearch.models.cldnn import CLDNN
 from sersearch.planning.calibration import bind
+from sersearch.planning.forecast import Measurement, fit
 from sersearch.planning.plan import PAPERS_DATA, Plan, make_plan, plan_facts
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run, start_run
@@ -290,3 +291,20 @@ def test_a_calibrated_plan_forecasts_an_interval(tmp_path: Path, tiny_store: Sto
     for name in ("wall_s", "device_s"):
         assert 0 < facts[name]["low"] < facts[name]["middle"] < facts[name]["high"]
     assert facts["parallel"] == 1
+
+
+def test_a_plan_counts_what_trimming_leaves(tiny_store: Store, tmp_path: Path) -> None:
+    sizes = {}
+    for trim in ("false", "true"):
+        file = tmp_path / f"{trim}.toml"
+        file.write_text(f'spaces = [{{ name = "l", model = "LDNN" }}]\n[features]\ntrim = {trim}\n')
+        bound = bind(load_study(file), tiny_store.path)
+        assert bound
+        sizes[trim] = bound.size
+        (task,) = make_plan(bound.agenda, bound.size).tasks
+        measured = [Measurement(task.configuration, 1e-3, 1e-3)]
+        seconds = fit(measured).step_s(task.configuration, bound.size)
+        frames = bound.size.train_frames + bound.size.validation_frames
+        assert seconds == pytest.approx(1e-3 * frames * bound.size.speech_share)
+    assert sizes["false"].speech_share == 1
+    assert 0 < sizes["true"].speech_share <= 1

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from sersearch.errors import InputError
 from sersearch.study.configuration import NetworkConfiguration, SVMConfiguration
-from sersearch.study.fold import Fold, Shares
+from sersearch.study.fold import Dealt, Fold, Shares, deal_folds
 from sersearch.study.key import KeyRule, key_of
 from sersearch.study.study import parse_study
 from sersearch.study.trial import Folds, StoreIdentity, Trial, make_trials
@@ -133,3 +133,14 @@ def test_leaving_one_subject_out_is_the_same_code_for_networks() -> None:
 def test_a_fold_is_disjoint() -> None:
     with pytest.raises(ValueError, match="speaker b is in two parts"):
         Fold(train=("a", "b"), validation=("b",), test=("c",))
+
+
+def test_leaving_one_subject_out_of_a_study_in_folds_is_as_many_folds_as_speakers() -> None:
+    groups = {name: ("female", "male")[number % 2] for number, name in enumerate(IDENTITY.speakers)}
+    folds = Folds(IDENTITY.speakers, Dealt(folds=5, validation=4), groups)
+    every = deal_folds(IDENTITY.speakers, Dealt(folds=10, validation=4), groups)
+    assert folds.of(FST.model_copy(update={"protocol": "loso"})) == every
+    assert folds.of(FST) == deal_folds(IDENTITY.speakers, Dealt(folds=5, validation=4), groups)
+    # An SVM is chosen by leaving out each of the others, so that no fold needs validation speakers.
+    svm = SVMConfiguration(model="SVM", features="IS09", protocol="loso")
+    assert [fold.validation for fold in folds.of(svm)] == [()] * 10

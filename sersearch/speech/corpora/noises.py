@@ -1,6 +1,6 @@
 """Reading a noise library: any folder of audio, where the name of a clip is its path in the folder."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -84,6 +84,10 @@ class NoiseLibrary(Mapping[str, Waveform]):
         if signal.nbytes <= _CACHE_BYTES:
             self._signals[name] = signal
         return signal
+
+    def take(self, names: Collection[str]) -> "NoiseLibrary":
+        """Return the library of some of the clips."""
+        return NoiseLibrary(self.folder, tuple(clip for clip in self.clips if clip.name in names))
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names of the clips, sorted."""

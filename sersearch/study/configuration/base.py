@@ -155,6 +155,11 @@ class Configuration(Table):
         return ()
 
     @property
+    def trims(self) -> bool:
+        """Whether silence at both ends of utterances is left out, so that there are fewer frames than in the store."""
+        return False
+
+    @property
     def knows_speakers(self) -> bool:
         """Whether it is normalised by each speaker's own utterances, which must be there before it can be used."""
         return False

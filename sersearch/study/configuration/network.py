@@ -95,7 +95,7 @@ class NetworkConfiguration(Configuration):
         normalisation: what each coefficient's mean and standard deviation are computed over: the training speakers'
             frames ("corpus"), the speaker's clean ones ("speaker"), the utterance's own ("utterance"), or neither.
             Paper: silent (decisions#normalisation).
-        trim: whether silence at both ends of an utterance is left out. Paper: silent (decisions#trim).
+        trim: whether silence at both ends of an utterance is left out. Paper: silent (decisions#trimming).
         maps: feature maps of each convolutional layer. Paper: 32 (Section 3.3).
         cells: LSTM cells in each direction. Paper: 128 (Section 3.3).
         dense: units of the dense layers before the softmax. Paper: 128, 32, 32 (Section 3.3).
@@ -280,6 +280,11 @@ class NetworkConfiguration(Configuration):
     def data_settings(self) -> tuple[Any, ...]:
         """Whether utterances are trimmed."""
         return (self.trim,)
+
+    @property
+    def trims(self) -> bool:
+        """Whether a study says `trim = true`."""
+        return self.trim
 
     @property
     def keeps_last(self) -> bool:
