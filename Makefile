@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo quick test check check-format check-lint check-types check-layers hooks lock clean
+.PHONY: demo quick test check check-format check-lint check-types check-layers reference site hooks lock clean
 
 .venv/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sersearch needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
@@ -39,6 +39,14 @@ check-types: .venv/.ready
 check-layers: .venv/.ready
 	$(BIN)/lint-imports
 
+# Write the tables of docs/study.md again, after a setting has changed.
+reference: .venv/.ready
+	$(BIN)/python -m sersearch.study.reference docs/study.md
+
+# Build the documentation site into build/site; links that lead nowhere are errors.
+site: .venv/.ready
+	$(BIN)/python docs/make_site.py
+
 # Run the checks before each commit (.pre-commit-config.yaml).
 hooks: .venv/.ready
 	$(BIN)/pre-commit install
@@ -46,7 +54,7 @@ hooks: .venv/.ready
 # Pin what pyproject.toml allows; needs uv (pip install uv).
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links \
-	    --extra demo --extra dev pyproject.toml --output-file requirements.lock
+	    --extra demo --extra dev --extra docs pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -128,16 +128,18 @@ class Meter:
 def ours(grid: Grid, folder: Path, limit_s: float, meter: Meter) -> Found:
     """Search the grid as `sersearch search` does on a terminal; the points of all results and their UA."""
     import safetensors.numpy
-    from rich.console import Console
 
+    from sersearch.interruption import end_on_ctrl_c
     from sersearch.run.ledger import Attempt, Epoch, Result
     from sersearch.run.records import seal
     from sersearch.run.run import Run
+    from sersearch.run.session import working_on
     from sersearch.search import tune
     from sersearch.search.worker import Worker
     from sersearch.study.study import parse_study
     from sersearch.study.trial import StoreIdentity, Trial
     from sersearch.terminal.live import SearchProgress
+    from sersearch.terminal.screen import Screen
 
     def point(trial: Trial) -> Point:
         return {name: getattr(trial.configuration, name) for name in grid}
@@ -178,14 +180,16 @@ def ours(grid: Grid, folder: Path, limit_s: float, meter: Meter) -> Found:
     run = Run(folder / "run", study, folder, StoreIdentity(fingerprint="none", speakers=("a", "b", "c")))
     run.storage.put("run.json", seal(run.record()))
     agenda = run.agenda()
+    end_on_ctrl_c()
     timer = threading.Timer(limit_s, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with (
         patch.object(tune, "Worker", TabulatedWorker),
         Path(os.devnull).open("w") as nobody,
-        Progress(agenda, (), console=Console(file=nobody, force_terminal=True)) as progress,
+        Progress(agenda, (), console=Screen(file=nobody, force_terminal=True)) as progress,
+        working_on(run.storage) as session,
     ):
-        tune.search(run, agenda, {}, progress)
+        tune.search(run, session, agenda, {}, progress)
     timer.cancel()
     return [(point(result.trial), result.ua("noisy")) for result in run.ledger.results().values()]
 

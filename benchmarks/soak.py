@@ -1,15 +1,18 @@
-"""Kill real searches at random, resume them, and hold the leaderboards against that of an uninterrupted one.
+"""Send signals to real commands at random moments, and compare what they make with what undisturbed ones make.
 
-    python benchmarks/soak.py --kills 100 [--seed 0]
+    python benchmarks/soak.py --signals 200 [--seed 0]
 
-Each round starts a search of a tiny study, kills the driver, a worker, all workers, the raylet or the GCS at a random
-moment, again and again, until the study is complete; then the leaderboard must be byte for byte that of a search that
-nobody disturbed, and no finished trial may have been written twice. Prints a line a round and a summary; exits with 1
-at the first difference, leaving the run's folder for a look.
+Each round builds a store (features), adds functionals to it, searches a tiny study on it, reports the run and probes
+it. Each command is started again until it ends with exit code 0. Meanwhile it is killed (KILL), interrupted as by
+Ctrl-C (INT), or stopped for some seconds and continued (STOP): the command, one or all of its workers, Ray's raylet or
+its GCS. Files, leaderboard and findings must be byte for byte those of the undisturbed commands; no finished trial may
+be written twice; nothing may print a traceback; an interrupted command must end within seconds. Prints one line per
+round and a summary by kind; exits with 1 at the first difference, and leaves the folder to be examined.
 """
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -41,11 +44,13 @@ cells = 6
 dense = [8]
 """
 
-# Of one start of a search; a trial whose worker is lost a fourth time counts as failed.
+COMMANDS = ("features", "functionals", "search", "report", "probe")
+KINDS = ("KILL", "INT", "STOP")
+# Of one start of a command; the last start is left alone, so that every command ends.
 STRIKES = 3
-# Ray takes some five seconds to start, and what is killed before that has trained nothing.
-PAUSE_S = 1.0, 18.0
-VICTIMS = ("driver", "worker", "workers", "raylet", "gcs_server")
+STOPPED_S = 0.5, 8.0
+# Ctrl-C of a search waits for the running epochs, which are short here.
+INTERRUPTED_S = 60.0
 
 
 def make_corpus(folder: Path) -> None:
@@ -63,105 +68,187 @@ def make_corpus(folder: Path) -> None:
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
 
 
-def sersearch(*words: object) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    command = [sys.executable, "-m", "sersearch", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+class Round:
+    """One store and one run, and the commands that make them."""
+
+    def __init__(self, shared: Path, name: str) -> None:
+        """Prepare a round; nothing is written.
+
+        Args:
+            shared: folder with the corpus `speech` and `study.toml`.
+            name: name of the round's folder.
+        """
+        self.folder = shared / name
+        self.store, self.run = self.folder / "store", self.folder / "run"
+        corpus, study = f"soak={shared / 'speech'}", shared / "study.toml"
+        words: dict[str, list[object]] = {
+            "features": ["features", "--corpus", corpus, "--out", self.store],
+            "functionals": ["functionals", "--corpus", corpus, "--out", self.store, "--sets", "IS09,IS13"],
+            "search": ["search", study, "--store", self.store, "--run", self.run],
+            "report": ["report", self.run],
+            "probe": ["probe", self.run, "--format", "json"],
+        }
+        self.commands = {
+            name: [sys.executable, "-m", "sersearch", *map(str, command)] for name, command in words.items()
+        }
+
+    def made(self, command: str, printed: bytes) -> dict[str, str]:
+        """Hash what a command has made, by name."""
+        if command == "features":
+            return hashes(self.store, "*.parquet")
+        if command == "functionals":
+            return hashes(self.store, "vectors/*/*")
+        if command == "probe":
+            return {"findings": hashlib.sha256(printed).hexdigest()}
+        if command == "report":
+            openings = {path.name: "once" for path in (self.run / "openings").iterdir()}
+            return hashes(self.run, "report/leaderboard.csv") | openings
+        return {key: "done" for key in finished(self.run)}
 
 
-def family(driver: int) -> dict[str, list[psutil.Process]]:
-    """The processes of a search by what they are."""
-    found: dict[str, list[psutil.Process]] = {"raylet": [], "gcs_server": [], "worker": []}
-    for process in psutil.Process(driver).children(recursive=True):
-        try:
-            title = (process.cmdline() or [""])[0]
-            name = process.name()
-        except psutil.Error:
-            continue
-        if name in found:
-            found[name].append(process)
-        elif title.startswith("ray::ResourceTrainable"):
-            found["worker"].append(process)
-    return found
+def hashes(folder: Path, pattern: str) -> dict[str, str]:
+    """Hash files by their paths in a folder."""
+    files = sorted(folder.glob(pattern))
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def strike(driver: subprocess.Popen[bytes], victim: str, chance: random.Random) -> bool:
-    """Kill a victim; whether there was one."""
-    if victim == "driver":
-        os.killpg(driver.pid, signal.SIGKILL)
-        return True
-    found = family(driver.pid)["worker" if victim.startswith("worker") else victim]
-    if victim == "worker" and found:
-        found = [chance.choice(found)]
-    for process in found:
-        process.kill()
-    return bool(found)
-
-
-def results(run: Path) -> dict[str, int]:
-    """When each finished trial was committed."""
+def finished(run: Path) -> dict[str, int]:
+    """Look up when each finished trial was committed."""
     return {path.parent.name: path.stat().st_mtime_ns for path in run.glob("trials/*/result.json")}
 
 
-def leaderboard(run: Path) -> bytes:
-    """The leaderboard's bytes."""
-    assert sersearch("report", run).returncode == 0
-    return (run / "report" / "leaderboard.csv").read_bytes()
+class Disturbance:
+    """Sends signals, and counts them.
 
+    Attributes:
+        counts: signals by (command, kind, victim).
+        slowest_s: longest time that an interrupted command took to end, by command.
+    """
 
-def disturb(run: Path, words: list[object], chance: random.Random, kills: Counter[str], limit: int) -> None:
-    """Start a search and kill something of it again and again until it is complete."""
-    log = (run.parent / f"{run.name}.log").open("ab")
-    while True:
-        before = results(run)
-        command = [sys.executable, "-m", "sersearch", *map(str, words)]
-        driver = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        for _ in range(STRIKES):
-            time.sleep(chance.uniform(*PAUSE_S))
-            victim = chance.choice(VICTIMS)
-            if driver.poll() is not None or sum(kills.values()) >= limit:
-                break
-            with contextlib.suppress(psutil.Error, ProcessLookupError):
-                kills[victim] += strike(driver, victim, chance)
-        code = driver.wait(timeout=300)
-        after = results(run)
-        assert before.items() <= after.items(), "a finished trial was written again"
-        if code == 0:
+    def __init__(self, chance: random.Random, limit: int) -> None:
+        """Prepare to send so many signals."""
+        self.counts: Counter[tuple[str, str, str]] = Counter()
+        self.slowest_s: Counter[str] = Counter()
+        self._chance = chance
+        self._limit = limit
+
+    @property
+    def left(self) -> int:
+        """How many signals are left to send."""
+        return self._limit - self.counts.total()
+
+    def complete(self, name: str, command: list[str], log: Path, undisturbed_s: float, run: Path) -> bytes:
+        """Start a command again and again, with fewer signals each time, until it is done; return what it printed."""
+        for strikes in (STRIKES, STRIKES, STRIKES, 2, 1, *[0] * 5):
+            before = finished(run)
+            with log.open("ab") as said, tempfile.TemporaryFile() as printed:
+                process = subprocess.Popen(command, stdout=printed, stderr=said, start_new_session=True)
+                for _ in range(strikes):
+                    time.sleep(self._chance.uniform(0.1, 1.1 * undisturbed_s))
+                    if process.poll() is not None or not self.left:
+                        break
+                    with contextlib.suppress(psutil.Error, ProcessLookupError):
+                        self._strike(name, process)
+                code = process.wait(timeout=600)
+                printed.seek(0)
+                output = printed.read()
+            assert before.items() <= finished(run).items(), "a finished trial was written again"
+            assert b"Traceback" not in log.read_bytes(), f"a traceback: see {log}"
+            if code == 0:
+                return output
+            assert code in (1, 130, -signal.SIGINT, -signal.SIGKILL), f"exit code {code}: see {log}"
+        raise AssertionError(f"{name} does not end although nothing disturbs it: see {log}")
+
+    def _strike(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        kind = self._chance.choice(KINDS)
+        victim = "command"
+        victims = family(process.pid)
+        if kind == "INT":
+            # A terminal sends Ctrl-C to every process of the command.
+            os.killpg(process.pid, signal.SIGINT)
+            started = time.monotonic()
+            process.wait(timeout=INTERRUPTED_S)
+            self.slowest_s[name] = max(self.slowest_s[name], time.monotonic() - started)  # type: ignore[assignment]
+        else:
+            victim = self._chance.choice([victim for victim, processes in victims.items() if processes])
+            for struck in victims[victim]:
+                self._send(kind, struck)
+        self.counts[name, kind, victim] += 1
+
+    def _send(self, kind: str, process: psutil.Process) -> None:
+        if kind == "KILL":
+            process.kill()
             return
-        words = ["resume", run] if (run / "run.json").exists() else words
+        process.suspend()
+        time.sleep(self._chance.uniform(*STOPPED_S))
+        process.resume()
+
+
+def family(pid: int) -> dict[str, list[psutil.Process]]:
+    """List the processes of a command by what they are."""
+    found: dict[str, list[psutil.Process]] = {"command": [psutil.Process(pid)]}
+    workers: list[psutil.Process] = []
+    for process in psutil.Process(pid).children(recursive=True):
+        try:
+            title, name = " ".join(process.cmdline()), process.name()
+        except psutil.Error:
+            continue
+        if name in ("raylet", "gcs_server"):
+            found[name] = [process]
+        elif title.startswith("ray::ResourceTrainable") or "multiprocessing.spawn" in title:
+            workers.append(process)
+    return found | {"workers": workers, "a worker": workers[:1]}
+
+
+def undisturbed(shared: Path) -> dict[str, tuple[float, dict[str, str]]]:
+    """Run each command once; return its seconds, and what it makes."""
+    calm = Round(shared, "undisturbed")
+    expected: dict[str, tuple[float, dict[str, str]]] = {}
+    for name, command in calm.commands.items():
+        started = time.monotonic()
+        done = subprocess.run(command, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        expected[name] = time.monotonic() - started, calm.made(name, done.stdout)
+    return expected
 
 
 def main() -> int:
-    """Run rounds until there were enough kills."""
+    """Run rounds until there were enough signals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--signals", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    chance = random.Random(options.seed)
-    folder = Path(tempfile.mkdtemp(prefix="soak-"))
-    (folder / "speech").mkdir()
-    make_corpus(folder / "speech")
-    study, store = folder / "study.toml", folder / "store"
-    study.write_text(STUDY)
-    sersearch("features", "--corpus", f"soak={folder / 'speech'}", "--out", store)
-    assert sersearch("search", study, "--store", store, "--run", folder / "plain").returncode == 0
-    expected = leaderboard(folder / "plain")
-    kills: Counter[str] = Counter()
-    rounds = 0
+    shared = Path(tempfile.mkdtemp(prefix="soak-"))
+    (shared / "speech").mkdir()
+    make_corpus(shared / "speech")
+    (shared / "study.toml").write_text(STUDY)
     started = time.monotonic()
-    while sum(kills.values()) < options.kills:
-        run = folder / f"run-{rounds}"
-        disturb(run, ["search", study, "--store", store, "--run", run], chance, kills, options.kills)
-        same = leaderboard(run) == expected
-        faults = json.loads(sersearch("status", run, "--verify", "--format", "json").stdout)["faults"]
+    expected = undisturbed(shared)
+    disturbance = Disturbance(random.Random(options.seed), options.signals)
+    rounds = 0
+    while disturbance.left:
         rounds += 1
-        print(f"round {rounds}: {sum(kills.values())} kills so far, leaderboard {'the same' if same else 'DIFFERS'}, "
-              f"{faults} faults", flush=True)  # fmt: skip
-        if not same or faults:
-            print(f"see {run}")
+        disturbed = Round(shared, f"round-{rounds}")
+        disturbed.folder.mkdir()
+        for name, command in disturbed.commands.items():
+            seconds, wanted = expected[name]
+            log = disturbed.folder / f"{name}.log"
+            printed = disturbance.complete(name, command, log, seconds, disturbed.run)
+            if disturbed.made(name, printed) != wanted:
+                print(f"{name} made something else: see {disturbed.folder} and {shared / 'undisturbed'}")
+                return 1
+        verify = [sys.executable, "-m", "sersearch", "status", str(disturbed.run), "--verify", "--format", "json"]
+        faults = json.loads(subprocess.run(verify, capture_output=True, check=False).stdout)["faults"]
+        print(f"round {rounds}: {disturbance.counts.total()} signals so far, all the same, {faults} faults", flush=True)
+        if faults:
+            print(f"see {disturbed.run}")
             return 1
     minutes = (time.monotonic() - started) / 60
-    print(f"{sum(kills.values())} kills ({dict(kills)}) in {rounds} searches, {minutes:.0f} min: all the same")
+    print(f"{disturbance.counts.total()} signals in {rounds} rounds, {minutes:.0f} min: all the same")
+    for (name, kind, victim), count in sorted(disturbance.counts.items()):
+        print(f"{name:12} {kind:5} {victim:10} {count}")
+    for name, seconds in disturbance.slowest_s.items():
+        print(f"{name:12} ended at most {seconds:.1f} s after INT")
     return 0
 
 

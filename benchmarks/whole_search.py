@@ -77,6 +77,9 @@ class Clock:
         """No trial goes on later here."""
         raise RuntimeError(reason)
 
+    def note(self, sentence: str) -> None:
+        """Nothing is noted."""
+
     def lost(self, reason: str) -> None:
         """The search can't go on."""
         raise RuntimeError(reason)
@@ -111,11 +114,13 @@ def run_side(side: str, store: Path, epochs: int, folder: Path) -> dict[str, Any
     clock = Clock()
     training = {"epochs": epochs, "patience": epochs, "dropout": 0.0, "learning_rate": LEARNING_RATE}
     if side == "ours":
+        from sersearch.run.session import working_on
         from sersearch.search import search
 
         study = parse_study({"name": "whole", "spaces": SPACES, "training": training}, "whole")
         run = start_run(folder / "run", study, store)
-        stopped = search(run, run.agenda(), {}, clock)
+        with working_on(run.storage) as session:
+            stopped = search(run, session, run.agenda(), {}, clock)
         assert not stopped, stopped
         seconds = clock.seconds()
         results = run.ledger.results().values()

@@ -2,93 +2,89 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from enum import StrEnum
+import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from sersearch.errors import InputError
+from sersearch.errors import InputError, printable
+from sersearch.interruption import end_on_ctrl_c
+from sersearch.terminal.arguments import (
+    Changes,
+    DistinctSpeakers,
+    Emotions,
+    Format,
+    Mapping,
+    Speakers,
+    StudyName,
+    WonUnder,
+    parse_corpora,
+    parse_list,
+    parse_mapping,
+    parse_pair,
+    parse_snr_range,
+)
 from sersearch.terminal.commands import App
+from sersearch.terminal.screen import Screen, json_text, let_streams_take_anything, say, say_json, say_on_stderr
 
 # What is heavy (torch, Ray) is imported by the command that needs it, so that --help and plan answer at once.
 
 app = App(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Architecture search for speech emotion recognition.",
 )
 
 
-class Format(StrEnum):
-    """How facts are printed: for people, or for programs."""
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        say(f"sersearch {version('sersearch')}")
+        raise typer.Exit
 
-    text = "text"
-    json = "json"
 
-
-class WonUnder(StrEnum):
-    """The condition under which winners were selected."""
-
-    clean = "clean"
-    noisy = "noisy"
+@app.callback()
+def program(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Architecture search for speech emotion recognition."""
 
 
 _Format = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
 _Run = Annotated[Path, typer.Argument(help="The run's folder.", metavar="RUN")]
-_Emotions = Annotated[
-    str | None,
-    typer.Option(help="Emotions to keep, as in anger,happiness,calm; the corpus' default unless given."),
-]
-_Map = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--map",
-        metavar="LABEL=EMOTION",
-        help="Map a label of the corpus by hand, as in exc=happiness; may be given several times.",
-    ),
-]
-_DistinctSpeakers = Annotated[
-    bool,
-    typer.Option("--distinct-speakers", help="Keep speakers apart whose names look alike, such as 01 and 1."),
-]
-_Speakers = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="TABLE.csv",
-        help="A table with a column speaker, and gender or further facts about each speaker.",
-    ),
-]
 _Address = Annotated[
     str | None,
     typer.Option(help="A running Ray cluster, or 'auto'; without it Ray is started on this machine."),
 ]
 _RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try trials that failed for good again.")]
+_TakeOver = Annotated[
+    bool,
+    typer.Option("--take-over", help="Work on the run although another search does, which is dead or out of reach."),
+]
 _TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files to RUN/tensorboard.")]
 _Store = Annotated[Path | None, typer.Option(help="The store; the recorded one unless given.")]
 
 
 def main() -> None:
-    """Run a command; exit with 0 when done, 1 when it failed, 2 when the input was wrong."""
+    """Run a command; exit with 0 when done, 1 when it failed, 2 when the input was wrong, 130 when Ctrl-C ended it."""
+    end_on_ctrl_c()
+    let_streams_take_anything()
+    warnings.formatwarning = lambda message, *where, **more: f"sersearch: {printable(str(message))}\n"
     try:
         app(standalone_mode=True)
     except InputError as error:
-        print(f"sersearch: {error}", file=sys.stderr)
+        say_on_stderr(f"sersearch: {error}")
         sys.exit(2)
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        print(f"sersearch: {error.filename or ''}: {error.strerror}; finished work is kept", file=sys.stderr)
+        where = f"{printable(str(error.filename))}: " if error.filename else ""
+        say_on_stderr(f"sersearch: {where}{error.strerror}; finished work is kept")
         sys.exit(1)
-
-
-def _emit(facts: Any) -> None:
-    print(json.dumps(facts, indent=1, ensure_ascii=False))
 
 
 @app.command("corpus")
@@ -97,10 +93,10 @@ def describe_corpus(
         str | None, typer.Argument(help="A corpus of the catalogue, or any name for a folder with a manifest.csv.")
     ] = None,
     folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="The corpus' folder, or its manifest.")] = None,
-    emotions: _Emotions = None,
-    map: _Map = None,
-    distinct_speakers: _DistinctSpeakers = False,
-    speakers: _Speakers = None,
+    emotions: Emotions = None,
+    map: Mapping = None,
+    distinct_speakers: DistinctSpeakers = False,
+    speakers: Speakers = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
 ) -> None:
     """Show what a corpus contains: counts, speakers, durations, and which files were refused and why.
@@ -110,23 +106,24 @@ def describe_corpus(
     Example: [bold]sersearch corpus ravdess data/RAVDESS[/bold]
     """
     from sersearch.speech.corpora import examine, read_corpus
-    from sersearch.terminal.corpus import print_catalogue, print_survey
+    from sersearch.terminal.corpus import BuildProgress, print_catalogue, print_survey
 
     if name is None:
-        print_catalogue(Console())
+        print_catalogue(Screen())
         return
     if folder is None:
         raise InputError(f"corpus {name}: its folder is missing: give it, as in sersearch corpus ravdess data/RAVDESS")
     recordings = read_corpus(
         name,
         folder,
-        _listed(emotions),
-        by_hand=_mapping(map),
+        parse_list(emotions),
+        by_hand=parse_mapping(map),
         distinct_speakers=distinct_speakers,
         about_speakers=speakers,
     )
-    survey = examine(recordings, workers)
-    print_survey(survey, Console())
+    with BuildProgress() as progress:
+        survey = examine(recordings, workers, progress.counting("decoding"))
+    print_survey(survey, Screen())
     if survey.refused:
         raise typer.Exit(2)
 
@@ -139,10 +136,10 @@ def build_features(
     ],
     out: Annotated[Path, typer.Option(metavar="STORE", help="Where the store is built; run again to continue.")],
     noise: Annotated[Path | None, typer.Option(metavar="DIR", help="Any folder of audio.")] = None,
-    emotions: _Emotions = None,
-    map: _Map = None,
-    distinct_speakers: _DistinctSpeakers = False,
-    speakers: _Speakers = None,
+    emotions: Emotions = None,
+    map: Mapping = None,
+    distinct_speakers: DistinctSpeakers = False,
+    speakers: Speakers = None,
     noises: Annotated[int, typer.Option(min=0, help="Noises drawn for each clean utterance.")] = 20,
     snrs: Annotated[int, typer.Option(min=0, help="SNRs drawn for each clean utterance.")] = 3,
     snr_range: Annotated[str, typer.Option(metavar="LOW:HIGH", help="In dB.")] = "-10:15",
@@ -160,9 +157,9 @@ def build_features(
     from sersearch.terminal.corpus import BuildProgress
 
     recordings = read_corpora(
-        _corpora(corpus),
-        _listed(emotions),
-        by_hand=_mapping(map),
+        parse_corpora(corpus),
+        parse_list(emotions),
+        by_hand=parse_mapping(map),
         distinct_speakers=distinct_speakers,
         about_speakers=speakers,
     )
@@ -173,16 +170,17 @@ def build_features(
             noise,
             noises=noises if noise else 0,
             snrs=snrs if noise else 0,
-            snr_range=_snr_range(snr_range),
+            snr_range=parse_snr_range(snr_range),
             bands=bands,
             seed=seed,
             workers=workers,
             skip_refused=skip_refused,
             progress=progress,
-            note=lambda sentence: _say_on_stderr(f"note: {sentence}"),
+            decoded=progress.counting("decoding"),
+            note=lambda sentence: say_on_stderr(f"note: {sentence}"),
         )
     rows = sum(info.rows for info in store.speakers)
-    print(f"{out}: {rows} copies of {len(store.speakers)} speakers, fingerprint {store.fingerprint}")
+    say(f"{out}: {rows} copies of {len(store.speakers)} speakers, fingerprint {store.fingerprint}")
 
 
 @app.command("functionals")
@@ -203,9 +201,9 @@ def add_functionals(
             help="Your own .csv or .parquet: a column utterance, all others numbers.",
         ),
     ] = None,
-    map: _Map = None,
-    distinct_speakers: _DistinctSpeakers = False,
-    speakers: _Speakers = None,
+    map: Mapping = None,
+    distinct_speakers: DistinctSpeakers = False,
+    speakers: Speakers = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
 ) -> None:
     """Add one vector per utterance to a store: openSMILE's functionals (Section 4.1), or a table of your own.
@@ -216,7 +214,7 @@ def add_functionals(
     """
     from sersearch.speech.corpora import read_corpora
     from sersearch.store.reader import open_store
-    from sersearch.store.vectors.opensmile import SETS, extract_functionals
+    from sersearch.store.vectors.opensmile import SETS, extract_functionals, reasons_for_nan
     from sersearch.store.vectors.table import import_table
     from sersearch.terminal.corpus import BuildProgress
 
@@ -229,23 +227,22 @@ def add_functionals(
         )
     store, added = open_store(out), []
     if table:
-        added.append(import_table(store, *_pair("--table", table)))
+        added.append(import_table(store, *parse_pair("--table", table)))
     if corpus:
         recordings = read_corpora(
-            _corpora(corpus),
+            parse_corpora(corpus),
             store.emotions,
-            by_hand=_mapping(map),
+            by_hand=parse_mapping(map),
             distinct_speakers=distinct_speakers,
             about_speakers=speakers,
         )
         with BuildProgress() as progress:
-            wanted = SETS if sets is None else _listed(sets)
+            wanted = SETS if sets is None else parse_list(sets)
             added += extract_functionals(store, recordings, wanted or (), workers, progress)
     for manifest in added:
-        print(f"{out}: {manifest.name}: {manifest.utterances} vectors of {manifest.dimensions} numbers")
-        if missing := manifest.not_finite:
-            counts = f"{sum(missing.values())} numbers of {len(missing)} utterances"
-            print(f"{out}: {manifest.name}: {counts} are NaN (too short, or not to be computed)")
+        say(f"{out}: {manifest.name}: {manifest.utterances} vectors of {manifest.dimensions} numbers")
+        for sentence in reasons_for_nan(manifest):
+            say(f"{out}: {manifest.name}: {sentence}")
 
 
 @app.command("store")
@@ -253,18 +250,19 @@ def show_store(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")],
     verify: Annotated[bool, typer.Option("--verify", help="Check every file: checksums and counts.")] = False,
     corpus: Annotated[
-        str | None, typer.Option(metavar="NAME=DIR", help="With --verify: make some rows again from this corpus.")
+        list[str] | None, typer.Option(metavar="NAME=DIR", help="With --verify: make some rows again from the corpus.")
     ] = None,
     noise: Annotated[Path | None, typer.Option(metavar="DIR", help="The noise library, for noisy rows.")] = None,
-    map: _Map = None,
-    distinct_speakers: _DistinctSpeakers = False,
+    map: Mapping = None,
+    distinct_speakers: DistinctSpeakers = False,
+    speakers: Speakers = None,
     format: _Format = Format.text,
 ) -> None:
     """Show what a store holds, and check it.
 
     Example: [bold]sersearch store stores/ravdess --verify --corpus ravdess=data/RAVDESS --noise data/ESC-10[/bold]
     """
-    from sersearch.speech.corpora import read_corpus
+    from sersearch.speech.corpora import read_corpora
     from sersearch.store.reader import open_manifest, open_store
     from sersearch.terminal.store import checked_facts, print_store, store_facts
 
@@ -273,22 +271,41 @@ def show_store(
     opened = open_manifest(store) if verify else open_store(store)
     recordings = None
     if corpus:
-        name, folder = _pair("--corpus", corpus)
-        by_hand = _mapping(map)
-        recordings = read_corpus(name, folder, opened.emotions, by_hand=by_hand, distinct_speakers=distinct_speakers)
+        recordings = read_corpora(
+            parse_corpora(corpus),
+            opened.emotions,
+            by_hand=parse_mapping(map),
+            distinct_speakers=distinct_speakers,
+            about_speakers=speakers,
+        )
     facts = store_facts(opened) | (checked_facts(opened, recordings, noise) if verify else {})
     if format is Format.json:
-        _emit(facts)
+        say_json(facts)
     else:
-        print_store(facts, Console())
+        print_store(facts, Screen())
     if verify and facts["faults"]:
         raise typer.Exit(1)
 
 
+@app.command("new")
+def new_study(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The file to write; it must not exist.")],
+) -> None:
+    """Write a commented study to start from, with the default of every setting.
+
+    Example: [bold]sersearch new mine.toml[/bold]
+    """
+    from sersearch.study.reference import write_new_study
+
+    write_new_study(study)
+    say(f"written to {study}: see what it would train with `sersearch plan {study}`")
+
+
 @app.command("plan")
 def plan_study(
-    study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What to look at.")],
+    study: StudyName,
     store: _Store = None,
+    set: Changes = None,
     run: Annotated[Path | None, typer.Option(metavar="RUN", help="Mark what this run has done.")] = None,
     format: _Format = Format.text,
     calibrate: Annotated[
@@ -300,17 +317,23 @@ def plan_study(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs that a trial is assumed to take; early stopping's unless given.")
     ] = None,
+    export_split: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Write who trains, validates and tests, to share the split.")
+    ] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Show the shapes and each module's parameters too: 100 columns.")
+    ] = False,
 ) -> None:
     """Show what a study would train: every trial, its shapes and size, what can't be built, what is done.
 
-    Example: [bold]sersearch plan search_spaces/paper.toml[/bold]
+    Example: [bold]sersearch plan paper[/bold]
     """
     from sersearch.planning.plan import PAPERS_DATA, make_plan, plan_facts
     from sersearch.study.agenda import Agenda
-    from sersearch.study.study import load_study
-    from sersearch.terminal.plan import print_forecast, print_plan
+    from sersearch.study.changes import load_changed_study
+    from sersearch.terminal.plan import WIDE, print_forecast, print_plan
 
-    loaded, bound, forecast = load_study(study), None, None
+    loaded, bound, forecast = load_changed_study(study, set or ()), None, None
     if store or run or loaded.store:
         from sersearch.planning.calibration import bind
 
@@ -319,35 +342,49 @@ def plan_study(
         planned = make_plan(bound.agenda, bound.size, bound.results, epochs)
     else:
         planned = make_plan(Agenda(loaded, PAPERS_DATA.identity, {}), PAPERS_DATA, epochs=epochs)
+    if export_split:
+        from sersearch.run.split import write_split
+
+        if not bound:
+            raise InputError("--export-split: a split is one of a store's speakers: name it, as in --store STORE")
+        export_split.write_text(write_split(bound.folds), encoding="utf-8")
     if calibrate:
         from sersearch.planning.calibration import forecast_plan
 
         forecast = forecast_plan(planned, bound, parallel, epochs)
     if format is Format.json:
-        _emit(plan_facts(planned) | ({"forecast": forecast.facts()} if forecast else {}))
+        say_json(plan_facts(planned) | ({"forecast": forecast.facts()} if forecast else {}))
         return
-    print_plan(planned, console := Console(width=None if sys.stdout.isatty() else 100))
+    console = Screen() if sys.stdout.isatty() else Screen(width=WIDE)
+    print_plan(planned, Screen(width=max(console.width, WIDE)) if wide else console, wide)
     if forecast:
         print_forecast(forecast, console)
 
 
 @app.command("search")
 def search_study(
-    study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What to search.")],
+    study: StudyName,
     run: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder; an existing run is continued.")],
     store: _Store = None,
+    set: Changes = None,
     address: _Address = None,
     retry_failed: _RetryFailed = False,
+    take_over: _TakeOver = False,
     tensorboard: _TensorBoard = False,
 ) -> None:
     """Train every trial of a study that the run does not hold yet: start a run, or continue it.
 
-    Example: [bold]sersearch search search_spaces/smoke.toml --store stores/ravdess --run runs/smoke[/bold]
+    Example: [bold]sersearch search smoke --store stores/ravdess --run runs/smoke[/bold]
     """
-    from sersearch.run.run import start_run
-    from sersearch.study.study import load_study
+    from sersearch.run.run import bind_run, start_run
+    from sersearch.run.session import working_on
+    from sersearch.study.changes import load_changed_study
 
-    _search(start_run(run, load_study(study), store, _say_on_stderr), address, retry_failed, tensorboard)
+    loaded = load_changed_study(study, set or ())
+    # What is refused is refused before anything is written.
+    storage = bind_run(run, loaded, store).storage
+    with working_on(storage, take_over) as session:
+        _search(start_run(run, loaded, store, say_on_stderr), session, address, retry_failed, tensorboard)
 
 
 @app.command("resume")
@@ -356,6 +393,7 @@ def resume_run(
     store: _Store = None,
     address: _Address = None,
     retry_failed: _RetryFailed = False,
+    take_over: _TakeOver = False,
     tensorboard: _TensorBoard = False,
 ) -> None:
     """Resume a run with nothing but its folder.
@@ -363,31 +401,34 @@ def resume_run(
     Example: [bold]sersearch resume runs/smoke[/bold]
     """
     from sersearch.run.run import open_run
+    from sersearch.run.session import working_on
 
-    _search(open_run(run, store), address, retry_failed, tensorboard)
+    with working_on(open_run(run, store).storage, take_over) as session:
+        # Another search may have changed the run until this one had it.
+        _search(open_run(run, store), session, address, retry_failed, tensorboard)
 
 
-def _search(run: Any, address: str | None, retry_failed: bool, tensorboard: bool) -> None:
+def _search(run: Any, session: Any, address: str | None, retry_failed: bool, tensorboard: bool) -> None:
     from sersearch.search import search as train
     from sersearch.terminal.live import SearchProgress
 
+    for other in session.replaced:
+        say_on_stderr(f"{run.path}: taking over from another search ({other})")
     if retry_failed:
         run.forgive_failures()
     results = run.ledger.results()
     agenda = run.agenda(results)
     with SearchProgress(agenda, results.values(), run.path / "tensorboard" if tensorboard else None) as progress:
-        stopped = train(run, agenda, results, progress, address)
+        stopped = train(run, session, agenda, results, progress, address)
     for key in agenda.failed:
-        print(
-            f"{run.path}: trial {key} failed: {run.ledger.failure(key)}; see {run.ledger.locate(key)}", file=sys.stderr
-        )
+        say_on_stderr(f"{run.path}: trial {key} failed: {run.ledger.failure(key)}; see {run.ledger.locate(key)}")
     if stopped:
-        print(f"{run.path}: {stopped}; resume with `sersearch resume {run.path}`", file=sys.stderr)
+        say_on_stderr(f"{run.path}: {stopped}; resume with `sersearch resume {run.path}`")
     elif agenda.failed:
-        print(f"{run.path}: add --retry-failed to try the failed trials again", file=sys.stderr)
+        say_on_stderr(f"{run.path}: add --retry-failed to try the failed trials again")
     if stopped or agenda.failed:
         raise typer.Exit(1)
-    print(f"{run.path}: all {len(agenda.trials)} trials are done; see them with `sersearch report {run.path}`")
+    say(f"{run.path}: all {len(agenda.trials)} trials are done; see them with `sersearch report {run.path}`")
 
 
 @app.command("status")
@@ -411,9 +452,9 @@ def show_status(
     agenda = opened.agenda(results)
     facts = status_facts(opened, agenda, results) | (verified_facts(opened, agenda, results) if verify else {})
     if format is Format.json:
-        _emit(facts)
+        say_json(facts)
     else:
-        print_status(facts, Console())
+        print_status(facts, Screen())
     if verify and facts["faults"]:
         raise typer.Exit(1)
 
@@ -425,16 +466,18 @@ def report_run(run: _Run, store: _Store = None, format: _Format = Format.text) -
     Example: [bold]sersearch report runs/smoke[/bold]
     """
     from sersearch.report.folder import make_report, write_report
+    from sersearch.report.sheets import leaderboards
     from sersearch.report.text import summary
     from sersearch.run.run import open_run
+    from sersearch.terminal.tables import show_sheets
 
-    facts = make_report(open_run(run, store), _say_on_stderr)
+    facts = make_report(open_run(run, store), say_on_stderr)
     write_report(facts)
     if format is Format.json:
-        _emit(facts.record())
-    else:
-        print(summary(facts))
-        print(f"written to {run / 'report'}: open report.html there", file=sys.stderr)
+        say_json(facts.record())
+        return
+    show_sheets(leaderboards(facts), summary(facts), f"see {run / 'report' / 'leaderboard.md'}", facts.unfinished)
+    say_on_stderr(f"written to {run / 'report'}: open report.html there")
 
 
 @app.command("probe")
@@ -459,16 +502,18 @@ def probe_run(
     from sersearch.report.text import table
     from sersearch.run.run import open_run
     from sersearch.study.conditions import Condition
+    from sersearch.terminal.tables import show_sheets
 
     opened = open_run(run, store)
     whose: Condition = "noisy" if condition is WonUnder.noisy else "clean"
-    findings = look_into(opened, whose, _say_on_stderr, workers)
-    write_report(make_report(opened, _say_on_stderr))
+    findings = look_into(opened, whose, say_on_stderr, workers)
+    write_report(make_report(opened, say_on_stderr))
     if format is Format.json:
-        _emit(findings.model_dump(mode="json"))
-    else:
-        print("\n\n".join(table(sheet) for sheet in sheets_of(findings)))
-        print(f"written to {run / 'probe'} and {run / 'report'}: open report.html there", file=sys.stderr)
+        say_json(findings.model_dump(mode="json"))
+        return
+    sheets = list(sheets_of(findings))
+    show_sheets(sheets, "\n\n".join(map(table, sheets)), f"see {run / 'report' / 'leaderboard.md'}")
+    say_on_stderr(f"written to {run / 'probe'} and {run / 'report'}: open report.html there")
 
 
 @app.command("rerun")
@@ -482,10 +527,11 @@ def rerun_trial(
     Example: [bold]sersearch rerun runs/smoke 190c615aedf03d54[/bold]
     """
     from sersearch.run.run import open_run
+    from sersearch.terminal.live import describe_epoch
     from sersearch.training.rerun import rerun as train_again
 
-    made = train_again(open_run(run, store), key, lambda epoch: print(f"epoch {epoch.epoch}", file=sys.stderr))
-    print(made.verdict)
+    made = train_again(open_run(run, store), key, lambda epoch: say_on_stderr(describe_epoch(epoch)))
+    say(made.verdict)
     if not made.same:
         raise typer.Exit(1)
 
@@ -493,13 +539,16 @@ def rerun_trial(
 @app.command("compare")
 def compare_runs(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of two or more runs.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write all of it to a file too: .md for Markdown, or .json.")
+    ] = None,
     format: _Format = Format.text,
 ) -> None:
     """Merge the leaderboards of runs, with paired tests where runs are tested on the same utterances.
 
     Two runs are also compared row by row.
 
-    Example: [bold]sersearch compare runs/smoke runs/smoke-2[/bold]
+    Example: [bold]sersearch compare runs/smoke runs/smoke-2 --out comparison.md[/bold]
     """
     import numpy as np
 
@@ -508,19 +557,28 @@ def compare_runs(
     from sersearch.report.versus import compare as match
     from sersearch.report.versus import merge, merged, merged_facts, side_by_side, versus_facts
     from sersearch.run.run import open_run
+    from sersearch.terminal.tables import show_sheets
 
     if len(runs) < 2:
         raise InputError(f"{runs[0]}: is one run, and a comparison needs two; name another run")
+    if out and out.suffix not in (".md", ".json"):
+        raise InputError(f"--out {out}: write to a file that ends with .md (Markdown) or .json")
     found = [read_report(open_run(run)) for run in runs]
     boards, sheets, facts = merge(found, np.random.default_rng(SEED)), [], {}
     if len(found) == 2:
         a, b = found
         rows = match(a, b, np.random.default_rng(SEED))
         sheets, facts = [side_by_side(a, b, rows)], versus_facts(a, b, rows)
+    facts["leaderboards"] = merged_facts(boards)
+    sheets += merged(boards)
+    markdown = "\n\n".join(map(table, sheets))
+    if out:
+        content = f"{markdown}\n" if out.suffix == ".md" else json_text(facts)
+        out.write_text(content, encoding="utf-8")
     if format is Format.json:
-        _emit(facts | {"leaderboards": merged_facts(boards)})
+        say_json(facts)
     else:
-        print("\n\n".join(table(sheet) for sheet in [*sheets, *merged(boards)]))
+        show_sheets(sheets, markdown, f"see {out}" if out else "write all of them with --out FILE.md")
 
 
 @app.command("export-optuna")
@@ -536,7 +594,7 @@ def export_run(
     from sersearch.search.export import export_optuna as export
 
     for name, added in export(open_run(run), storage).items():
-        print(f"{name}: {added} trials added")
+        say(f"{name}: {added} trials added")
 
 
 @app.command("demo")
@@ -548,9 +606,11 @@ def run_demo(
     Example: [bold]sersearch demo --out demo[/bold]
     """
     from sersearch.demo.study import make_demo
+    from sersearch.terminal.corpus import BuildProgress
 
-    print("Synthetic speech (espeak-ng) and generated noise: its figures only show how the tool works.\n")
-    make_demo(out)
+    say("Synthetic speech (espeak-ng) and generated noise: its figures only show how the tool works.\n")
+    with BuildProgress() as progress:
+        make_demo(out, progress.counting("generating speech"))
     speech, store, run = out / "speech", out / "store", out / "run"
     _say(f"corpus speech {speech}")
     describe_corpus("speech", speech)
@@ -560,56 +620,8 @@ def run_demo(
     search_study(out / "study.toml", run)
     _say(f"report {run}")
     report_run(run)
-    print("Synthetic speech: see README.md for a corpus of your own.")
-
-
-def _say_on_stderr(words: str) -> None:
-    print(words, file=sys.stderr)
+    say("Synthetic speech: the README says how to bring a corpus of your own, or try `sersearch corpus --help`.")
 
 
 def _say(words: str) -> None:
-    print(f"\n$ sersearch {words}", flush=True)
-
-
-def _pair(option: str, given: str, form: str = "NAME=PATH") -> tuple[str, Path]:
-    name, separator, path = given.partition("=")
-    if not (name and separator and path):
-        raise InputError(f"{option} {given}: write {form}, as in --corpus ravdess=data/RAVDESS")
-    return name, Path(path)
-
-
-def _corpora(given: list[str]) -> dict[str, Path]:
-    """Read the values of --corpus: name -> folder."""
-    folders: dict[str, Path] = {}
-    for pair in given:
-        name, folder = _pair("--corpus", pair, "NAME=DIR")
-        if set(name) & set("/+"):
-            raise InputError(f"--corpus {pair}: the name {name} holds / or +, which join names; choose another")
-        if name in folders:
-            raise InputError(f"--corpus {pair}: the name {name} is given twice; give each corpus a name of its own")
-        folders[name] = folder
-    return folders
-
-
-def _mapping(given: list[str] | None) -> dict[str, str]:
-    """Read the values of --map: label -> emotion."""
-    mapping: dict[str, str] = {}
-    for pair in given or ():
-        label, separator, emotion = (part.strip() for part in pair.partition("="))
-        if not (label and separator and emotion):
-            raise InputError(f"--map {pair}: write LABEL=EMOTION, as in --map exc=happiness")
-        if mapping.setdefault(label, emotion) != emotion:
-            raise InputError(f"--map {pair}: {label} is mapped to {mapping[label]} as well; choose one")
-    return mapping
-
-
-def _listed(names: str | None) -> tuple[str, ...] | None:
-    return tuple(name.strip() for name in names.split(",") if name.strip()) if names is not None else None
-
-
-def _snr_range(given: str) -> tuple[float, float]:
-    try:
-        low, high = (float(end) for end in given.split(":"))
-    except ValueError:
-        raise InputError(f"--snr-range {given}: write LOW:HIGH in dB, as in -10:15") from None
-    return low, high
+    say(f"\n$ sersearch {words}", flush=True)

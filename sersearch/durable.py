@@ -3,9 +3,11 @@
 import os
 import secrets
 import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_cache_path, user_data_path
 
@@ -50,10 +52,10 @@ def private_folder() -> Path | None:
     loops. Compiled loops are executed, so nobody else may put files there.
 
     Returns:
-        The folder; None if it can't be created or written, is a symbolic link, belongs to another user, or gives any
-        permission to others.
+        The folder; None, with a warning that says why, if it can't be created or written, is a symbolic link, belongs
+        to another user, gives any permission to others, or lies in a folder in which others may replace it.
     """
-    return _private(user_cache_path("sersearch"))
+    return _private(user_cache_path("sersearch"), "cache")
 
 
 def private_data_folder() -> Path | None:
@@ -64,22 +66,63 @@ def private_data_folder() -> Path | None:
     Returns:
         The folder; None in the cases of `private_folder`.
     """
-    return _private(user_data_path("sersearch"))
+    return _private(user_data_path("sersearch"), "data")
 
 
-def _private(folder: Path) -> Path | None:
-    if not folder.is_absolute():  # the user has no home folder
-        return None
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.lstat()
-    except OSError:
-        return None
-    is_own_folder = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
-    others_permissions = status.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
-    if not is_own_folder or others_permissions or not os.access(folder, os.W_OK | os.X_OK):
+def _private(folder: Path, kind: str) -> Path | None:
+    fault = _fault(folder)
+    if fault:
+        warning = f"the {kind} folder {folder} is not used, because {fault}"
+        # Without a source file, Python prints it as one line, and with a registry only once per process.
+        warnings.warn_explicit(warning, RuntimeWarning, "sersearch", 0, registry=_GIVEN_WARNINGS)
         return None
     return folder
+
+
+_GIVEN_WARNINGS: dict[Any, Any] = {}
+
+
+def _fault(folder: Path) -> str:
+    """Say why a cache folder can't be used, and what to do; "" if it is private. It is created if it is missing."""
+    if not folder.is_absolute():
+        return "you have no home folder: set XDG_CACHE_HOME to a folder of yours"
+    try:
+        _create(folder)
+        status = folder.lstat()
+        around = {path: path.lstat() for path in (*folder.parents, *folder.resolve().parents)}
+    except OSError as error:
+        return f"it can't be created ({error.strerror}): set XDG_CACHE_HOME to a folder of yours"
+    if not stat.S_ISDIR(status.st_mode):
+        return "it is not a folder: remove it"
+    if status.st_uid != os.geteuid():
+        return "it belongs to another user: have it removed, or set XDG_CACHE_HOME to a folder of yours"
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return f"its mode is {stat.S_IMODE(status.st_mode):o}, so others may have put code there: remove it"
+    for path, status_around in around.items():
+        if _others_may_replace(status_around):
+            return f"others may write to {path}: correct that, or set XDG_CACHE_HOME to a folder of yours"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return "it can't be written: correct its permissions"
+    return ""
+
+
+def _create(folder: Path) -> None:
+    """Create a folder and those it lies in, for this user alone."""
+    if not folder.parent.exists():
+        _create(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _others_may_replace(status: os.stat_result) -> bool:
+    """Whether others may replace what lies in a folder, or may replace the link that this is."""
+    if status.st_uid not in (0, os.geteuid()):
+        return True
+    if stat.S_ISLNK(status.st_mode) or status.st_mode & stat.S_ISVTX:
+        return False
+    # Where each user has a group of the same number, that group is no others.
+    own_group = status.st_gid == os.getegid() == os.geteuid()
+    writers = stat.S_IWOTH if own_group else stat.S_IWOTH | stat.S_IWGRP
+    return bool(status.st_mode & writers)
 
 
 def sync(path: Path) -> None:

@@ -1,5 +1,6 @@
 """The one error that a person's input can cause, and the words that its messages share."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -7,8 +8,13 @@ from difflib import get_close_matches
 class InputError(ValueError):
     """What was given is wrong: the message says what was given, the rule and the remedy, on one line.
 
-    The command line prints the message to standard error and exits with code 2.
+    The command line prints the message to standard error and exits with code 2. Names in the message may be anything,
+    so what a terminal would obey is escaped.
     """
+
+    def __init__(self, message: str) -> None:
+        """Keep the message as one printable line."""
+        super().__init__(printable(message))
 
 
 def unknown(name: str, valid: Iterable[str], noun: str = "key") -> str:
@@ -22,3 +28,18 @@ def unknown(name: str, valid: Iterable[str], noun: str = "key") -> str:
     nearest = get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]}?" if nearest else f"valid {noun}s are {', '.join(choices)}"
     return f"unknown {noun} {name}; {hint}"
+
+
+# Control characters, line and paragraph separators, marks that change the direction of writing, and bytes of file names
+# that are not UTF-8.
+_UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would obey or could not show, so that a text is one line.
+
+    Example:
+        >>> printable("s" + chr(27) + "[2J") == "s" + chr(92) + "x1b[2J"
+        True
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -1,13 +1,16 @@
 """Jobs in parallel, in worker processes that end when their parent ends, even if it is killed."""
 
+import errno
 import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing.connection import wait
-from typing import Any, TypeVar
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from typing import Any, NoReturn, TypeVar
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -23,19 +26,31 @@ def in_parallel(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int
 
     Yields:
         Results, in the order in which the calls end.
+
+    Raises:
+        ChildProcessError: a worker process died before its job was done.
     """
     workers = min(workers or available_cores(), len(jobs))
     if workers <= 1:
         yield from map(work, jobs)
         return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, _start_worker, (work,)) as pool:
-        futures = [pool.submit(_call, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    left = iter(jobs)
+    pool = [_Worker(work) for _ in range(workers)]
+    try:
+        busy = {worker.connection: worker for worker in pool if worker.start_next(left)}
+        while busy:
+            for connection in wait(list(busy)):
+                assert isinstance(connection, Connection)
+                worker = busy[connection]
+                result = worker.result()
+                # The worker computes again while the caller uses the result.
+                if not worker.start_next(left):
+                    del busy[worker.connection]
+                yield result
+    finally:
+        # Jobs that still run are of no use to anybody: there was an error, or the caller wants no more results.
+        for worker in pool:
+            worker.kill()
 
 
 def available_cores() -> int:
@@ -45,16 +60,83 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-_work: Callable[[Any], Any]
+class _Worker:
+    """A worker process, and the connection by which jobs are sent and results received.
+
+    Connections leave nothing behind if a process is killed. The semaphores of `concurrent.futures` would.
+    """
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.connection, theirs = spawn.Pipe()
+        self._process = spawn.Process(target=_serve, args=(theirs, work), daemon=True)
+        with _ctrl_c_blocked():
+            self._process.start()
+        theirs.close()
+
+    def start_next(self, jobs: Iterator[Any]) -> bool:
+        """Send the next job to the process; return whether there was one."""
+        for job in jobs:
+            try:
+                self.connection.send(job)
+            except OSError:
+                self._raise_died()
+            return True
+        return False
+
+    def result(self) -> Any:
+        """Receive the result of the job; raise what its call raised."""
+        try:
+            error, result = self.connection.recv()
+        except (EOFError, OSError):
+            self._raise_died()
+        if error is not None:
+            raise error
+        return result
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+    def _raise_died(self) -> NoReturn:
+        self._process.join()
+        code = self._process.exitcode or 0
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        raise ChildProcessError(
+            errno.ECHILD, f"a worker process {how} (is there enough memory?); run the same command again to continue"
+        )
 
 
-def _start_worker(work: Callable[[Any], Any]) -> None:
-    """Prepare a worker process: keep the function, ignore Ctrl-C, and end when the parent ends."""
-    global _work
-    _work = work
-    # The parent handles Ctrl-C and then stops its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Let processes that start in the block ignore Ctrl-C, from their first instruction on: the parent handles it."""
+    resource_tracker.ensure_running()  # starting it later would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(connection: Connection, work: Callable[[Any], Any]) -> None:
+    """Call the function with each job that arrives, in a worker process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        connection.send(_outcome(work, job))
+
+
+def _outcome(work: Callable[[Any], Any], job: Any) -> tuple[Exception | None, Any]:
+    """The error of a call, with the traceback in a note, or its result."""
+    try:
+        return None, work(job)
+    except Exception as error:
+        error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+        return error, None
 
 
 def _end_with_parent() -> None:
@@ -63,7 +145,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     wait([parent.sentinel])
     os._exit(1)
-
-
-def _call(job: Any) -> Any:
-    return _work(job)

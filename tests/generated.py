@@ -32,13 +32,15 @@ def generate_run(path: Path, study: Path, store: Store, seed: int = 0, trials: i
             _commit(run, _result(run, trial, generator))
         if trials is not None:
             return run
-    for winner in select_winners(run).winners:
+    board = select_winners(run)
+    ledger = record_ledger(run, board)
+    for winner in board.winners:
         for result in winner.results:
-            _test(run, result, winner.condition, generator)
+            _test(run, result, winner.condition, ledger, generator)
     return run
 
 
-def _test(run: Run, result: Result, condition: Condition, generator: np.random.Generator) -> None:
+def _test(run: Run, result: Result, condition: Condition, ledger: str, generator: np.random.Generator) -> None:
     """Predictions under a condition, and the opening written down, as if the test speakers had been opened."""
     labels = pa.concat_tables([select_labels(run.store.table(speaker)) for speaker in run.partition.test])
     noisy = np.array([noise is not None for noise in labels["noise"].to_pylist()])
@@ -52,7 +54,7 @@ def _test(run: Run, result: Result, condition: Condition, generator: np.random.G
     predicted = np.where(generator.random(len(truth)) < right, truth, guess)
     table = labels.replace_schema_metadata().append_column("predicted", pa.array(predicted.tolist()))
     record_exposure(run, result.trial.key, condition, run.partition.test, "report")
-    record_opening(run, result, condition, len(table), "report", record_ledger(run))
+    record_opening(run, result, condition, len(table), "report", ledger)
     put_predictions(run, result, condition, table)
 
 

@@ -58,6 +58,7 @@ COMMANDS = [
     "features",
     "functionals",
     "store",
+    "new",
     "plan",
     "search",
     "resume",
@@ -162,6 +163,16 @@ FST = '{ name = "fst", model = "FST-CLDNN", w1 = "3:4", w2 = 2 }'
 def test_a_wrong_study(tmp_path: Path, tiny_store: Store, text: str, message: str) -> None:
     run = tmp_path / "run"
     assert message in refused("search", study(tmp_path, text), "--store", tiny_store.path, "--run", run)
+    assert not run.exists()
+
+
+def test_settings_are_changed_by_plan_and_search(tmp_path: Path, tiny_store: Store) -> None:
+    path = study(tmp_path, f"spaces = [{FST}]")
+    facts = json.loads(works("plan", path, "--set", "training.epochs=5", "--set", "seeds=2", "--format", "json"))
+    assert {(trial["epochs"]["most"], trial["seed"]) for trial in facts["trials"]} == {(5, 0), (5, 1)}
+    run = tmp_path / "run"
+    message = refused("search", path, "--store", tiny_store.path, "--run", run, "--set", "training.epoch=5")
+    assert message == "--set training.epoch=5: unknown key training.epoch; did you mean training.epochs?"
     assert not run.exists()
 
 
@@ -311,6 +322,15 @@ def _single_valued_options() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("command", "option"), _single_valued_options())
 def test_an_option_that_is_given_twice_is_refused(command: str, option: str) -> None:
     assert f"{option} was given 2 times, but takes one value" in refused(command, option, "1", f"{option}=1", "x")
+
+
+def test_a_new_study_is_written_once_and_to_a_toml_file(tmp_path: Path) -> None:
+    works("new", tmp_path / "mine.toml")
+    written = (tmp_path / "mine.toml").read_text()
+    assert "exists already" in refused("new", tmp_path / "mine.toml")
+    assert (tmp_path / "mine.toml").read_text() == written
+    assert "end it with .toml" in refused("new", tmp_path / "mine")
+    assert "no such folder" in refused("new", tmp_path / "none" / "mine.toml")
 
 
 def test_every_kind_of_option_is_among_those(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Links into docs/decisions.md, which other pages and the code cite by anchor."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,3 +44,15 @@ def test_links_to_decisions_exist(file: Path) -> None:
     links = set(LINK.findall(file.read_text(encoding="utf-8")))
     if file != Path(__file__) and file != DECISIONS:
         assert links <= anchors, f"docs/decisions.md has no anchor {sorted(links - anchors)}"
+
+
+@pytest.mark.slow("it renders every page and every docstring")
+def test_the_site_is_built_without_a_warning() -> None:
+    pytest.importorskip("zensical", reason="the extra `docs` is not installed")
+    site = ROOT / "docs" / "make_site.py"
+    done = subprocess.run([sys.executable, site], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (ROOT / "build" / "site" / "reference" / "study" / "index.html").read_text()
+    assert "Agenda" in page
+    index = (ROOT / "build" / "site" / "index.html").read_text()
+    assert 'href="./docs/study/"' in index

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,29 +37,73 @@ def make_link(folder: Path) -> None:
     folder.symlink_to(folder.parent / "elsewhere")
 
 
+def open_to(mode: int) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        folder.mkdir()
+        folder.chmod(mode)
+
+    return spoil
+
+
 @pytest.mark.parametrize(
-    "spoil",
-    [make_link, Path.touch, lambda folder: folder.mkdir() or folder.chmod(0o750)],
-    ids=["a symbolic link", "a file", "open to the group"],
+    ("spoil", "reason"),
+    [
+        pytest.param(make_link, "is not a folder: remove it", id="a symbolic link"),
+        pytest.param(Path.touch, "it is not a folder|it can't be created", id="a file"),
+        pytest.param(open_to(0o750), "its mode is 750", id="open to the group"),
+        pytest.param(open_to(0o701), "its mode is 701", id="open to all"),
+    ],
 )
-def test_a_folder_that_is_not_private_is_not_used(cache_home: Path, spoil: Callable[[Path], None]) -> None:
+def test_a_folder_that_is_not_private_is_not_used(cache_home: Path, spoil: Callable[[Path], None], reason: str) -> None:
     cache_home.mkdir(parents=True)
     spoil(cache_home / "sersearch")
-    assert private_folder() is None
+    with pytest.warns(RuntimeWarning, match=reason):
+        assert private_folder() is None
+
+
+@pytest.mark.parametrize(("mode", "trusted"), [(0o755, True), (0o777, False), (0o1777, True)])
+def test_a_folder_that_others_can_replace_is_not_used(cache_home: Path, mode: int, trusted: bool) -> None:
+    cache_home.mkdir(parents=True)
+    cache_home.chmod(mode)
+    if trusted:
+        assert private_folder() == cache_home / "sersearch"
+    else:
+        with pytest.warns(RuntimeWarning, match=f"others may write to {cache_home}"):
+            assert private_folder() is None
 
 
 def test_a_folder_of_another_user_is_not_used(cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert private_folder()
-    another_user = os.getuid() + 1
-    monkeypatch.setattr(os, "getuid", lambda: another_user)
-    assert private_folder() is None
+    another_user = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: another_user)
+    with pytest.warns(RuntimeWarning, match="it belongs to another user"):
+        assert private_folder() is None
 
 
 def test_no_folder_can_be_created(tmp_path: Path, cache_home: Path) -> None:
     (tmp_path / "new").touch()
-    assert private_folder() is None
+    with pytest.warns(RuntimeWarning, match="it can't be created"):
+        assert private_folder() is None
 
 
 def test_a_user_without_a_home_folder_has_no_private_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sersearch.durable.user_cache_path", lambda name: Path("~/.cache") / name)
-    assert private_folder() is None
+    with pytest.warns(RuntimeWarning, match="you have no home folder"):
+        assert private_folder() is None
+
+
+@pytest.mark.slow("a process without a cache compiles the loops that it needs")
+def test_compiled_loops_are_not_read_from_a_folder_that_others_can_write(tmp_path: Path) -> None:
+    folder = tmp_path / "sersearch"
+    folder.mkdir()
+    folder.chmod(0o777)
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    environment["XDG_CACHE_HOME"] = str(tmp_path)
+    words = [sys.executable, "-m", "sersearch", "plan", "search_spaces/smoke.toml", "--calibrate", "--parallel", "1"]
+    done = subprocess.run(
+        words, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert f"the cache folder {folder} is not used, because its mode is 777, so others may have" in done.stderr
+    assert not list(folder.iterdir())

@@ -60,7 +60,7 @@ def train(trial: Trial, parts: tuple[Speakers, Speakers], emotions: Sequence[str
     model = Plain(CLDNN(configuration, len(emotions), _generator(trial.key, "weights")))
     optimiser = torch.optim.Adam(model.parameters(), lr=configuration.learning_rate, eps=1e-7)
     lengths = np.array([len(x) for x in learnt])
-    for epoch in range(1, configuration.epochs + 1):
+    for epoch in range(1, int(configuration.epochs) + 1):
         order = np.random.default_rng(derive_seed(trial.key, f"order {epoch}"))
         for indices in shuffled(lengths, configuration.minibatch, order):
             optimiser.zero_grad()

@@ -13,7 +13,7 @@ from statistics import fmean
 
 import numpy as np
 
-from sersearch.run.ledger import Result, ledger_digest
+from sersearch.run.ledger import Result
 from sersearch.run.run import Run
 from sersearch.statistics.counts import Counts
 from sersearch.study.agenda import Agenda
@@ -25,7 +25,7 @@ from sersearch.study.paper import MODELS, is_papers_space
 from sersearch.study.trial import Trial
 
 Results = tuple[Result, ...]
-"""Of one configuration on one fold, one per seed."""
+"""Of one configuration on one fold, one per seed; none where it is no candidate there."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,9 @@ class Candidates:
         features: of all its configurations, or the family under which they are ranked together.
         protocol: how the speakers were dealt into folds.
         folds: in the order of the protocol.
-        results: of each configuration on each fold, in the order of `folds`.
+        results: of each configuration on each fold, in the order of `folds`; no results on a fold where it is no
+            candidate, because it failed there, was stopped by a pruner, or was never tried: where results decide what
+            is tried, each fold decides by its own.
     """
 
     space: str
@@ -51,7 +53,12 @@ class Candidates:
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """The conditions under which they can be ranked."""
-        return next(iter(self.results.values()))[0][0].conditions
+        return self.trials()[0].conditions
+
+    @property
+    def tried(self) -> tuple[int, ...]:
+        """How many configurations each fold chooses from."""
+        return tuple(len(self._of_fold(fold)) for fold in range(len(self.folds)))
 
     @property
     def title(self) -> str:
@@ -63,7 +70,7 @@ class Candidates:
         return [result for by_fold in self.results.values() for results in by_fold for result in results]
 
     def ua(self, configuration: Configuration, condition: Condition, fold: int | None = None) -> float:
-        """Validation UA in per cent, mean over the seeds of one fold, or of all folds."""
+        """Validation UA in per cent, mean over the seeds of one fold, or of all folds where it is a candidate."""
         by_fold = self.results[configuration]
         chosen = by_fold if fold is None else by_fold[fold : fold + 1]
         return fmean(result.ua(condition) for results in chosen for result in results)
@@ -75,15 +82,19 @@ class Candidates:
             first = self.results[configuration][fold][0]
             return -self.ua(configuration, condition, fold), first.parameters, first.trial.key
 
-        return min(self.results, key=rank)
+        return min(self._of_fold(fold), key=rank)
 
     def counts(self, condition: Condition, fold: int = 0) -> Counts:
         """Validation confusions of a fold, summed over the seeds: [configurations, speakers, emotions, emotions]."""
         summed = []
-        for by_fold in self.results.values():
-            of_seeds = [list(result.confusion[condition].values()) for result in by_fold[fold]]
+        for configuration in self._of_fold(fold):
+            of_seeds = [list(result.confusion[condition].values()) for result in self.results[configuration][fold]]
             summed.append(np.sum(of_seeds, axis=0))
         return np.array(summed, np.int64)
+
+    def _of_fold(self, fold: int) -> list[Configuration]:
+        """The configurations that are candidates in a fold."""
+        return [configuration for configuration, by_fold in self.results.items() if by_fold[fold]]
 
     def tried_before(self, others: Sequence[Result]) -> dict[Configuration, Results]:
         """Configurations of the same kind, on the first fold, that were trained to the end but are no candidates now.
@@ -143,6 +154,11 @@ class Winner:
         return max(chosen, key=chosen.count)
 
     @property
+    def chosen_by(self) -> int:
+        """How many folds chose `configuration`."""
+        return sum(choice.configuration == self.configuration for choice in self.choices)
+
+    @property
     def results(self) -> Results:
         """Its trials: all folds of the first seed, then those of the next."""
         return tuple(choice.results[seed] for seed in range(self.seeds) for choice in self.choices)
@@ -163,6 +179,11 @@ class Winner:
         return self.results[0].trial.key
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of its first seed's trials, one per fold."""
+        return tuple(choice.results[0].trial.key for choice in self.choices)
+
+    @property
     def features(self) -> str:
         """The configuration's: of an SVM its set of vectors."""
         return self.configuration.features
@@ -176,6 +197,11 @@ class Winner:
     def parameters(self) -> int:
         """Trained parameters."""
         return self.choices[0].results[0].parameters
+
+    @property
+    def knows_speakers(self) -> bool:
+        """Whether one of its choices is normalised by each speaker's own utterances."""
+        return any(choice.configuration.knows_speakers for choice in self.choices)
 
     @property
     def validation_ua(self) -> float:
@@ -199,7 +225,6 @@ class Leaderboard:
             are drawn.
         complete: whether every trial has an outcome.
         others: results in the ledger that the study does not name, of spaces that were narrowed or left out since.
-        digest: `ledger_digest` of the study's results.
     """
 
     winners: tuple[Winner, ...]
@@ -210,14 +235,22 @@ class Leaderboard:
     failed: int
     trials: Mapping[str, tuple[tuple[Trial, Result], ...]]
     complete: bool
-    digest: str
     others: Results = ()
+
+    @property
+    def results(self) -> dict[str, Result]:
+        """The results of the study's trials by key."""
+        return {trial.key: result for trials in self.trials.values() for trial, result in trials}
+
+    @cached_property
+    def figures(self) -> dict[str, str]:
+        """`Result.figures_digest` of each of them."""
+        return {key: result.figures_digest for key, result in self.results.items()}
 
     @property
     def pruned(self) -> int:
         """Trials that a pruner stopped; those and what failed make no candidate."""
-        results = (result for trials in self.trials.values() for _, result in trials)
-        return len({result.trial.key for result in results if result.stopped == "pruned"})
+        return sum(result.stopped == "pruned" for result in self.results.values())
 
     @property
     def tested(self) -> bool:
@@ -254,7 +287,6 @@ def select_winners(run: Run) -> Leaderboard:
         },
         complete=agenda.complete,
         others=tuple(result for key, result in results.items() if key not in agenda.trials),
-        digest=ledger_digest({key: results[key] for key in agenda.trials if key in results}),
     )
 
 
@@ -304,34 +336,31 @@ def _group(
     agenda: Agenda, results: Mapping[str, Result], features_of: Callable[[Configuration], str]
 ) -> list[Candidates]:
     """The candidates of each space, model, features and protocol, in the order of the spaces."""
-    found: dict[tuple[str, str, str, Protocol], dict[Configuration, list[Trial]]] = defaultdict(dict)
+    found: dict[tuple[str, str, str, Protocol], dict[Configuration, dict[Fold, list[Trial]]]] = defaultdict(dict)
     for space, trials in agenda.spaces.items():
         for trial in trials:
             c = trial.configuration
             kind = space, c.model, features_of(c), c.protocol
-            found[kind].setdefault(c, []).append(trial)
+            found[kind].setdefault(c, {}).setdefault(trial.fold, []).append(trial)
     groups = []
     for kind, by_configuration in found.items():
-        complete = {
-            configuration: by_fold
+        folds = agenda.folds_for(next(iter(by_configuration)))
+        by_fold = {
+            configuration: tuple(_results(trials.get(fold, ()), results) for fold in folds)
             for configuration, trials in by_configuration.items()
-            if (by_fold := _by_fold(trials, results)) is not None
         }
-        if complete:
-            folds = tuple(dict.fromkeys(trial.fold for trial in next(iter(by_configuration.values()))))
-            groups.append(Candidates(*kind, folds, complete))
+        candidates = {configuration: of_folds for configuration, of_folds in by_fold.items() if any(of_folds)}
+        # Without a candidate in each fold, the folds don't add up to all speakers.
+        if all(any(of_folds[number] for of_folds in candidates.values()) for number in range(len(folds))):
+            groups.append(Candidates(*kind, folds, candidates))
     return groups
 
 
-def _by_fold(trials: Sequence[Trial], results: Mapping[str, Result]) -> tuple[Results, ...] | None:
-    """A configuration's results by fold; None where a trial has none, or was stopped by a pruner."""
-    by_fold: dict[Fold, list[Result]] = {}
-    for trial in trials:
-        result = results.get(trial.key)
-        if result is None or result.stopped == "pruned":
-            return None
-        by_fold.setdefault(trial.fold, []).append(result)
-    return tuple(tuple(of_seeds) for of_seeds in by_fold.values())
+def _results(trials: Sequence[Trial], results: Mapping[str, Result]) -> Results:
+    """A configuration's results on one fold; none where a seed has no result, or was stopped by a pruner."""
+    found = [results.get(trial.key) for trial in trials]
+    complete = [result for result in found if result is not None and result.stopped != "pruned"]
+    return tuple(complete) if len(complete) == len(found) else ()
 
 
 def _paper_order(candidates: Candidates) -> tuple[int, str]:

@@ -99,16 +99,19 @@ def evaluate_winners(run: Run, say: Callable[[str], object]) -> Leaderboard:
         say: called with a sentence when test speakers are opened.
     """
     board = select_winners(run)
-    for key in _changed(run, board):
+    if changed := _changed(run, board):
+        others = f" (nor are {len(changed) - 1} others)" if len(changed) > 1 else ""
         say(
-            f"note: the result of {key} is not the one that there was when test speakers of {run.path} were opened; "
-            f"see `sersearch status {run.path} --verify`"
+            f"note: the result of {changed[0]} is not the one that there was when test speakers of {run.path} were "
+            f"opened{others}; see `sersearch status {run.path} --verify`"
         )
-    if not board.complete or board.tested:
+    if not board.complete:
+        return board
+    ledger = record_ledger(run, board)
+    if board.tested:
         return board
     untested = [winner for winner in (*board.winners, *board.baselines) if not winner.predictions]
     say(f"opening the test speakers of {run.path} for {len(untested)} winners that were not tested before")
-    ledger = record_ledger(run)
     for winner in untested:
         for result, fold in winner.trials:
             if not run.storage.exists(record_name(predictions_name(result.trial.key, winner.condition))):
@@ -190,21 +193,22 @@ def read_predictions(run: Run, winner: Winner) -> list[pa.Table]:
     return tables
 
 
-def record_ledger(run: Run) -> str:
-    """Put on record which results there are, before winners among them are tested; returns `ledger_digest`."""
-    results = run.ledger.results()
-    state = LedgerState(results={key: result.figures_digest for key, result in results.items()})
-    run.storage.put_once(f"{LEDGERS}{digest(state.results)}.json", seal(state))
-    return digest(state.results)
+def record_ledger(run: Run, board: Leaderboard) -> str:
+    """Put on record which results winners are chosen among, before these are tested.
+
+    Returns:
+        `ledger_digest` of these results, by which the record is named.
+    """
+    name = digest(board.figures)
+    run.storage.put_once(f"{LEDGERS}{name}.json", seal(LedgerState(results=board.figures)))
+    return name
 
 
 def _changed(run: Run, board: Leaderboard) -> list[str]:
     """The trials whose results are not those that there were when test speakers were opened."""
     states = [read_ledger_state(run, name) for name in run.storage.list(LEDGERS)]
-    if not states:
-        return []
-    now = {trial.key: result.figures_digest for trials in board.trials.values() for trial, result in trials}
-    return [key for key, figures in now.items() if any(state.get(key, figures) != figures for state in states)]
+    figures = board.figures if states else {}
+    return [key for key, now in figures.items() if any(state.get(key, now) != now for state in states)]
 
 
 def read_ledger_state(run: Run, name: str) -> dict[str, str]:
@@ -214,7 +218,7 @@ def read_ledger_state(run: Run, name: str) -> dict[str, str]:
         InputError: it is damaged.
     """
     place = f"{LEDGERS}{name}"
-    remedy = "restore it from a copy, or delete it: no figure needs it, but it tells whether a result was changed since"
+    remedy = f"delete it, and `sersearch report {run.path}` writes it again if no result was changed since"
     state = read_record(run.storage, place, LedgerState, remedy)
     if state is None or f"{digest(state.results)}.json" != name:
         raise InputError(f"{run.storage.locate(place)} is another's: {remedy}")

@@ -60,7 +60,8 @@ def _check_openings(run: Run, results: Mapping[str, Result]) -> Iterator[Finding
             text = f"its result is not the one that the test speakers were opened for on {opening.opened}"
             yield Finding("changed", opening.key, name, text)
         elif not run.storage.exists(f"{LEDGERS}{opening.ledger}.json"):
-            text = f"names {LEDGERS}{opening.ledger}.json, which is missing: restore it"
+            again = f"`sersearch report {run.path}` writes it again if no result was changed since"
+            text = f"names {LEDGERS}{opening.ledger}.json, which is missing: {again}"
             yield Finding("missing", opening.key, name, text)
 
 

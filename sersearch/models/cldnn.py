@@ -134,12 +134,16 @@ class CLDNN(nn.Module):
             layer.bias.zero_()
 
 
-def cross_entropy(logits_BN: Tensor, emotion_B: Tensor) -> Tensor:
+def cross_entropy(logits_BN: Tensor, emotion_B: Tensor, weight_N: Tensor | None = None) -> Tensor:
     """Mean cross-entropy of a minibatch in nats (Section 6.2).
 
     Args:
         logits_BN: the network's outputs before the softmax.
         emotion_B: index of each utterance's emotion.
+        weight_N: factor of each class' cross-entropy, as Keras' `class_weight`; 1 unless given.
     """
+    if weight_N is not None:
+        weighted: Tensor = F.cross_entropy(logits_BN, emotion_B, weight_N, reduction="sum") / len(emotion_B)
+        return weighted
     loss: Tensor = F.cross_entropy(logits_BN, emotion_B)
     return loss

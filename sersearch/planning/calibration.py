@@ -17,12 +17,14 @@ from sersearch.errors import InputError
 from sersearch.planning.forecast import Forecast, Measurement, fit, make_forecast, relative_cost
 from sersearch.planning.plan import DataSize, Plan
 from sersearch.run.ledger import Result
-from sersearch.run.run import Run, check_parts, identify_store, open_run
+from sersearch.run.run import Run, check_parts, describe_partition, identify_store, open_run, speaker_groups
+from sersearch.run.split import check_split, read_split
 from sersearch.store.reader import Store, open_store
 from sersearch.study.agenda import Agenda
 from sersearch.study.configuration import Configuration
-from sersearch.study.fold import Fold, make_partition
+from sersearch.study.fold import Fold
 from sersearch.study.study import Resources, Study
+from sersearch.study.trial import Folds
 from sersearch.training.system import Device, system_class
 
 # Enough to tell the model's coefficients from the noise, few enough to be done in less than a minute on a CPU.
@@ -39,20 +41,20 @@ class BoundStudy:
     Attributes:
         size: how much data its trials are trained on.
         store: where the frames are.
-        partition: the speakers of each part.
+        folds: the speakers of each part, fold by fold.
         agenda: the study's trials against what a run holds.
         results: what it holds, by key.
     """
 
     size: DataSize
     store: Store
-    partition: Fold
+    folds: tuple[Fold, ...]
     agenda: Agenda
     results: dict[str, Result]
 
     def lengths(self) -> NDArray[np.int64]:
         """Frames of each copy of one training speaker."""
-        found: NDArray[np.int64] = self.store.table(self.partition.train[0])["frames"].to_numpy().astype(np.int64)
+        found: NDArray[np.int64] = self.store.table(self.folds[0].train[0])["frames"].to_numpy().astype(np.int64)
         return found
 
 
@@ -73,39 +75,49 @@ def bind(study: Study, store: Path | None = None, run: Path | None = None) -> Bo
     """
     if run is None:
         path = store or (Path(study.store) if study.store else None)
-        return _bind(study, open_store(path)) if path else None
+        if path is None:
+            return None
+        opened_store = open_store(path)
+        return _bind(read_split(study, opened_store, speaker_groups(opened_store)), opened_store)
     opened = open_run(run, store)
-    if opened.study.partition != study.partition:
+    study = read_split(study, opened.store, opened.identity.groups)
+    before, now = (describe_partition(each.partition) for each in (opened.study, study))
+    if before != now:
         raise InputError(
-            f"{run}: its partition is {opened.study.partition} and the study's is {study.partition}: "
+            f"{run}: its partition is {before} and the study's is {now}: "
             "plan without --run, or name the study that the run began with"
         )
     return _bind(study, opened.store, replace(opened, study=study))
 
 
 def _bind(study: Study, store: Store, run: Run | None = None) -> BoundStudy:
-    partition = make_partition((info.speaker for info in store.speakers), study.partition)
     check_parts(store, study)
-    train_rows, train_frames = _count(store, partition.train)
-    validation_rows, validation_frames = _count(store, partition.validation)
+    identity = run.identity if run else identify_store(store, study)
+    folds = Folds(identity.speakers, study.partition, identity.groups).of_protocol("partition", False)
+    train_rows, train_frames = _mean_count(store, [fold.train for fold in folds])
+    validation_rows, validation_frames = _mean_count(store, [fold.validation for fold in folds])
+    each = f" in the mean of {len(folds)} folds" if len(folds) > 1 else ""
     size = DataSize(
-        source=f"{store.path}, {train_rows} copies to train, {validation_rows} to validate",
-        identity=run.identity if run else identify_store(store, study),
+        source=f"{store.path}, {train_rows} copies to train, {validation_rows} to validate{each}",
+        identity=identity,
         emotions=len(store.emotions),
         train_utterances=train_rows,
         train_frames=train_frames,
         validation_utterances=validation_rows,
         validation_frames=validation_frames,
         clean_utterances=sum(info.utterances for info in store.speakers),
+        split=check_split(store, folds),
     )
     results = run.ledger.results() if run else {}
     agenda = run.agenda(results) if run else Agenda(study, size.identity, {})
-    return BoundStudy(size, store, partition, agenda, results)
+    return BoundStudy(size, store, folds, agenda, results)
 
 
-def _count(store: Store, speakers: tuple[str, ...]) -> tuple[int, int]:
-    chosen = [info for info in store.speakers if info.speaker in speakers]
-    return sum(info.rows for info in chosen), sum(info.frames for info in chosen)
+def _mean_count(store: Store, parts: Sequence[tuple[str, ...]]) -> tuple[int, int]:
+    """Rows and frames of a part, mean over the folds."""
+    counts = [[(info.rows, info.frames) for info in store.speakers if info.speaker in part] for part in parts]
+    rows, frames = np.mean([np.sum(count, axis=0) for count in counts], axis=0).round().astype(int).tolist()
+    return rows, frames
 
 
 def forecast_plan(plan: Plan, bound: BoundStudy | None, parallel: int | None, epochs: int | None) -> Forecast:

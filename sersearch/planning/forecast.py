@@ -193,17 +193,19 @@ def make_forecast(
     wall, device = [], []
     for _ in range(SIMULATIONS if configurations else 1):
         pace = generator.normal(0, rates.pace_spread) + generator.normal(0, rates.spread, len(step_s))
-        drawn = draw_epochs(configurations, generator, epochs, observed)
+        drawn = draw_epochs(configurations, plan.data.train_utterances, generator, epochs, observed)
         seconds = step_s * np.exp(pace) * drawn + TRIAL_S
         jobs = [Job(s, task.spaces, task.after) for s, task in zip(seconds, plan.tasks, strict=True)]
         wall.append(makespan(jobs, parallel, START_S + WORKER_S))
         device.append(float(seconds.sum()))
-    assumptions = (_stopping(configurations, epochs, observed), *_pace(rates))
+    limits = [c.limits_on(plan.data.train_utterances) for c in configurations]
+    assumptions = (_stopping(limits, epochs, observed), *_pace(rates))
     return Forecast(parallel, _interval(wall), _interval(device), assumptions)
 
 
 def draw_epochs(
     configurations: Sequence[Configuration],
+    utterances: int,
     generator: np.random.Generator,
     epochs: int | None = None,
     observed: Sequence[int] = (),
@@ -213,7 +215,7 @@ def draw_epochs(
     Where nothing is known, the typical best epoch of a study is log-uniform between 2 and 20, a trial's own is
     log-normal around it, and `patience` more follow. No draw lies outside what a trial's limit and patience allow.
     """
-    limits: NDArray[np.int64] = np.array([c.step_limits for c in configurations], np.int64).reshape(-1, 2)
+    limits: NDArray[np.int64] = np.array([c.limits_on(utterances) for c in configurations], np.int64).reshape(-1, 2)
     if epochs is not None:
         return np.asarray(np.minimum(limits[:, 1], epochs), np.float64)
     if len(observed) >= 3:
@@ -231,10 +233,10 @@ def _interval(seconds: Sequence[float]) -> Interval:
     return Interval(float(low), float(middle), float(high))
 
 
-def _stopping(configurations: Sequence[Configuration], epochs: int | None, observed: Sequence[int]) -> str:
+def _stopping(limits: Sequence[tuple[int, int]], epochs: int | None, observed: Sequence[int]) -> str:
     if epochs is not None:
         return f"every trial takes {epochs} epochs, or its limit"
-    if all(fewest == most for fewest, most in (c.step_limits for c in configurations)):
+    if all(fewest == most for fewest, most in limits):
         return "every trial takes its limit of epochs, which patience can't cut short"
     if len(observed) >= 3:
         return f"epochs as the {len(observed)} finished trials took them"

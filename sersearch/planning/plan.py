@@ -36,6 +36,7 @@ class DataSize:
         validation_utterances: copies to stop and to select by.
         validation_frames: their frames.
         clean_utterances: of all speakers together.
+        split: what its folds have in two parts, in words; empty where no store is named.
     """
 
     source: str
@@ -46,6 +47,7 @@ class DataSize:
     validation_utterances: int
     validation_frames: int
     clean_utterances: int
+    split: tuple[str, ...] = ()
 
     @property
     def utterance_frames(self) -> int:
@@ -169,24 +171,31 @@ def make_plan(agenda: Agenda, data: DataSize, done: Collection[str] = (), epochs
 def _plan_space(space: Space, agenda: Agenda) -> PlannedSpace:
     study, known = agenda.study, len(agenda.spaces.get(space.name, ()))
     most = agenda.most_trials(space)
-    repetitions = study.seeds if space.kind.seeded else 1
-    seeds = f", {repetitions} seeds" if repetitions > 1 else ""
-    if most > repetitions:
-        seeds += f", {most // repetitions} speakers left out in turn"
+    each = _each_in(space, agenda)
     if study.samples(space):
         trials = wanted(space, study) * most
         drawn = "" if known == trials else f", {known} of them so far"
-        statement = f"{_counted(trials)} that the sampler {study.search.sampler} draws{drawn}{seeds}"
+        statement = f"{_counted(trials)} that the sampler {study.search.sampler} draws{drawn}{each}"
         return PlannedSpace(space, None, known == trials, trials, statement)
     candidates = len(feasible_configurations(space, study))
     if space.top is None:
-        return PlannedSpace(space, candidates, True, known, f"{_counted(known)}{seeds}")
+        return PlannedSpace(space, candidates, True, known, f"{_counted(known)}{each}")
     n_h, n_w = top_counts(space, study)
-    settled = space.name in agenda.spaces
-    trials = known if settled else n_h * n_w * most
-    why = f"{_counted(trials)} (k = {space.top.k}: {n_h} x {n_w} of {candidates}{seeds})"
+    settled = space.name not in agenda.unsettled
+    trials = known + n_h * n_w * agenda.repetitions(space) * agenda.unsettled_folds(space)
+    why = f"{_counted(trials)} (k = {space.top.k}: {n_h} x {n_w} of {candidates}{each})"
     until = "" if settled else f", once {space.top.h} and {space.top.w} are done"
     return PlannedSpace(space, candidates, settled, trials, why + until)
+
+
+def _each_in(space: Space, agenda: Agenda) -> str:
+    """How often each configuration is trained, in words: for each seed and fold; nothing where once."""
+    repetitions = agenda.repetitions(space)
+    folds = agenda.most_trials(space) // repetitions
+    words = f", {repetitions} seeds" if repetitions > 1 else ""
+    if folds > 1:
+        words += f", {folds} speakers left out in turn" if "loso" in space.protocols else f", {folds} folds"
+    return words
 
 
 def _counted(trials: int) -> str:
@@ -213,19 +222,27 @@ def _trials(space: Space, agenda: Agenda) -> list[Trial]:
     """The trials of a space that is settled, in their order; configurations that can't be built once, not a seed."""
     if agenda.study.samples(space):
         return agenda.spaces[space.name]
-    settled = {trial.configuration for trial in agenda.spaces.get(space.name, ())}
+    settled: dict[Configuration, list[Trial]] = {}
+    for trial in agenda.spaces.get(space.name, ()):
+        settled.setdefault(trial.configuration, []).append(trial)
     made: list[Trial] = []
     for configuration in space.enumerate(agenda.study.settings):
         if not configuration.shapes.feasible:
             made += agenda.trials_of(configuration)[:1]
-        elif configuration in settled:
-            made += agenda.trials_of(configuration)
+        else:
+            made += settled.get(configuration, ())
     return made
 
 
-def epochs_assumed(configuration: Configuration, epochs: int | None = None) -> int:
-    """Epochs of a typical trial: the geometric mean of `BEST_EPOCH` and `patience` more, unless given."""
-    fewest, most = configuration.step_limits
+def epochs_assumed(configuration: Configuration, utterances: int, epochs: int | None = None) -> int:
+    """Epochs of a typical trial: the geometric mean of `BEST_EPOCH` and `patience` more, unless given.
+
+    Args:
+        configuration: of the trial.
+        utterances: copies that it is trained on.
+        epochs: that it is assumed to take.
+    """
+    fewest, most = configuration.limits_on(utterances)
     best, patience = round(math.sqrt(BEST_EPOCH[0] * BEST_EPOCH[1])), fewest - 1
     return min(most, epochs or best + patience)
 
@@ -246,16 +263,17 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
             }
             for planned in plan.spaces
         ],
-        "trials": [_trial_facts(planned, plan.data.emotions, plan.epochs) for planned in plan.trials],
+        "trials": [_trial_facts(planned, plan.data, plan.epochs) for planned in plan.trials],
         "totals": plan.totals(),
         "power": plan.power.facts() if plan.power else None,
     }
 
 
-def _trial_facts(planned: PlannedTrial, emotions: int, epochs: int | None) -> dict[str, Any]:
+def _trial_facts(planned: PlannedTrial, data: DataSize, epochs: int | None) -> dict[str, Any]:
     configuration, counted, work = planned.trial.configuration, planned.parameters, planned.multiply_adds
     settings = configuration.record()
-    fewest, most = configuration.step_limits
+    fewest, most = configuration.limits_on(data.train_utterances)
+    assumed = epochs_assumed(configuration, data.train_utterances, epochs)
     return {
         "key": planned.trial.key,
         "space": planned.spaces[0],
@@ -268,12 +286,12 @@ def _trial_facts(planned: PlannedTrial, emotions: int, epochs: int | None) -> di
         "fold": planned.trial.fold.name or None,
         "parameters": counted.total if counted else None,
         "modules": vars(counted) if counted else None,
-        "shapes": [{"layer": name, "shape": size} for name, size in configuration.layer_shapes(emotions)],
+        "shapes": [{"layer": name, "shape": size} for name, size in configuration.layer_shapes(data.emotions)],
         "feasible": planned.shapes.feasible,
         "reason": planned.shapes.reason,
         "shrunk": planned.shapes.shrunk,
         "multiply_adds_a_second": {m: FRAMES_PER_SECOND * getattr(work, m) for m in ("cnn", "blstm")} if work else None,
         "minibatch_bytes": planned.memory_bytes,
-        "epochs": {"fewest": fewest, "most": most, "assumed": epochs_assumed(configuration, epochs)},
+        "epochs": {"fewest": fewest, "most": most, "assumed": assumed},
         "done": planned.done,
     }

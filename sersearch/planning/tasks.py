@@ -40,16 +40,17 @@ def tasks(agenda: Agenda) -> list[Task]:
 
 
 def _stand_ins(space: Space, agenda: Agenda) -> Iterator[Task]:
-    """Tasks in place of the trials that a space doesn't have yet."""
+    """Tasks in place of the trials that a space doesn't have yet, in one fold or in several."""
     study, after = agenda.study, tuple[str, ...]()
     if study.samples(space):
         made = _drawn_blindly(space, study, agenda.undrawn(space.name))
     elif space.top and space.name in agenda.unsettled:
-        made, after = [*_spread(space, study)], (space.top.h, space.top.w)
+        made = [*_spread(space, study)] * agenda.unsettled_folds(space)
+        after = (space.top.h, space.top.w)
     else:
         return
     for configuration in made:
-        for _ in agenda.trials_of(configuration):
+        for _ in range(agenda.repetitions(space)):
             yield Task(configuration, (space.name,), after)
 
 

@@ -58,7 +58,7 @@ class Evidence:
         wa: weighted accuracy, the share of utterances that are right, in per cent.
         noisy_alone: the noisy copies without the clean ones; None where there are none.
         recalls: of each emotion; None for one that the test partition lacks.
-        confusion: [E][E] counts, all seeds added up.
+        confusion: [E, E] counts, all seeds added up.
         speakers: each test speaker.
         snr_bands: clean copies, then noisy ones by SNR, lowest first.
         noise_kinds: noisy copies by kind of noise, worst first.

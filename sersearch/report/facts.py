@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from sersearch.digests import digest
+from sersearch.evaluation.counts import count_test_predictions
 from sersearch.evaluation.exposure import Exposure, read_exposure
 from sersearch.evaluation.leaderboard import Candidates, Leaderboard, Winner
 from sersearch.evaluation.probe.findings import Findings, read_findings
@@ -20,13 +22,15 @@ from sersearch.report.evidence import Evidence, Predictions
 from sersearch.report.paper import TABLE_3, TABLE_4
 from sersearch.report.units import Units
 from sersearch.run.run import Run
+from sersearch.run.split import check_split
 from sersearch.statistics.corrections import Selection, select_best
-from sersearch.statistics.counts import Counts
+from sersearch.statistics.counts import Counts, mean_recall
 from sersearch.statistics.curves import median_filter
 from sersearch.statistics.families import Pair
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.network import KERNELS
+from sersearch.study.fold import Fold
 from sersearch.study.hypothesis import Hypothesis
 from sersearch.study.paper import SWEEP
 
@@ -44,6 +48,8 @@ class Row:
             choose for themselves.
         test: what its test shows; None while it is not tested.
         opened: when the test speakers were opened for each of its trials, in UTC; empty while it is not tested.
+        test_uas: test UA in per cent of each of its trials, in the order of `Winner.results`; empty while it is not
+            tested.
         tried_before: configurations of its kind in the ledger that the study does not name any more; the luck of having
             been the best counts them.
     """
@@ -52,12 +58,13 @@ class Row:
     selection: Selection | None
     test: Evidence | None
     opened: tuple[str, ...]
+    test_uas: tuple[float, ...] = ()
     tried_before: int = 0
 
     @property
     def tried(self) -> int:
         """How many configurations it is the best of, those that the study named once included."""
-        return len(self.winner.candidates.results) + self.tried_before
+        return max(self.winner.candidates.tried) + self.tried_before
 
     @property
     def corrected_ua(self) -> float | None:
@@ -143,6 +150,11 @@ class Facts:
         """The conditions that the store has."""
         present = {row.winner.condition for row in self.rows}
         return tuple(condition for condition in CONDITIONS if condition in present)
+
+    @cached_property
+    def split(self) -> tuple[str, ...]:
+        """What the study's split has in two parts, in words."""
+        return check_split(self.run.store, self.run.folds)
 
     @property
     def unfinished(self) -> str | None:
@@ -237,8 +249,9 @@ class Facts:
             "exploratory": self.exposure.exploratory is not None,
             "openings": asdict(self.exposure),
             "fingerprint": run.identity.fingerprint,
-            "ledger": board.digest,
-            "partition": run.partition.model_dump(mode="json", exclude={"name"}),
+            "ledger": digest(board.figures),
+            **_folds_record(run.folds),
+            "split": list(self.split),
             "emotions": list(run.store.emotions),
             "rows": [self.values(row) | self._details(row) for row in self.rows],
             "comparisons": {condition: ranking_record(ranking) for condition, ranking in self.rankings.items()},
@@ -261,6 +274,30 @@ class Facts:
             "environments": [result.environment for result in results],
             "opened": list(row.opened),
             "test": asdict(row.test) if row.test else None,
+            "folds": list(fold_records(row)),
+        }
+
+
+def fold_records(row: Row) -> Iterable[dict[str, Any]]:
+    """One flat record per fold and seed of a row: who tests, what was chosen, and its figures."""
+    winner = row.winner
+    for number, (result, fold) in enumerate(winner.trials):
+        best = result.best_epoch
+        yield {
+            "fold": fold.name or None,
+            "seed": result.trial.seed,
+            "test_speakers": " ".join(fold.test),
+            "key": result.trial.key,
+            "configuration": ", ".join(
+                f"{name} = {_plain(value)}"
+                for name, value in result.trial.configuration.record().items()
+                if name in varying(winner.candidates)
+            ),
+            "stopped": result.stopped,
+            "best_epoch": best.epoch if best else None,
+            "trained_epochs": len(result.epochs) or None,
+            "validation_ua": _rounded(result.ua(winner.condition)),
+            "test_ua": _rounded(row.test_uas[number]) if row.test_uas else None,
         }
 
 
@@ -320,6 +357,13 @@ def gather(run: Run, board: Leaderboard, generator: np.random.Generator) -> Fact
     )
 
 
+def _folds_record(folds: Sequence[Fold]) -> dict[str, Any]:
+    """The speakers of each part, fold by fold; of one fold under its old name."""
+    if len(folds) == 1:
+        return {"partition": folds[0].model_dump(mode="json", exclude={"name"})}
+    return {"folds": [fold.model_dump(mode="json") for fold in folds]}
+
+
 def _test_speakers(board: Leaderboard) -> set[str]:
     winners = (*board.winners, *board.baselines)
     return {speaker for winner in winners for choice in winner.choices for speaker in choice.fold.test}
@@ -349,7 +393,10 @@ def _row(run: Run, winner: Winner, selection: Selection | None, predictions: Pre
     if predictions is None:
         return Row(winner, selection, None, ())
     opened = [opened_at(run, result, winner.condition) for result in winner.results]
-    return Row(winner, selection, predictions.evidence(units_of(winner)), tuple(time for time in opened if time))
+    counts = count_test_predictions(run, winner)
+    uas = tuple(float(mean_recall(trial.all_SEE.sum(0))) for trial in counts)
+    evidence = predictions.evidence(units_of(winner))
+    return Row(winner, selection, evidence, tuple(time for time in opened if time), uas)
 
 
 def units_of(winner: Winner) -> Units:
@@ -391,7 +438,7 @@ def _baseline_record(row: Row, tie: str) -> dict[str, Any]:
         "features": winner.features,
         "protocol": winner.candidates.protocol,
         "condition": winner.condition,
-        "candidates": len(winner.candidates.results),
+        "candidates": max(winner.candidates.tried),
         "validation_ua": _rounded(winner.validation_ua),
         "paper_ua": row.table_3_ua,
         "tie": tie or None,

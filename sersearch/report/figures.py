@@ -20,7 +20,7 @@ from sersearch.report.facts import Facts, Row, Sweep
 from sersearch.report.landscape import Landscape, Size, landscape
 from sersearch.report.modules import HEADINGS, classes, label_places, pictured, spread, title
 from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA
-from sersearch.report.sheets import percent
+from sersearch.report.sheets import file_name, percent
 from sersearch.statistics.intervals import Interval
 from sersearch.study.conditions import Condition
 
@@ -47,6 +47,9 @@ _STYLE: dict[Any, Any] = {
     "image.cmap": "cividis",
 }
 
+# Characters that XML has no way to write.
+_CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
 Draw = Callable[[Figure], object]
 
 
@@ -57,7 +60,7 @@ def figures(facts: Facts) -> Iterator[tuple[str, bytes]]:
         A file's name, with its ending, and its content.
     """
     for drawn, size, draw in _drawings(facts):
-        file = re.sub(r"[^\w.-]+", "-", drawn)
+        file = file_name(drawn)
         with rc_context(_STYLE):
             figure = Figure(figsize=size, layout="constrained")
             draw(figure)
@@ -70,7 +73,8 @@ def figures(facts: Facts) -> Iterator[tuple[str, bytes]]:
                 sink = io.BytesIO()
                 undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)
                 figure.savefig(sink, format=form, dpi=160, metadata=undated)
-                yield f"{file}.{form}", sink.getvalue()
+                content = sink.getvalue()
+                yield f"{file}.{form}", _CONTROL_CHARACTERS.sub(b"?", content) if form == "svg" else content
 
 
 def _drawings(facts: Facts) -> Iterator[tuple[str, tuple[float, float], Draw]]:

@@ -41,6 +41,7 @@ def write_report(facts: Facts) -> None:
         "leaderboard.json": text.as_json(facts).encode(),
         "leaderboard.parquet": text.parquet(facts.values(row) for row in facts.rows),
         "leaderboard.tex": latex.document(facts).encode(),
+        "folds.csv": text.folds(facts).encode(),
         "report.html": page(facts).encode(),
         "trials.parquet": text.parquet(text.trial_records(facts)),
     }.items():

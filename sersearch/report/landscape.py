@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from sersearch.evaluation.leaderboard import Candidates
+from sersearch.evaluation.leaderboard import Candidates, select_winner
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration
 
@@ -27,8 +27,8 @@ class Landscape:
         columns: of those that go across.
         row_sizes: the sizes of each row.
         column_sizes: the sizes of each column.
-        ua: [rows][columns] in per cent; None where nothing was tried.
-        best: row and column of the winner.
+        ua: [rows, columns] in per cent; None where nothing was tried.
+        best: row and column of the winner, of several folds the one that most of them chose.
     """
 
     candidates: Candidates
@@ -55,7 +55,7 @@ def landscape(candidates: Candidates, condition: Condition) -> Landscape | None:
     row_sizes = tuple(sorted({row for row, _ in cells}))
     column_sizes = tuple(sorted({column for _, column in cells}))
     ua = tuple(tuple(max(cells[r, c]) if (r, c) in cells else None for c in column_sizes) for r in row_sizes)
-    winner = candidates.best(condition)
+    winner = select_winner(candidates, condition).configuration
     best = row_sizes.index(_sizes(winner, rows)), column_sizes.index(_sizes(winner, columns))
     return Landscape(candidates, condition, rows, columns, row_sizes, column_sizes, ua, best)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
+from sersearch.errors import printable
 from sersearch.report.facts import Facts
 from sersearch.report.modules import module_sheets
-from sersearch.report.sheets import Sheet, evidence, leaderboards
+from sersearch.report.sheets import Sheet, evidence, file_name, leaderboards
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -17,6 +19,7 @@ _ESCAPES = {
     "$": r"\$",
     "#": r"\#",
     "_": r"\_",
+    "`": r"\textasciigrave{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
@@ -28,9 +31,16 @@ _ESCAPES = {
     "ρ": r"$\rho$",
 }
 
+# Pairs that LaTeX would set as one character.
+_LIGATURES = ("--", "''", ",,")
+
+# Beyond those of Western Europe, which have numbers below 256, LaTeX's usual fonts have these.
+_FURTHER_LETTERS = "ĂăĄąĆćČčĎďĐđĘęĚěĞğİıĹĺĽľŁłŃńŇňŊŋŐőŒœŔŕŘřŚśŞşŠšŢţŤťŮůŰűŸŹźŻżŽž‘’“”…—€"
+
 _DOCUMENT = r"""\documentclass[10pt]{article}
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
+\usepackage{textcomp}
 \usepackage[a4paper,landscape,margin=15mm,headheight=14pt]{geometry}
 \usepackage{booktabs}
 \usepackage{graphicx}
@@ -52,8 +62,9 @@ def document(facts: Facts) -> str:
     sheets = [*leaderboards(facts), *evidence(facts), *module_sheets(facts)]
     tables = "\n\n".join(table(sheet, _marks(facts)) for sheet in sheets)
     state = f"\\textbf{{{escape(facts.state)}}}" if facts.state else ""
-    text = _DOCUMENT.replace("TITLE", escape(facts.run.study.name)).replace("STATE", state)
-    return text.replace("TABLES", tables or escape("No trial is done."))
+    parts = {"TITLE": escape(facts.run.study.name), "STATE": state, "TABLES": tables or escape("No trial is done.")}
+    # In one pass, because a name may be that of another part.
+    return re.sub("|".join(parts), lambda found: parts[found[0]], _DOCUMENT)
 
 
 def _marks(facts: Facts) -> str:
@@ -80,14 +91,32 @@ def table(sheet: Sheet, marks: str = "") -> str:
         r"\begin{table}[htbp]",
         r"\centering",
         f"\\caption{{{escape(sheet.title + marks)}}}",
-        f"\\label{{tab:{sheet.name}}}",
+        f"\\label{{tab:{file_name(sheet.name)}}}",
     ]
     return "\n".join([*head, *lines, *notes, r"\end{table}"])
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX sets it."""
-    return "".join(_ESCAPES.get(character, character) for character in text)
+    r"""Escape a text so that LaTeX sets it as it stands, on one line; letters that its fonts lack become numbers.
+
+    Example:
+        >>> print(escape("TABLES_50% -- 怒"))
+        TABLES\_50\% -{}- [U+6012]
+    """
+    shown = []
+    before = ""
+    for character in printable(text):
+        if before + character in _LIGATURES:
+            shown.append("{}")
+        shown.append(_ESCAPES.get(character) or _in_fonts(character))
+        before = character
+    return "".join(shown)
+
+
+def _in_fonts(character: str) -> str:
+    if ord(character) < 0x100 or character in _FURTHER_LETTERS:
+        return character
+    return f"[U+{ord(character):04X}]"
 
 
 def _line(cells: Iterable[str]) -> str:

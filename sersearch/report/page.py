@@ -11,6 +11,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import colormaps
 
+from sersearch.errors import printable
 from sersearch.evaluation.leaderboard import Candidates
 from sersearch.report import sheets
 from sersearch.report.facts import Facts, Row, Sweep, format_settings, varying
@@ -40,6 +41,8 @@ def page(facts: Facts) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # Escaped for HTML afterwards; what is markup already is of another type.
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     rows = [row for condition in facts.conditions for row in facts.ranked(condition)]
@@ -59,8 +62,10 @@ def page(facts: Facts) -> str:
         bounds=sheets.bounds,
         against_next=sheets.against_next,
         beside_paper=sheets.beside_paper,
+        best_of_row=sheets.best_of_row,
         ranks=sheets.ranks,
         settings=sheets.settings,
+        file_name=sheets.file_name,
         format_settings=format_settings,
         legible_cells=LEGIBLE_CELLS,
         data=_data(facts, rows),

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from sersearch.digests import short_digest
 from sersearch.evaluation.leaderboard import Candidates
 from sersearch.report.captions import CHANCE, chance_note, ranking_notes, robustness_notes
 from sersearch.report.comparison import Robustness, format_p
 from sersearch.report.evidence import Evidence, Slice
 from sersearch.report.facts import Facts, Row, Standing, Sweep, format_settings, varying
 from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA, TABLE_3, TABLE_4
+from sersearch.run.ledger import Result
 from sersearch.statistics.families import Pair
 from sersearch.statistics.intervals import Estimate, Interval
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.network import KERNELS
+from sersearch.study.fold import Fold, Split
 from sersearch.study.paper import COPIES, papers_space
 
 NONE = "–"
@@ -30,7 +35,7 @@ class Sheet:
     """A table.
 
     Attributes:
-        name: of the sort that a file or an anchor can have.
+        name: what `file_name` makes the name of a file or an anchor.
         title: a line above it.
         columns: headings.
         rows: as many cells each.
@@ -42,6 +47,17 @@ class Sheet:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+
+
+def file_name(name: str) -> str:
+    """Make a name of any characters the name of a file or an anchor; different names stay different.
+
+    Example:
+        >>> file_name("sweep-h1"), file_name("sweep-../h 1")
+        ('sweep-h1', 'sweep-..-h-1-5c9af200beac04f4')
+    """
+    safe = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII)[:100]
+    return safe if safe == name else f"{safe}-{short_digest(name)}"
 
 
 def leaderboards(facts: Facts) -> list[Sheet]:
@@ -86,8 +102,8 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
         "paper (%)": beside_paper,
         "validation UA (%)": lambda row: percent(row.winner.validation_ua),
         "corrected (%)": lambda row: percent(row.corrected_ua),
-        "best of": lambda row: f"{row.tried:,}",
-        "configuration": lambda row: ", ".join(settings(row.winner.candidates, row.winner.configuration)) or NONE,
+        "best of": best_of_row,
+        "configuration": configuration_of,
         "parameters": lambda row: f"{row.winner.parameters:,}",
     }
     if not beside_papers:
@@ -98,9 +114,102 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
     if any(row.tried_before for row in rows):
         notes[0] += " Best of counts what the ledger holds of a kind, also what the study does not name any more."
     if condition in facts.rankings:
+        notes[0] += " The test UA was looked at once and needs none."
+    if len(facts.run.folds) > 1:
+        del columns["corrected (%)"]
+        notes = [folds_note(facts.run.folds)]
+    if condition in facts.rankings:
         notes = [*ranking_notes(facts.rankings[condition]), *notes, facts.exposure.note]
+    notes += _speaker_note(rows)
+    notes += _training_notes(rows)
+    notes += _split_note(facts, condition)
     notes += _paper_notes(facts, [row.departures for row in beside_papers])
     return _sheet(f"leaderboard-{condition}", f"Leaderboard, {condition} condition", columns, rows, notes)
+
+
+def folds_note(folds: Sequence[Fold]) -> str:
+    """How the figures of several folds are put together."""
+    chosen = sorted({len(fold.validation) for fold in folds})
+    validation = " to ".join(map(str, dict.fromkeys((chosen[0], chosen[-1]))))
+    return (
+        f"{len(folds)} folds: every speaker tests once, and UA is of all speakers' counts added up. Each fold chooses "
+        f"its own configuration on its own validation speakers ({validation}); the table names the one that most folds "
+        "chose. Validation UA is the mean over folds."
+    )
+
+
+def _speaker_note(rows: Sequence[Row]) -> list[str]:
+    """Which rows are normalised by speaker, and what that assumes."""
+    titles = [f"{row.winner.title}, {row.winner.candidates.space}" for row in rows if row.winner.knows_speakers]
+    if not titles:
+        return []
+    others = (
+        "" if len(titles) == len(rows) else " The other rows know nothing of a speaker: don't hold them against these."
+    )
+    return [
+        f"Normalised by each speaker's own clean utterances, of test speakers too: {'; '.join(titles)}. This assumes "
+        f"that several utterances of a speaker are there before the first one is classified.{others}"
+    ]
+
+
+def _training_notes(rows: Sequence[Row]) -> list[str]:
+    """Which winners might have become better with more training."""
+    cut = [words for row in rows if (words := _cut_off(row))]
+    if not cut:
+        return []
+    return [f"Cut off by the limit of training, so more of it may give other figures: {'; '.join(cut)}."]
+
+
+def _cut_off(row: Row) -> str:
+    """How many of a winner's trials ended by their limit, and how many of these were best in their last epoch."""
+    results = row.winner.results
+    ended = [result for result in results if result.stopped == "epochs" and len(result.epochs) > 1]
+    last = sum(_improved_last(result) for result in ended)
+    if not ended:
+        return ""
+    title = f"{row.winner.title}, {row.winner.candidates.space}"
+    if len(results) == 1:
+        return f"{title} ({'its best epoch is its last' if last else 'its best epoch is not its last'})"
+    return f"{title} ({len(ended)} of {len(results)} trials, {last} of them best in the last epoch)"
+
+
+def _improved_last(result: Result) -> bool:
+    """Whether a trial was best in its last epoch; where the last one is kept in any case, by its loss."""
+    losses = [epoch.validation_loss for epoch in result.epochs]
+    best = losses.index(min(losses)) if result.trial.configuration.keeps_last else result.best
+    return best == len(losses) - 1
+
+
+def _split_note(facts: Facts, condition: Condition) -> list[str]:
+    """What a split by name has in two parts; of any other partition where the corpus says what is spoken."""
+    partition = facts.run.study.partition
+    by_name = isinstance(partition, Split)
+    title = f"Split of {Path(partition.source).name}" if isinstance(partition, Split) else "Split"
+    shown = [
+        words
+        for words in facts.split
+        if (condition == "noisy" if "noise recording" in words else by_name or "(column " in words)
+    ]
+    return [f"{title}: {'; '.join(shown)}."] if shown else []
+
+
+def best_of_row(row: Row) -> str:
+    """How many configurations a row is the best of, those that the study named once included."""
+    return best_of(row.winner.candidates, row.tried_before)
+
+
+def best_of(candidates: Candidates, tried_before: int = 0) -> str:
+    """How many configurations each fold chooses from."""
+    fewest, most = (tried + tried_before for tried in (min(candidates.tried), max(candidates.tried)))
+    return f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+
+
+def configuration_of(row: Row) -> str:
+    """What tells a winner from others of its space, and how many folds chose it where not all did."""
+    winner = row.winner
+    words = ", ".join(settings(winner.candidates, winner.configuration)) or NONE
+    folds = len(winner.choices)
+    return words if winner.chosen_by == folds else f"{words} ({winner.chosen_by} of {folds} folds)"
 
 
 def _paper_notes(facts: Facts, unlike: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -118,7 +227,9 @@ def _paper_notes(facts: Facts, unlike: Sequence[Mapping[str, Any]]) -> list[str]
 
 def _baselines(facts: Facts) -> Sheet:
     """Table 3."""
-    protocols = {"loso": "leave one subject out", "partition": "partition"}
+    folds = len(facts.run.folds)
+    parted = "partition" if folds == 1 else f"{folds} folds"
+    protocols = {"loso": "leave one subject out", "partition": parted}
     cells: dict[tuple[str, str, Condition], dict[str, tuple[Row, str]]] = {}
     for baseline, tie in zip(facts.baselines, facts.baseline_ties, strict=True):
         winner = baseline.winner
@@ -159,7 +270,7 @@ def _baseline_cells(row: Row, tie: str) -> list[str]:
         f"{estimate(row.test.overall)} {tie}" if row.test else NONE,
         percent(row.table_3_ua),
         percent(row.winner.validation_ua),
-        f"{len(row.winner.candidates.results):,}",
+        best_of(row.winner.candidates),
     ]
 
 
@@ -354,7 +465,7 @@ def _space_cells(facts: Facts, candidates: Candidates) -> tuple[str, ...]:
         *(ranges(candidates, size) for size in KERNELS),
         "; ".join(others) or NONE,
         _papers_ranges(candidates),
-        f"{len(candidates.results):,}",
+        best_of(candidates),
         *optima,
     )
 

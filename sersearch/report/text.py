@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sersearch.report.facts import Facts
+from sersearch.errors import printable
+from sersearch.report.facts import Facts, fold_records
 from sersearch.report.modules import module_sheets
 from sersearch.report.sheets import Sheet, evidence, leaderboards
 
@@ -23,18 +25,34 @@ def summary(facts: Facts) -> str:
 
 def markdown(facts: Facts) -> str:
     """All tables as Markdown."""
-    title = f"# {facts.run.study.name}\n\n"
+    title = f"# {escape_markdown(facts.run.study.name)}\n\n"
     return title + _markdown(facts, [*leaderboards(facts), *evidence(facts), *module_sheets(facts)])
 
 
 def comma_separated(facts: Facts) -> str:
     """The leaderboard as CSV; UA in per cent, rounded to 4 decimals."""
-    rows = [facts.values(row) for row in facts.rows]
+    return _csv([facts.values(row) for row in facts.rows])
+
+
+def _csv(figures: Sequence[Mapping[str, Any]]) -> str:
+    rows = [{name: csv_cell(value) for name, value in row.items()} for row in figures]
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0] if rows else (), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def folds(facts: Facts) -> str:
+    """Each fold and seed of each row as CSV; UA in per cent, rounded to 4 decimals."""
+    rows = [
+        {"model": row.winner.candidates.model, "features": row.winner.features, "space": row.winner.candidates.space}
+        | {"condition": row.winner.condition, "protocol": row.winner.candidates.protocol}
+        | record
+        for row in (*facts.rows, *facts.baselines)
+        for record in fold_records(row)
+    ]
+    return _csv(rows)
 
 
 def as_json(facts: Facts) -> str:
@@ -75,18 +93,70 @@ def trial_records(facts: Facts) -> Iterable[dict[str, Any]]:
 
 
 def _markdown(facts: Facts, sheets: Iterable[Sheet]) -> str:
-    head = [f"**{facts.state}**"] if facts.state else []
+    head = [f"**{_paragraph(facts.state)}**"] if facts.state else []
     return "\n\n".join([*head, *(table(sheet) for sheet in sheets)]) + "\n"
 
 
 def table(sheet: Sheet) -> str:
     """One table as Markdown."""
-    lines = [f"## {sheet.title}", "", _line(sheet.columns), _line(["---"] * len(sheet.columns))]
+    lines = [f"## {escape_markdown(sheet.title)}", "", _line(sheet.columns), f"|{' --- |' * len(sheet.columns)}"]
     lines += [_line(row) for row in sheet.rows]
     for note in sheet.notes:
-        lines += ["", note]
+        lines += ["", _paragraph(note)]
     return "\n".join(lines)
 
 
 def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(map(escape_markdown, cells))} |"
+
+
+def _paragraph(text: str) -> str:
+    """Escape a paragraph, except for what stands as code between two backticks."""
+    parts = re.split("(`[^`]+`)", text)
+    return "".join(printable(part) if number % 2 else escape_markdown(part) for number, part in enumerate(parts))
+
+
+# Each pattern is what Markdown (CommonMark, and GitHub's tables) would not show as it stands. A single star in a text
+# and an underscore inside a word are no emphasis.
+_MARKDOWN = re.compile(
+    r"""
+      \\(?=[!-/:-@\[-`{-~]|$)       # a backslash that would escape what follows
+    | [|`~]                         # cells, code, deletions
+    | \*(?=.*\*) | (?<=\*)(?<!^.)\*
+    | (?<!\w)_ | _(?!\w)            # emphasis
+    | \](?=[(\[:])                  # links and their definitions
+    | <(?=[a-zA-Z/!?])              # HTML and addresses
+    | &(?=\#?\w+;)                  # entities
+    | ^[\#+>-](?=\s|$) | ^[=-]+$      # headings, lists, quotations, rules
+    | (?<=^\d)[.)] | (?<=^\d\d)[.)]
+    | (?<=\s)\#+$                   # the end of a heading
+    """,
+    re.VERBOSE,
+)
+
+
+def escape_markdown(text: str) -> str:
+    r"""Escape a text so that Markdown shows it as it stands, on one line.
+
+    Example:
+        >>> print(escape_markdown("a|b `c` <d> log_mels [41.0, 43.5] 50.1*"))
+        a\|b \`c\` \<d> log_mels [41.0, 43.5] 50.1*
+    """
+    return _MARKDOWN.sub(lambda found: "".join("\\" + character for character in found[0]), printable(text))
+
+
+# What makes a spreadsheet take a cell for a formula, in the narrow and the wide form of the characters.
+_FORMULA = re.compile("[=+\\-@＝＋－＠]")
+
+
+def csv_cell(value: Any) -> Any:
+    """A value as a cell of CSV: numbers stay numbers, and no spreadsheet takes a text for a formula.
+
+    Example:
+        >>> csv_cell("=1+2"), csv_cell(-1.5), csv_cell("st-cldnn")
+        ("'=1+2", -1.5, 'st-cldnn')
+    """
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if _FORMULA.match(text) else text

@@ -318,7 +318,7 @@ def _best_first(row: Row) -> tuple[bool, float, str]:
 
 
 def _test_part(facts: Facts) -> Hashable:
-    return facts.run.identity.fingerprint, frozenset(facts.run.partition.test), facts.run.study.seeds
+    return facts.run.identity.fingerprint, frozenset(fold.test for fold in facts.run.folds), facts.run.study.seeds
 
 
 def _names(runs: Sequence[Facts]) -> list[str]:
@@ -342,7 +342,7 @@ def _traits(facts: Facts) -> dict[str, str]:
     return {
         "corpus": run.store.recipe.corpus,
         "store": run.identity.fingerprint,
-        "test speakers": " ".join(run.partition.test),
+        "test speakers": "; ".join(" ".join(fold.test) for fold in run.folds),
         "seeds": str(study.seeds),
         **{name: str(value) for name, value in study.settings.items()},
         **{

@@ -25,9 +25,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from typing import Self
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from sersearch.digests import digest
 from sersearch.errors import InputError
@@ -106,7 +107,8 @@ class Result(Record):
         stopped: why training ended: "early" by early stopping, "epochs" by the limit, "pruned" because the trial lagged
             behind others, "fitted" where training is one fit.
         epochs: figures of all epochs, in order; empty where training is one fit.
-        best: index of the epoch of the lowest validation loss, whose weights are kept; None without epochs.
+        best: index of the epoch whose weights are kept, that of the lowest validation loss or as the configuration
+            says; None without epochs.
         seconds: wall time of training.
         parameters: trained parameters of the model; the numbers that an SVM keeps.
         confusion: validation counts of the trained model.
@@ -125,11 +127,28 @@ class Result(Record):
     parameters: int
     confusion: Confusion
     finished: str = ""
-    weights: str = ""
+    weights: str = Field("", pattern=r"^(attempt-[0-9]+/best\.safetensors)?$")
     weights_sha256: str = ""
     environment: dict[str, str]
 
-    @cached_property
+    @model_validator(mode="after")
+    def _holds_figures(self) -> Self:
+        matrices = [matrix for counts in self.confusion.values() for matrix in counts.values()]
+        if not matrices or not all(self.confusion.values()):
+            raise ValueError("it has no counts")
+        emotions = len(matrices[0])
+        if not emotions or any(len(matrix) != emotions for matrix in matrices):
+            raise ValueError("its counts are of different sizes")
+        rows = [row for matrix in matrices for row in matrix]
+        if any(len(row) != emotions or min(row) < 0 for row in rows):
+            raise ValueError("its counts are no confusion matrices")
+        if self.best is not None and not 0 <= self.best < len(self.epochs):
+            raise ValueError("its best epoch is none of its epochs")
+        if self.stopped == "pruned" and not self.epochs:
+            raise ValueError("it was pruned before its first epoch")
+        return self
+
+    @property
     def figures_digest(self) -> str:
         """A hash of all that training computed; a trial that is trained again to the same bits has the same one.
 

@@ -9,23 +9,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sersearch.digests import short_digest
 from sersearch.errors import InputError
 from sersearch.run.ledger import Ledger, Result
 from sersearch.run.records import Record, read_record, seal
+from sersearch.run.session import FOLDER as SESSIONS
+from sersearch.run.split import read_split
 from sersearch.run.storage import Folder, Storage
 from sersearch.run.suggestions import Suggestions
 from sersearch.store.reader import Store, open_store
 from sersearch.store.vectors.reader import vector_digests
 from sersearch.study.agenda import FAILED, Agenda, Outcome
 from sersearch.study.configuration.base import Protocol
-from sersearch.study.fold import Fold, make_partition, missing_emotion
+from sersearch.study.fold import Dealt, Fold, Partition, Shares, Split, missing_emotion
 from sersearch.study.space import Space
 from sersearch.study.study import Study, parse_study
 from sersearch.study.trial import Folds, StoreIdentity
 
 RUN = "run.json"
 
-BESIDE_TRIALS = {RUN, "suggestions/", "ray.log", "stopping", "tensorboard/", "trials/"}
+BESIDE_TRIALS = {RUN, f"{SESSIONS}/", "suggestions/", "ray.log", "tensorboard/", "trials/"}
 """What a search may have left in a run's folder before the first trial began."""
 
 # Seeds of the partition that are tried to advise one by which every part has all emotions.
@@ -73,9 +76,19 @@ class Run:
         return Ledger(self.storage)
 
     @property
+    def _folds(self) -> Folds:
+        return Folds(self.identity.speakers, self.study.partition, self.identity.groups)
+
+    @property
+    def folds(self) -> tuple[Fold, ...]:
+        """The folds of the study's partition; one where each speaker is in one part alone."""
+        return self._folds.of_protocol("partition", validates_within_training=False)
+
+    @property
     def partition(self) -> Fold:
-        """The paper's partition of the store's speakers."""
-        return make_partition(self.identity.speakers, self.study.partition)
+        """The only fold of a study that has one."""
+        (fold,) = self.folds
+        return fold
 
     @cached_property
     def store(self) -> Store:
@@ -127,7 +140,12 @@ class Run:
 
     def suggestions(self) -> Suggestions:
         """What samplers have drawn."""
-        return Suggestions(self.storage, self.study)
+        sampled = [space for space in self.study.spaces if self.study.samples(space)]
+        folds = {
+            space.name: len(self._folds.of_protocol(space.protocols[0], space.kind.validates_within_training))
+            for space in sampled
+        }
+        return Suggestions(self.storage, self.study, folds)
 
     def record(self) -> RunRecord:
         """The run as `run.json` keeps it."""
@@ -159,16 +177,31 @@ def open_run(path: Path, store: Path | None = None) -> Run:
 def start_run(
     path: Path, study: Study, store: Path | None = None, note: Callable[[str], object] = lambda sentence: None
 ) -> Run:
-    """Bind a study to a folder, or continue with the run that is there.
-
-    Spaces, seeds, search and resources may change between calls; what would alter trials that exist may not. A
-    `run.json` that is lost or damaged is written again, if trials of the study are there.
+    """Bind a study to a folder, or continue with the run that is there; see `bind_run`.
 
     Args:
         path: the run's folder; made if need be.
         study: what to search.
         store: the store; the study's own unless given.
         note: called with a sentence when `run.json` is restored.
+    """
+    run = bind_run(path, study, store)
+    if _recorded(path) is None and _restores(run):
+        note(f"{path / RUN} was lost or damaged and is written again; the trials are kept")
+    run.storage.put(RUN, seal(run.record()))
+    return run
+
+
+def bind_run(path: Path, study: Study, store: Path | None = None) -> Run:
+    """Make the run of a study in a folder, without writing anything.
+
+    Spaces, seeds, search and resources may change between calls; what would alter trials that exist may not. A
+    `run.json` that is lost or damaged is written again, if trials of the study are there.
+
+    Args:
+        path: the run's folder, new or with a run.
+        study: what to search.
+        store: the store; the study's own unless given.
 
     Raises:
         InputError: no store is named, or the folder holds another study, data or training.
@@ -177,15 +210,15 @@ def start_run(
     if chosen is None:
         raise InputError(f'study {study.name}: no store is named; add store = "..." to it or give --store STORE')
     opened = open_store(chosen)
+    study = read_split(study, opened, speaker_groups(opened))
     run = Run(path, study, chosen.resolve(), identify_store(opened, study))
     # Too few speakers, and parts without an emotion, are refused before anything is written.
     check_parts(opened, study)
     before = _recorded(path)
     if before is not None:
         _check_same(before, run)
-    elif _restores(run):
-        note(f"{path / RUN} was lost or damaged and is written again; the trials are kept")
-    run.storage.put(RUN, seal(run.record()))
+    else:
+        _restores(run)
     return run
 
 
@@ -238,7 +271,17 @@ def identify_store(store: Store, study: Study) -> StoreIdentity:
                 )
             needed[name] = held[name]
     speakers = tuple(sorted(info.speaker for info in store.speakers))
-    return StoreIdentity(fingerprint=store.fingerprint, speakers=speakers, vectors=needed)
+    groups = speaker_groups(store)
+    return StoreIdentity(fingerprint=store.fingerprint, speakers=speakers, vectors=needed, groups=groups)
+
+
+def speaker_groups(store: Store) -> dict[str, str]:
+    """The groups by which folds and stratified parts are balanced: gender, and corpus where there are several."""
+    several = len({info.corpus for info in store.speakers}) > 1
+    return {
+        info.speaker: f"{info.corpus}, {info.gender or 'unknown'}" if several else (info.gender or "")
+        for info in store.speakers
+    }
 
 
 def check_parts(store: Store, study: Study) -> None:
@@ -252,20 +295,21 @@ def check_parts(store: Store, study: Study) -> None:
     protocols = {
         (protocol, space.kind.validates_within_training) for space in study.spaces for protocol in space.protocols
     }
-    missing = _missing_emotion(store, protocols, Folds(speakers, study.partition), shown_by)
+    groups = speaker_groups(store)
+    missing = _missing_emotion(store, protocols, Folds(speakers, study.partition, groups), shown_by)
     if missing is None:
         return
+    fault = f"study {study.name}: {missing}, so UA would not be over all emotions"
+    leave_out = "build a store without that emotion (`sersearch features --emotions ...`)"
+    if not isinstance(study.partition, Shares | Dealt):
+        raise InputError(f"{fault}: change the split, or {leave_out}")
     for seed in range(SEEDS_TRIED):
-        shares = study.partition.model_copy(update={"seed": seed})
-        if _missing_emotion(store, protocols, Folds(speakers, shares), shown_by) is None:
-            raise InputError(
-                f"study {study.name}: {missing}, so UA would not be over all emotions: set seed = {seed} in "
-                "[partition], by which every part has all emotions"
-            )
+        partition = study.partition.model_copy(update={"seed": seed})
+        if _missing_emotion(store, protocols, Folds(speakers, partition, groups), shown_by) is None:
+            raise InputError(f"{fault}: set seed = {seed} in [partition], by which every part has all emotions")
     raise InputError(
-        f"study {study.name}: {missing}, so UA would not be over all emotions, and no seed from 0 to "
-        f"{SEEDS_TRIED - 1} gives every part all emotions: change the shares in [partition], or build a store without "
-        "that emotion (`sersearch features --emotions ...`)"
+        f"{fault}, and no seed from 0 to {SEEDS_TRIED - 1} gives every part all emotions: change the shares or folds "
+        f"in [partition], or {leave_out}"
     )
 
 
@@ -302,12 +346,20 @@ def _check_same(before: Run, now: Run) -> None:
         )
 
 
+def describe_partition(partition: Partition) -> Any:
+    """A partition as a message shows it; a split is the same wherever it was read."""
+    if isinstance(partition, Split):
+        folds = [fold.model_dump(mode="json") for fold in partition.parts]
+        return f"a split of {len(folds)} folds ({short_digest(folds)})"
+    return partition.model_dump()
+
+
 def _altering(run: Run) -> Mapping[str, Any]:
     """What would alter trials that exist, by name."""
     study = run.study
     return {
         "the store's fingerprint": run.identity.fingerprint,
-        "partition": study.partition.model_dump(),
+        "partition": describe_partition(study.partition),
         "features": study.features,
         "training": study.training,
         **{f"vectors {name}": digest for name, digest in run.identity.vectors.items()},

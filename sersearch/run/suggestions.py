@@ -9,10 +9,13 @@ and that of all later ones.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sersearch.digests import short_digest
 from sersearch.errors import InputError
 from sersearch.run.records import Record, read_record, seal
 from sersearch.run.storage import Storage
+from sersearch.study.agenda import source_name
 from sersearch.study.configuration import Configuration
 from sersearch.study.space import Space
 from sersearch.study.study import Study
@@ -39,30 +42,47 @@ class Suggestions:
     """The configurations drawn from each space by the study's search, in order.
 
     Attributes:
-        drawn: by name of the space.
+        drawn: by name of the space; of several folds, by `source_name` of each.
     """
 
-    def __init__(self, storage: Storage, study: Study) -> None:
+    def __init__(self, storage: Storage, study: Study, folds: Mapping[str, int] | None = None) -> None:
         """Read the record; nothing is written.
+
+        Args:
+            storage: of the run.
+            study: the run's.
+            folds: in how many folds each space is searched, by name of the space; in one unless given.
 
         Raises:
             InputError: an object is damaged or one is missing.
         """
         self._storage = storage
-        self._folders = {space.name: f"{FOLDER}/{_search(space, study)}/" for space in study.spaces}
+        self._folders: dict[str, str] = {}
+        for space in study.spaces:
+            folder, count = f"{FOLDER}/{_search(space, study)}", (folds or {}).get(space.name, 1)
+            for fold in range(count):
+                own = f"{folder}-{fold + 1}/" if count > 1 else f"{folder}/"
+                self._folders[source_name(space.name, fold, count)] = own
         self.drawn = {name: self._read(name, folder) for name, folder in self._folders.items()}
 
-    def add(self, space: str, number: int, configuration: Configuration) -> None:
-        """Record the configuration that was drawn from a space after `number` others; on disk when this returns."""
-        drawn = self.drawn[space]
+    def add(self, source: str, number: int, configuration: Configuration) -> None:
+        """Record the configuration that a source drew after `number` others; on disk when this returns.
+
+        Raises:
+            InputError: another search has recorded another configuration at this place.
+        """
+        drawn = self.drawn[source]
         if drawn[number : number + 1] == [configuration]:
             return
         # The last first: a crash on the way leaves a record without a gap.
         for outdated in reversed(range(number, len(drawn))):
-            self._storage.delete(self._name(self._folders[space], outdated))
+            self._storage.delete(self._name(self._folders[source], outdated))
         del drawn[number:]
-        suggestion = Suggestion(space=space, number=number, configuration=configuration)
-        self._storage.put(self._name(self._folders[space], number), seal(suggestion))
+        name = self._name(self._folders[source], number)
+        suggestion = Suggestion(space=source, number=number, configuration=configuration)
+        is_first = self._storage.put_once(name, seal(suggestion))
+        if not is_first and self._drawn(source, self._folders[source], number) != configuration:
+            raise InputError(f"{self._storage.locate(name)}: was just written by another search of this run; stop one")
         drawn.append(configuration)
 
     def _read(self, space: str, folder: str) -> list[Configuration]:

@@ -35,6 +35,9 @@ from sersearch.study.trial import Trial
 FAULTS = ("missing", "damaged", "changed")
 """The kinds of findings that are faults."""
 
+UNFINISHED = "unfinished"
+NEVER_BEGUN = "never begun"
+
 _TOLERANCE = 1e-9
 
 
@@ -43,10 +46,10 @@ class Finding:
     """Something that is not as it should be, or that a reader of the run should know.
 
     Attributes:
-        kind: "missing" (planned, no result; or a file that is gone), "damaged" (a file that is not what was written),
-            "changed" (a result that is not the one that it was when the test speakers were opened), "extra" (a result
-            that the study does not name), "repeated" (more than one attempt: a worker, node or search was lost), or
-            "set aside" (a damaged checkpoint that was not used).
+        kind: "unfinished" (planned, no result yet), "missing" (a file that is gone), "damaged" (a file that is not what
+            was written), "changed" (a result that is not the one that it was when the test speakers were opened),
+            "extra" (a result that the study does not name), "repeated" (more than one attempt: a worker, node or
+            search was lost), or "set aside" (a damaged checkpoint that was not used).
         key: the trial's.
         file: the object, or the trial's folder.
         text: what is wrong, and what to do.
@@ -69,7 +72,7 @@ def verify(run: Run, planned: Collection[str]) -> list[Finding]:
     """
     ledger = run.ledger
     begun = list(ledger.keys())
-    findings = [Finding("missing", key, f"trials/{key}", "never begun") for key in planned if key not in begun]
+    findings = [Finding(UNFINISHED, key, f"trials/{key}", NEVER_BEGUN) for key in planned if key not in begun]
     for key in begun:
         findings += _check_trial(ledger, key, key in planned)
     return findings
@@ -84,7 +87,7 @@ def _check_trial(ledger: Ledger, key: str, is_planned: bool) -> Iterator[Finding
         yield Finding("damaged", key, name, _without_place(ledger, name, error))
     else:
         if result is None and is_planned:
-            yield Finding("missing", key, name, ledger.failure(key) or "begun, not finished")
+            yield Finding(UNFINISHED, key, name, ledger.failure(key) or "begun, not finished")
         elif result is not None and not is_planned:
             yield Finding("extra", key, name, "not in the study as it stands: kept, not ranked")
     if result is not None:
@@ -112,15 +115,10 @@ def _check_result(ledger: Ledger, key: str, result: Result) -> Iterator[Finding]
 
 
 def _counts_fault(result: Result) -> str:
-    """What is wrong with the shape of a result's counts: every matrix is square, and of a speaker of the fold."""
-    learnt = set(result.trial.fold.learnt)
-    for counts in result.confusion.values():
-        for speaker, matrix in counts.items():
-            if speaker not in learnt:
-                return f"it has counts of {speaker}, who is no speaker of its fold"
-            if any(len(row) != len(matrix) or min(row) < 0 for row in matrix):
-                return f"its counts of {speaker} are no confusion matrix"
-    return ""
+    """Whether a result counts speakers who are not of its fold."""
+    counted = {speaker for counts in result.confusion.values() for speaker in counts}
+    strangers = sorted(counted - set(result.trial.fold.learnt))
+    return f"it has counts of {strangers[0]}, who is no speaker of its fold" if strangers else ""
 
 
 def _ua_fault(result: Result) -> str:

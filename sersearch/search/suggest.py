@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from sersearch.errors import InputError
 from sersearch.run.run import Run
 from sersearch.search.dimensions import optuna_value, suggest_values
-from sersearch.study.agenda import Outcome, Outcomes, Source
+from sersearch.study.agenda import Agenda, Outcome, Outcomes, Source
 from sersearch.study.configuration import Configuration
 from sersearch.study.space import Space
 from sersearch.study.study import Search, Study, build, wanted
@@ -40,13 +40,18 @@ SAMPLERS: dict[str, Callable[..., optuna.samplers.BaseSampler]] = {
 }
 
 
-def sources(run: Run) -> dict[str, Source]:
-    """Create a suggester for each sampled space of a run; it records each configuration before handing it out."""
+def sources(run: Run, agenda: Agenda) -> dict[str, Source]:
+    """Create a suggester for each sampled space and fold; it records each configuration before handing it out.
+
+    Each fold has a sampler of its own, which is told the fold's outcomes alone: those of other folds are of speakers
+    who test in this one. All begin from the same seed, so that their first suggestions are the same.
+    """
     record = run.suggestions()
     return {
-        space.name: Suggester(space, run.study, partial(record.add, space.name))
+        name: Suggester(space, run.study, partial(record.add, name))
         for space in run.study.spaces
         if run.study.samples(space)
+        for name in agenda.source_names(space)
     }
 
 

@@ -7,16 +7,14 @@ ledger before it is reported to Ray. Ray's own folder is temporary and never res
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
-import sys
-import tempfile
+import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import ray
@@ -26,21 +24,29 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from sersearch.errors import InputError
+from sersearch.interruption import end_process, reacting
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run
+from sersearch.run.session import Session
 from sersearch.search.environment import configure_ray_tune, silence_optuna
+from sersearch.search.losses import Losses, describe_loss
+from sersearch.search.nodes import lacking
 from sersearch.search.pruning import Pruner
+from sersearch.search.session import session_folder, start_local_ray
 from sersearch.search.suggest import sources
 from sersearch.search.watchdog import Watchdog
-from sersearch.search.worker import STOPPING, Worker, commit_pruned
+from sersearch.search.worker import Worker, commit_pruned
 from sersearch.study.agenda import FAILED, Agenda
 from sersearch.study.trial import Trial
 
 CONNECTION_TIMEOUT_S = 10.0
 """How long connecting to a cluster may take."""
 
-LOST_WORKERS = 3
-"""How often a trial is continued on another worker after its worker or node was lost."""
+LOOK_EVERY_S = 2.0
+"""How often a search looks whether it still holds the run, and whether a node is left that can train a trial."""
+
+NODE_AWAITED_S = 300.0
+"""How long a search waits for a node that can train a trial, after the last one was lost."""
 
 
 class Watcher(Protocol):
@@ -58,20 +64,29 @@ class Watcher(Protocol):
     def dropped(self, key: str, reason: str) -> None:
         """A trial has stopped and can be resumed from its last checkpoint; without a reason it had not started."""
 
+    def note(self, sentence: str) -> None:
+        """Something happened that a person should read; may be called by any thread."""
+
     def lost(self, reason: str) -> None:
         """The search can't continue; the process ends when this returns."""
 
 
 def search(
-    run: Run, agenda: Agenda, results: Mapping[str, Result], watcher: Watcher, address: str | None = None
+    run: Run,
+    session: Session,
+    agenda: Agenda,
+    results: Mapping[str, Result],
+    watcher: Watcher,
+    address: str | None = None,
 ) -> str:
     """Train every trial of an agenda that has no outcome yet.
 
-    The first Ctrl-C (or SIGTERM) ends the search after the epochs that are running; the second ends it immediately. The
-    run can be resumed after either.
+    The first Ctrl-C (or SIGTERM) ends the search after the epochs that are running, or immediately if none is; the
+    second ends it immediately. The run can be resumed after either.
 
     Args:
         run: the run to work on.
+        session: the session of the run that this process holds.
         agenda: the agenda of the run; outcomes are entered as trials finish.
         results: the results that the agenda was created from, by key.
         watcher: receives each event.
@@ -81,35 +96,47 @@ def search(
         Why the search ended early; an empty text if it is complete.
 
     Raises:
-        InputError: no Ray cluster answers at the address.
+        InputError: no Ray cluster answers at the address, or no node has what a trial takes.
     """
     configure_ray_tune()
     silence_optuna()
     if not agenda.complete:
-        agenda.draw_from(sources(run))
+        agenda.draw_from(sources(run, agenda))
     if agenda.complete:
         return ""
-    if failure := _start_ray(address):
+    with session_folder() as folder:
+        return _search_with_ray(run, session, agenda, results, watcher, address, folder)
+
+
+def _search_with_ray(
+    run: Run,
+    session: Session,
+    agenda: Agenda,
+    results: Mapping[str, Result],
+    watcher: Watcher,
+    address: str | None,
+    folder: Path,
+) -> str:
+    """Search as `search` says; files of Ray Tune, and of a Ray that is started on this machine, are in the folder."""
+    if failure := _start_ray(address, folder):
         return failure
-    _log_to(run.path / "ray.log")
-    (run.path / STOPPING).unlink(missing_ok=True)
     watchdog = None
     if not address:
         watchdog = Watchdog(lambda name: _end_process(watcher, f"Ray's {name} on this machine has died"))
-    try:
-        searcher = AgendaSearcher(agenda, run, results, watcher)
-        with _interruptible(searcher):
-            _fit(run, searcher)
-        return searcher.stopped
-    finally:
-        if watchdog:
-            watchdog.stop()
-        with suppress(OSError):
-            (run.path / STOPPING).unlink(missing_ok=True)
-        ray.shutdown()
+    with _output_to(run.path / "ray.log"):
+        try:
+            _refuse_unschedulable(run)
+            searcher = AgendaSearcher(agenda, run, session, results, watcher)
+            with reacting(searcher.signalled):
+                _fit(run, searcher, folder / "tune")
+            return searcher.stopped
+        finally:
+            if watchdog:
+                watchdog.stop()
+            ray.shutdown()
 
 
-def _start_ray(address: str | None) -> str:
+def _start_ray(address: str | None, folder: Path) -> str:
     """Start Ray on this machine, or connect to the cluster at an address.
 
     Returns:
@@ -123,12 +150,10 @@ def _start_ray(address: str | None) -> str:
         if host and port.isdecimal():
             # Ray itself would retry for minutes.
             socket.create_connection((host, int(port)), timeout=CONNECTION_TIMEOUT_S).close()
-        ray.init(
-            address=address or "local",
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        if address is None:
+            start_local_ray(folder, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises many types here, some of them Exception itself.
         ray.shutdown()
         lines = str(error).strip().splitlines()
@@ -142,81 +167,99 @@ def _start_ray(address: str | None) -> str:
     return ""
 
 
+def _refuse_unschedulable(run: Run) -> None:
+    """Refuse a study whose trials Ray would never start.
+
+    Raises:
+        InputError: no node has what a trial takes.
+    """
+    if lack := lacking(run.study.resources, ray.nodes()):
+        raise InputError(f"study {run.study.name}: {lack}; set cpus and gpus in [resources] to less, or add a node")
+
+
 def _end_process(watcher: Watcher, reason: str) -> None:
     """End this process immediately: its main thread may be waiting for Ray forever."""
     watcher.lost(reason)
-    os._exit(1)
-
-
-def _log_to(file: Path) -> None:
-    """Write Ray Tune's log to a file instead of the screen."""
-    logger = logging.getLogger("ray.tune")
-    logger.handlers = [logging.FileHandler(file, delay=True)]
-    logger.propagate = False
+    end_process(1)
 
 
 @contextmanager
-def _interruptible(searcher: AgendaSearcher) -> Iterator[None]:
-    """Stop the search gracefully at the first signal. The previous handlers receive the second and end the process."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        searcher.stop(f"stopped by {signal.Signals(number).name}")
-        print("stopping after the running epochs; press Ctrl-C again to stop immediately", file=sys.stderr)
-        restore_handlers()
-
-    def restore_handlers() -> None:
-        for name, handler in previous_handlers.items():
-            signal.signal(name, handler)
-
-    previous_handlers = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM)}
-    try:
+def _output_to(file: Path) -> Iterator[None]:
+    """Write Ray Tune's log, and what Ray prints on standard output when workers are lost, to a file."""
+    logger = logging.getLogger("ray.tune")
+    logger.handlers = [logging.FileHandler(file, delay=True)]
+    logger.propagate = False
+    with file.open("a") as log, redirect_stdout(log):
         yield
-    finally:
-        restore_handlers()
 
 
-def _fit(run: Run, searcher: AgendaSearcher) -> None:
+def _fit(run: Run, searcher: AgendaSearcher, scratch: Path) -> None:
     cpus = run.study.resources.cpus
     trainable = tune.with_resources(
         Worker, lambda config: tune.PlacementGroupFactory([{"CPU": cpus, "GPU": config["gpus"]}])
     )
-    with tempfile.TemporaryDirectory(prefix="sersearch-ray-", ignore_cleanup_errors=True) as scratch:
-        tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=_FirstCome(),
-                num_samples=-1,
-                reuse_actors=True,
-                trial_name_creator=lambda trial: trial.config["key"],
-                trial_dirname_creator=lambda trial: trial.config["key"],
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=scratch,
-                verbose=0,
-                stop=_Stop(searcher),
-                failure_config=tune.FailureConfig(max_failures=LOST_WORKERS),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[_Relay(searcher)],
-            ),
-        ).fit()
+    tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=_FirstCome(searcher),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.config["key"],
+            trial_dirname_creator=lambda trial: trial.config["key"],
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(scratch),
+            verbose=0,
+            stop=_Stop(searcher),
+            failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[_Relay(searcher)],
+        ),
+    ).fit()
+
+
+@dataclass
+class _HandedOut:
+    """A trial that Ray Tune has.
+
+    Attributes:
+        trial: the trial.
+        failures: number of its failures on record when it was handed out.
+        error: what Ray says about the loss of its worker; empty while there is none.
+    """
+
+    trial: Trial
+    failures: int
+    error: str = ""
 
 
 class AgendaSearcher(Searcher):
-    """Hands the agenda's trials to Ray Tune, each once, and ends the run when there are none left."""
+    """Hands the agenda's trials to Ray Tune, each once, and ends the run when there are none left.
 
-    def __init__(self, agenda: Agenda, run: Run, results: Mapping[str, Result], watcher: Watcher) -> None:
+    Attributes:
+        stopped: why no further trial is handed out; empty while trials are.
+    """
+
+    def __init__(
+        self, agenda: Agenda, run: Run, session: Session, results: Mapping[str, Result], watcher: Watcher
+    ) -> None:
         """Begin with what the agenda and the ledger hold."""
         super().__init__()
         self.agenda = agenda
         self.run = run
+        self.session = session
         self.watcher = watcher
         self.stopped = ""
-        self._handed_out: dict[str, Trial] = {}
-        self._started: set[str] = set()
+        self._handed_out: dict[str, _HandedOut] = {}
+        self._running: set[str] = set()
         self._again: deque[Trial] = deque()
+        self._losses = Losses()
         self._lagging: set[str] = set()
+        self._signals = 0
+        self._look_at = 0.0
+        self._no_node_since: float | None = None
         self.pruner = Pruner(run.study.search, results.values() if run.study.search.pruner != "none" else ())
 
     @property
@@ -224,43 +267,86 @@ class AgendaSearcher(Searcher):
         """Whether no further trial is handed out."""
         return bool(self.stopped)
 
+    @property
+    def over(self) -> bool:
+        """Whether the search stops and no trial is running any more."""
+        return self.stopping and not self._running
+
     def stop(self, reason: str) -> None:
         """Hand out nothing more; running trials end with their epoch, and those that wait don't begin."""
         self.stopped = self.stopped or reason
         with suppress(OSError):
-            (self.run.path / STOPPING).touch()
+            self.session.stop()
+
+    def signalled(self, number: int) -> None:
+        """React to Ctrl-C or SIGTERM, in a thread of its own."""
+        self._signals += 1
+        name = signal.Signals(number).name
+        resume = f"resume with `sersearch resume {self.run.path}`"
+        if self._signals > 1:
+            end_process(128 + number, f"{self.run.path}: stopped immediately by {name}; {resume}")
+        if not self._running:
+            end_process(1, f"{self.run.path}: stopped by {name}; {resume}")
+        self.watcher.note("stopping after the running epochs; press Ctrl-C again to stop immediately")
+        self.stop(f"stopped by {name}")
+
+    def look_around(self) -> None:
+        """Stop if another search took the run over, or if no node is left that can train a trial."""
+        now_s = time.monotonic()
+        if now_s < self._look_at or self.stopping:
+            return
+        self._look_at = now_s + LOOK_EVERY_S
+        if not self.session.is_held:
+            self.stop("another search has taken the run over (--take-over)")
+            return
+        lack = lacking(self.run.study.resources, ray.nodes())
+        if not lack:
+            self._no_node_since = None
+        elif self._no_node_since is None:
+            self._no_node_since = now_s
+            self.watcher.note(f"{lack}; waiting {NODE_AWAITED_S:.0f} s for such a node")
+        elif now_s > self._no_node_since + NODE_AWAITED_S:
+            self.stop(f"{lack}, for {NODE_AWAITED_S:.0f} s")
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial, None while there is none, or the end."""
+        self.look_around()
         if self.stopping:
             return str(Searcher.FINISHED)
-        trial = self._again.popleft() if self._again else self.agenda.take()
+        trial = self._next_trial()
         if trial is None:
-            return str(Searcher.FINISHED) if self.agenda.complete else None
-        self._handed_out[trial_id] = trial
+            if self._losses.set_aside and not (self._handed_out or self._losses.waiting):
+                self.stop(self._losses.verdict)
+            return str(Searcher.FINISHED) if self.stopping or self.agenda.complete else None
+        failures = self.run.ledger.failures(trial.key)
+        self._handed_out[trial_id] = _HandedOut(trial, len(failures))
         return {
             "key": trial.key,
             "run": str(self.run.path.resolve()),
+            "stopping": self.session.stopping,
             "trial": trial.sealed.model_dump(mode="json"),
-            "gpus": self._gpus(trial.key),
+            "gpus": self._gpus(failures),
         }
 
     def on_trial_start(self, trial_id: str) -> None:
-        """A worker takes a trial on, perhaps once more after another was lost."""
-        if trial_id not in self._started:
-            self._started.add(trial_id)
-            self.watcher.started(self._handed_out[trial_id])
+        """A worker takes a trial on."""
+        if trial_id not in self._running:
+            self._running.add(trial_id)
+            self.watcher.started(self._handed_out[trial_id].trial)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Enter how a trial ended: what the ledger says, not what Ray does."""
         self.on_trial_start(trial_id)
-        trial = self._handed_out.pop(trial_id)
+        self._running.remove(trial_id)
+        handed_out = self._handed_out.pop(trial_id)
+        trial = handed_out.trial
         if fatal := (result or {}).get("fatal"):
             self.stop(fatal)
         if trial.key in self._lagging:
             commit_pruned(self.run, trial)
         committed = self.run.ledger.result(trial.key)
         if committed:
+            self._losses.progressed(trial.key)
             self.pruner.ended(committed)
             self.agenda.finish(trial.key, self.run.outcome(committed))
             self.watcher.finished(trial.key, committed, "")
@@ -268,33 +354,61 @@ class AgendaSearcher(Searcher):
             begun = (result or {}).get("epoch")
             self.watcher.dropped(trial.key, self.stopped if begun else "")
         else:
-            self._failed(trial)
+            self._put_back(handed_out)
+
+    def progressed(self, key: str, epoch: Epoch) -> None:
+        """Enter that a trial has finished an epoch."""
+        self._losses.progressed(key)
+        self.watcher.epoch(key, epoch)
+
+    def lost(self, trial_id: str, error: str) -> None:
+        """Enter what Ray says about the loss of a worker, before it says that its trial has ended."""
+        if trial_id in self._handed_out:
+            self._handed_out[trial_id].error = error
 
     def ends(self, result: dict[str, Any]) -> bool:
         """Whether a trial is to end with the epoch that it reports: the search stops, or the trial lags behind."""
         epoch = None if result["done"] or self.run.study.search.pruner == "none" else result.get("epoch")
-        if epoch and self.pruner.lags(result["key"], Epoch(**epoch)):
+        if epoch and self.pruner.lags(self.agenda.trials[result["key"]], Epoch(**epoch)):
             self._lagging.add(result["key"])
             return True
         return self.stopping
 
-    def _failed(self, trial: Trial) -> None:
-        """Try a trial again as often as the study says."""
-        ledger = self.run.ledger
-        if not ledger.failures(trial.key):
-            ledger.fail(trial, f"its worker was lost {LOST_WORKERS + 1} times")
-        failures = ledger.failures(trial.key)
-        if self.run.given_up(failures):
+    def _next_trial(self) -> Trial | None:
+        if self._again:
+            return self._again.popleft()
+        trial = self._losses.due(time.monotonic())
+        if trial is None and not self._losses.stalled:
+            trial = self.agenda.take()
+        return trial
+
+    def _put_back(self, handed_out: _HandedOut) -> None:
+        """Hand a trial out again: as often as the study says if it failed, after a pause if its worker was lost.
+
+        A failure is an attempt on record that was not there before. Everything else is a loss.
+        """
+        trial = handed_out.trial
+        failures = self.run.ledger.failures(trial.key)
+        if len(failures) <= handed_out.failures:
+            self._pause(trial, describe_loss(handed_out.error))
+        elif self.run.given_up(failures):
             self.agenda.finish(trial.key, FAILED)
             self.watcher.finished(trial.key, None, failures[-1])
         else:
             self._again.append(trial)
             self.watcher.dropped(trial.key, failures[-1])
 
-    def _gpus(self, key: str) -> float:
+    def _pause(self, trial: Trial, reason: str) -> None:
+        pause_s = self._losses.lost(trial, reason, time.monotonic())
+        if pause_s is None:
+            self.watcher.dropped(trial.key, f"{reason}, again and again; it is left to another search")
+        else:
+            self.watcher.dropped(trial.key, f"{reason}; it continues in {pause_s:g} s")
+
+    def _gpus(self, failures: Sequence[str]) -> float:
         """A trial's share of a GPU, doubled each time that it found too little memory; more than half is a whole."""
         share = self.run.study.resources.gpus
-        for error in self.run.ledger.failures(key):
+        for error in failures:
             # The second is what a process says that can't even begin with the GPU.
             if share and error.startswith(("OutOfMemoryError", "AcceleratorError: CUDA error: out of memory")):
                 share = 1.0 if share > 0.5 else share * 2
@@ -314,12 +428,18 @@ class AgendaSearcher(Searcher):
 class _FirstCome(FIFOScheduler):
     """Starts trials in the order in which they came, looking at those alone that have not ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, searcher: AgendaSearcher) -> None:
         super().__init__()
+        self._searcher = searcher
         self._live: list[Any] = []
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         self._live.append(trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        # Ray Tune calls this before the searcher, which does not get the error.
+        error_file = Path(trial.error_file or "")
+        self._searcher.lost(trial.trial_id, error_file.read_text() if error_file.is_file() else "")
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         self._live = [trial for trial in self._live if not trial.is_finished()]
@@ -331,10 +451,13 @@ class _FirstCome(FIFOScheduler):
 
 
 class _Relay(tune.Callback):
-    """Tells of each start and each epoch."""
+    """Tells of each step of Ray Tune's loop, each start and each epoch."""
 
     def __init__(self, searcher: AgendaSearcher) -> None:
         self._searcher = searcher
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._searcher.look_around()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._searcher.on_trial_start(trial.trial_id)
@@ -343,7 +466,7 @@ class _Relay(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         if epoch := result.get("epoch"):
-            self._searcher.watcher.epoch(result["key"], Epoch(**epoch))
+            self._searcher.progressed(result["key"], Epoch(**epoch))
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as the searcher."""
@@ -351,7 +474,7 @@ class _Relay(tune.Callback):
 
 
 class _Stop(Stopper):
-    """Ends a trial at the end of an epoch, its checkpoint safe."""
+    """Ends a trial at the end of an epoch, its checkpoint safe, and the search when no trial is left that runs."""
 
     def __init__(self, searcher: AgendaSearcher) -> None:
         self._searcher = searcher
@@ -360,7 +483,7 @@ class _Stop(Stopper):
         return self._searcher.ends(result)
 
     def stop_all(self) -> bool:
-        return False
+        return self._searcher.over
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as the searcher."""

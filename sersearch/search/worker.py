@@ -20,9 +20,6 @@ from sersearch.training.system import Device, System, make_system, run_steps, sy
 # No trial can be trained before someone mends this, so the search ends where it stands.
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE}
 
-STOPPING = "stopping"
-"""In a run's folder while its search ends: a trial that was handed out does not begin."""
-
 # Opened data are kept from trial to trial; more folds than this at a time are opened again.
 OPENED = 2
 
@@ -38,6 +35,8 @@ class Worker(tune.Trainable):
         self._key: str = config["key"]
         self._record: dict[str, Any] = config["trial"]
         self._path = Path(config["run"])
+        # While this object exists, the search ends: a trial that was handed out does not begin.
+        self._stopping: str = config["stopping"]
         self._attempt: Attempt | None = None
         self._system: System | None = None
 
@@ -57,7 +56,7 @@ class Worker(tune.Trainable):
             run = _open_run(self._path)
             trial = Trial.model_validate(self._record)
             if self._attempt is None:
-                if run.ledger.result(trial.key) or (self._path / STOPPING).exists():
+                if run.ledger.result(trial.key) or run.storage.exists(self._stopping):
                     return self._report(done=True)
                 self._attempt = run.ledger.begin(trial)
             return self._advance(run, self._attempt)
@@ -114,7 +113,9 @@ _OPENED: LRUCache[tuple[Any, ...], Any] = LRUCache(OPENED)
 def open_data(run: Run, trial: Trial) -> Any:
     """What a trial may see, kept from trial to trial in the same process."""
     system = system_class(trial.configuration)
-    key = (run.store_path, system, trial.data, trial.configuration.vectors, trial.fold.sealed)
+    configuration = trial.configuration
+    settings = (configuration.vectors, configuration.data_settings)
+    key = (run.store_path, system, trial.data, settings, trial.fold.sealed)
     if key not in _OPENED:
         _OPENED[key] = system.open_data(run.store, trial)
     return _OPENED[key]

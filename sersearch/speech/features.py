@@ -16,6 +16,9 @@ Features = npt.NDArray[np.float32]
 SHIFT_MS = 10.0
 BANDS = 40
 
+SILENCE_DB = 40.0
+"""How far below the loudest frame of an utterance a frame is silent."""
+
 _LIFTER = 22.0
 
 
@@ -24,6 +27,26 @@ def frame_count(samples: int, sampling_rate: int = SAMPLING_RATE) -> int:
     window = int(sampling_rate * WINDOW_MS / 1000)
     shift = int(sampling_rate * SHIFT_MS / 1000)
     return max(0, 1 + (samples - window) // shift)
+
+
+def speech_range(log_mel: npt.NDArray[np.floating]) -> tuple[int, int]:
+    """Find where an utterance begins and ends between silence, in frames.
+
+    A frame is silent if the energy of its Mel bands together lies 40 dB or more below that of the loudest frame.
+
+    Args:
+        log_mel: natural logarithms of the energies of Mel bands [T, M], of a clean utterance.
+
+    Returns:
+        The first frame that is not silent, and the first one after the last such frame.
+
+    Example:
+        >>> speech_range(np.log([[1e-6], [1.0], [1e-5], [0.5], [1e-7]]))
+        (1, 4)
+    """
+    energy_T = np.logaddexp.reduce(log_mel.astype(np.float64), axis=1)
+    loud = np.flatnonzero(energy_T > energy_T.max() - SILENCE_DB * np.log(10) / 10)
+    return int(loud[0]), int(loud[-1]) + 1
 
 
 def dct_matrix(bands: int = BANDS, cepstra: int = 13) -> Features:

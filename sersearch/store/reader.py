@@ -8,6 +8,7 @@ its reader needs it.
 import math
 import warnings
 from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -79,6 +80,7 @@ class Store:
         self.path = path
         self.manifest = manifest
         self._checked: set[Path] = set()
+        self._noises: dict[str, Counter[str]] = {}
 
     @property
     def recipe(self) -> Recipe:
@@ -121,9 +123,36 @@ class Store:
         Raises:
             InputError: the store has no such speaker, or the file of the speaker is damaged.
         """
+        return frozenset(row["emotion"] or "" for row in self._read_labels(speaker, ["emotion"]))
+
+    def labels_of(self, speaker: str) -> list[dict[str, str | None]]:
+        """The labels of one speaker's utterances, one entry per utterance; `extra` is JSON, where the store has it.
+
+        Raises:
+            InputError: the store has no such speaker, or the file of the speaker is damaged.
+        """
+        names = ["utterance", "corpus", "speaker", "gender", "emotion", "extra", "condition"]
+        rows = self._read_labels(speaker, names)
+        return [row for row in rows if row.pop("condition") == "clean"]
+
+    def noises_of(self, speaker: str) -> Counter[str]:
+        """How many of one speaker's copies hold each noise, by its name.
+
+        Raises:
+            InputError: the store has no such speaker, or the file of the speaker is damaged.
+        """
+        if speaker not in self._noises:
+            noises = [row["noise"] for row in self._read_labels(speaker, ["noise"])]
+            self._noises[speaker] = Counter(noise for noise in noises if noise is not None)
+        return self._noises[speaker]
+
+    def _read_labels(self, speaker: str, columns: list[str]) -> list[dict[str, str | None]]:
+        """Some columns of one speaker's rows, without the frames."""
         file = self.path / self.info(speaker).file
         try:
-            return frozenset(pq.read_table(file, columns=["emotion"])["emotion"].unique().to_pylist())
+            present = set(pq.read_schema(file).names)
+            table = pq.read_table(file, columns=[name for name in columns if name in present])
+            return cast(list[dict[str, str | None]], table.to_pylist())
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(

@@ -1,5 +1,8 @@
 """What a study still has to train: its trials without those that are done, in order, each handed out once.
 
+A fold's choice may not see its test speakers, who validate or train in other folds. So wherever results decide what is
+tried (`top`, samplers), each fold decides by its own validation speakers alone, as if it were a study of its own.
+
 Pure logic over keys and outcomes, without Ray, Optuna, torch or files.
 """
 
@@ -8,12 +11,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Literal
 
 from sersearch.study.configuration import Configuration
+from sersearch.study.fold import Fold
 from sersearch.study.space import Space
-from sersearch.study.study import Scores, Study, configurations, wanted
+from sersearch.study.study import Scores, Study, configurations, feasible_configurations, wanted
 from sersearch.study.trial import Folds, StoreIdentity, Trial, make_trials
 
 
@@ -39,8 +44,18 @@ FAILED = Outcome("failed")
 
 Outcomes = Callable[[Configuration], Outcome | None]
 Source = Callable[[Outcomes], Sequence[Configuration]]
-"""The distinct configurations that a sampler has drawn of a space so far, given the outcomes that are known; each call
-gives those of the call before and, once their outcomes allow it, more."""
+"""The distinct configurations that a sampler has drawn of a space in one fold so far, given the fold's outcomes that
+are known; each call gives those of the call before and, once their outcomes allow it, more."""
+
+
+def source_name(space: str, fold: int, folds: int) -> str:
+    """Name of what a sampler draws of a space in one of several folds; the space's own where there is one fold.
+
+    Example:
+        >>> source_name("fst", 0, 1), source_name("fst", 1, 6)
+        ('fst', 'fst, fold 2')
+    """
+    return space if folds == 1 else f"{space}, fold {fold + 1}"
 
 
 class Agenda:
@@ -68,32 +83,62 @@ class Agenda:
             identity: the store that its trials are trained on.
             outcomes: of each trial that is done or has failed for good, by key; keys that the study does not name are
                 ignored.
-            drawn: on record, the configurations that samplers have drawn of their spaces, in order.
+            drawn: on record, the configurations that samplers have drawn, in order, by `source_names`.
         """
         self.study = study
         self.identity = identity
-        self._folds = Folds(identity.speakers, study.partition)
+        self._folds = Folds(identity.speakers, study.partition, identity.groups)
         self.spaces: dict[str, list[Trial]] = {}
         self.trials: dict[str, Trial] = {}
-        self._entered: dict[str, int] = {}
+        self._in_fold: dict[tuple[str, int], list[Trial]] = {}
+        self._entered: dict[tuple[str, int], int] = {}
         self._known = dict(outcomes)
         self._wanted = {space.name: wanted(space, study) for space in study.spaces if study.samples(space)}
         self._left: dict[str, Trial] = {}
         self._queue: deque[Trial] = deque()
-        record = {name: list((drawn or {}).get(name, ()))[:count] for name, count in self._wanted.items()}
+        record = {
+            name: list((drawn or {}).get(name, ()))[: self._wanted[space.name]]
+            for space in study.spaces
+            if space.name in self._wanted
+            for name in self.source_names(space)
+        }
         self.draw_from({name: lambda _, found=found: found for name, found in record.items()})  # type: ignore[misc]
 
     def draw_from(self, sources: Mapping[str, Source]) -> None:
-        """Begin again with samplers at work in place of their record; nothing may be handed out yet."""
+        """Begin again with samplers at work in place of their record; nothing may be handed out yet.
+
+        Args:
+            sources: one per sampled space and fold, by `source_names`.
+        """
         self._sources = dict(sources)
-        for container in (self.spaces, self.trials, self._entered, self._left, self._queue):
+        for container in (self.spaces, self.trials, self._in_fold, self._entered, self._left, self._queue):
             container.clear()
         self._settle()
 
+    def folds_of(self, space: Space) -> tuple[Fold, ...]:
+        """The folds of a space that has one protocol."""
+        (protocol,) = space.protocols
+        return self._folds.of_protocol(protocol, space.kind.validates_within_training)
+
+    def folds_for(self, configuration: Configuration) -> tuple[Fold, ...]:
+        """The folds that a configuration is trained and tested on."""
+        return self._folds.of(configuration)
+
+    def source_names(self, space: Space) -> list[str]:
+        """What a sampler draws of a space in each fold, by name."""
+        folds = len(self.folds_of(space))
+        return [source_name(space.name, fold, folds) for fold in range(folds)]
+
     @property
     def unsettled(self) -> list[str]:
-        """Names of the spaces whose trials depend on others that are not complete."""
-        return [space.name for space in self.study.spaces if space.name not in self.spaces]
+        """Names of the spaces whose trials depend on others that are not complete, in one fold or more."""
+        return [space.name for space in self.study.spaces if self.unsettled_folds(space)]
+
+    def unsettled_folds(self, space: Space) -> int:
+        """In how many folds a space's trials depend on others that are not complete."""
+        if space.top is None:
+            return 0
+        return len(self.folds_of(space)) - sum(name == space.name for name, _ in self._entered)
 
     @property
     def left(self) -> list[Trial]:
@@ -126,28 +171,43 @@ class Agenda:
 
     def upper_bound(self) -> int:
         """How many trials there can be at most, spaces that are not settled or not yet drawn included."""
-        waiting = [space for space in self.study.spaces if space.name not in self.spaces and space.top]
-        combined = sum(space.top.k**2 * self.most_trials(space) for space in waiting if space.top)
-        undrawn = sum(self.undrawn(space.name) * self.most_trials(space) for space in self.study.spaces)
+        combined = sum(
+            space.top.k**2 * self.repetitions(space) * self.unsettled_folds(space)
+            for space in self.study.spaces
+            if space.top
+        )
+        undrawn = sum(self.undrawn(space.name) * self.repetitions(space) for space in self.study.spaces)
         return len(self.trials) + combined + undrawn
 
-    def trials_of(self, configuration: Configuration) -> list[Trial]:
-        """All trials of a configuration."""
-        return make_trials(configuration, self.study.seeds, self.identity, self._folds)
+    def trials_of(self, configuration: Configuration, fold: int | None = None) -> list[Trial]:
+        """All trials of a configuration, or those of one of its folds."""
+        return make_trials(configuration, self.study.seeds, self.identity, self._folds, fold)
+
+    def repetitions(self, space: Space) -> int:
+        """How many trials a configuration of a space has in each fold: one per seed."""
+        return self.study.seeds if space.kind.seeded else 1
 
     def most_trials(self, space: Space) -> int:
         """How many trials a configuration of a space can have: one per seed and fold."""
-        folds = len(self.identity.speakers) if "loso" in space.protocols else 1
-        return folds * (self.study.seeds if space.kind.seeded else 1)
+        within = space.kind.validates_within_training
+        return max(len(self._folds.of_protocol(p, within)) for p in space.protocols) * self.repetitions(space)
 
     def undrawn(self, name: str) -> int:
-        """How many configurations of a space its sampler has yet to draw."""
-        return self._wanted[name] - self._entered[name] if name in self._wanted else 0
+        """How many configurations of a space its samplers have yet to draw, those of all folds together."""
+        if name not in self._wanted:
+            return 0
+        (space,) = (space for space in self.study.spaces if space.name == name)
+        entered = [self._entered.get((name, fold), 0) for fold in range(len(self.folds_of(space)))]
+        return sum(self._wanted[name] - count for count in entered)
 
-    def outcome(self, configuration: Configuration) -> Outcome | None:
-        """The mean over a configuration's trials: failed or pruned if one of them was; None while one is missing."""
+    def outcome(self, configuration: Configuration, fold: int = 0) -> Outcome | None:
+        """The mean over a configuration's trials in one fold: failed or pruned if one of them was.
+
+        Returns:
+            None while one is missing.
+        """
         found = []
-        for trial in self.trials_of(configuration):
+        for trial in self.trials_of(configuration, fold):
             outcome = self._known.get(trial.key)
             if outcome is None:
                 return None
@@ -165,19 +225,43 @@ class Agenda:
 
     def _grow(self, space: Space) -> bool:
         """Enter a space's trials as far as they follow from what is known; whether there were any new ones."""
-        if space.name not in self._wanted and (space.name in self.spaces or not self._founded(space)):
+        if space.top is None and space.name not in self._wanted:
+            return self._enter_grid(space)
+        # A sampled space is there from the beginning, one that builds on others once a fold of it is settled.
+        return any([self._grow_fold(space, fold) for fold in range(len(self.folds_of(space)))])
+
+    def _enter_grid(self, space: Space) -> bool:
+        """Enter every configuration in every fold; one fold is handed out after the other, so that data stay open."""
+        if space.name in self.spaces:
             return False
-        trials = self.spaces.setdefault(space.name, [])
-        unentered = self._configurations(space)[self._entered.get(space.name, 0) :]
-        new = [trial for made in unentered for trial in self.trials_of(made)]
-        self._entered[space.name] = self._entered.get(space.name, 0) + len(unentered)
-        trials += new
-        self._enter({trial.key: trial for trial in new if trial.key not in self.trials}, space.name in self._wanted)
+        by_fold: dict[int, list[Trial]] = {}
+        for configuration in feasible_configurations(space, self.study):
+            for fold in range(len(self._folds.of(configuration))):
+                by_fold.setdefault(fold, []).extend(self.trials_of(configuration, fold))
+        trials = [trial for fold in sorted(by_fold) for trial in by_fold[fold]]
+        self._in_fold.update({(space.name, fold): of_fold for fold, of_fold in by_fold.items()})
+        self.spaces[space.name] = trials
+        self._enter(trials, first=False)
+        return bool(trials)
+
+    def _grow_fold(self, space: Space, fold: int) -> bool:
+        """Enter what one fold has newly drawn of a space, or the best of others that it combines."""
+        at = space.name, fold
+        sampled = space.name in self._wanted
+        if not sampled and (at in self._entered or not self._founded(space, fold)):
+            return False
+        unentered = self._configurations(space, fold)[self._entered.get(at, 0) :]
+        new = [trial for made in unentered for trial in self.trials_of(made, fold)]
+        self._entered[at] = self._entered.get(at, 0) + len(unentered)
+        self.spaces.setdefault(space.name, []).extend(new)
+        self._in_fold.setdefault(at, []).extend(new)
+        self._enter(new, first=sampled)
         return bool(new)
 
-    def _enter(self, trials: Mapping[str, Trial], first: bool) -> None:
-        left = {key: trial for key, trial in trials.items() if key not in self._known}
-        self.trials.update(trials)
+    def _enter(self, trials: Sequence[Trial], first: bool) -> None:
+        new = {trial.key: trial for trial in trials if trial.key not in self.trials}
+        left = {key: trial for key, trial in new.items() if key not in self._known}
+        self.trials.update(new)
         self._left.update(left)
         if first:
             # A sampler waits for these, while a grid waits for nothing.
@@ -185,26 +269,26 @@ class Agenda:
         else:
             self._queue.extend(left.values())
 
-    def _founded(self, space: Space) -> bool:
-        """Whether the spaces that a space builds on are complete."""
-        return not space.top or all(self._ended(name) for name in (space.top.h, space.top.w))
+    def _founded(self, space: Space, fold: int) -> bool:
+        """Whether the spaces that a space builds on are complete in a fold."""
+        return not space.top or all(self._ended(name, fold) for name in (space.top.h, space.top.w))
 
-    def _ended(self, name: str) -> bool:
-        return (
-            name in self.spaces
-            and not self.undrawn(name)
-            and all(trial.key in self._known for trial in self.spaces[name])
-        )
+    def _ended(self, name: str, fold: int) -> bool:
+        drawn = name not in self._wanted or self._entered.get((name, fold)) == self._wanted[name]
+        trials = self._in_fold.get((name, fold))
+        return drawn and trials is not None and all(trial.key in self._known for trial in trials)
 
-    def _configurations(self, space: Space) -> Sequence[Configuration]:
+    def _configurations(self, space: Space, fold: int) -> Sequence[Configuration]:
         if space.name in self._wanted:
-            return self._sources[space.name](self.outcome)
-        founds = {name: self._scores(name) for name in (space.top.h, space.top.w)} if space.top else {}
-        found = configurations(space, self.study, founds)
+            outcomes: Outcomes = partial(self.outcome, fold=fold)
+            return self._sources[source_name(space.name, fold, len(self.folds_of(space)))](outcomes)
+        assert space.top
+        scores = {name: self._scores(name, fold) for name in (space.top.h, space.top.w)}
+        found = configurations(space, self.study, scores)
         assert found is not None
         return found
 
-    def _scores(self, name: str) -> Scores:
-        """What `top` ranks by: a space's configurations that did not fail and their UA."""
-        found = {trial.configuration: self.outcome(trial.configuration) for trial in self.spaces[name]}
+    def _scores(self, name: str, fold: int) -> Scores:
+        """What `top` ranks by: a space's configurations that did not fail in a fold, and their UA there."""
+        found = {trial.configuration: self.outcome(trial.configuration, fold) for trial in self._in_fold[name, fold]}
         return [(made, each.ua) for made, each in found.items() if each and each.state != "failed"]

@@ -1,28 +1,114 @@
-"""Who is learnt from, who chooses, who tests: folds of a store's speakers (Section 5.2: 70:10:20, by speaker)."""
+"""Who is learnt from, who chooses, who tests: folds of a store's speakers (Section 5.2: 70:10:20, by speaker).
+
+A study's table [partition] says which: the paper's shares, folds in which every speaker tests once, or a split by name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from sersearch.errors import InputError
 from sersearch.study.key import KeyRule
+from sersearch.study.values import Table
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
+VALIDATION_SPEAKERS = 4
+"""Validation speakers of a fold at least, where a partition does not say how many: fewer choose nearly at random."""
 
-class Shares(BaseModel):
-    """How speakers are shared out, and the seed of the draw."""
+Groups = Mapping[str, str]
+"""The group of each speaker that parts are balanced by, such as the gender; a speaker without one is in group ""."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class Shares(Table):
+    """How speakers are shared out among three parts, and the seed of the draw.
+
+    Attributes:
+        train: share of the speakers that are learnt from, relative to the other two. Paper: 70 (Section 5.2).
+        validation: share of the speakers by whom training is stopped and models are chosen. Paper: 10 (Section 5.2).
+        test: share of the speakers who test the winners. Paper: 20 (Section 5.2).
+        seed: seed of the draw of the speakers.
+        stratify: whether each part gets its share of each group of speakers (gender, and corpus if there are several).
+    """
 
     train: int = Field(70, ge=1)
     validation: int = Field(10, ge=1)
     test: int = Field(20, ge=1)
+    seed: int = Field(0, ge=0)
+    stratify: bool = False
+
+
+class Dealt(Table):
+    """Folds into which speakers are dealt, so that every speaker tests once; balanced by gender, and by corpus.
+
+    Attributes:
+        folds: how many; as many as speakers to leave one subject out.
+        validation: validation speakers of each fold at least; they are the next folds' test speakers.
+        seed: of the dealing.
+    """
+
+    folds: int = Field(ge=2)
+    validation: int = Field(VALIDATION_SPEAKERS, ge=1)
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_shares(cls, given: Any) -> Any:
+        for name in ("train", "test", "stratify"):
+            if isinstance(given, Mapping) and name in given:
+                raise ValueError(
+                    f"{name} = {given[name]} was given, but folds = {given.get('folds')} test every speaker once and "
+                    f"are always stratified: leave {name} out"
+                )
+        return given
+
+
+class NamedParts(Table):
+    """One fold by the names of its speakers.
+
+    Attributes:
+        test: the speakers who test.
+        validation: the speakers who choose, or how many to draw from the training speakers.
+        train: the speakers who are learnt from; all others unless given. Speakers in no part are left out.
+        seed: of the draw of validation speakers.
+    """
+
+    test: tuple[str, ...] = Field(min_length=1)
+    validation: tuple[str, ...] | Annotated[int, Field(ge=1)] = VALIDATION_SPEAKERS
+    train: tuple[str, ...] = ()
+    seed: int = Field(0, ge=0)
+
+
+class SplitFile(Table):
+    """A split in a CSV file: a line per speaker or utterance, with its part, its fold, or both.
+
+    Attributes:
+        file: its path; in a study, relative to the study.
+        validation: how many validation speakers to draw from the training speakers, where the file names none.
+        seed: of that draw.
+    """
+
+    file: str
+    validation: int = Field(VALIDATION_SPEAKERS, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class SplitColumn(Table):
+    """A split in a column of the corpus' manifest: the part of each utterance, or its fold.
+
+    Attributes:
+        column: its name.
+        validation: how many validation speakers to draw from the training speakers, where the column names none.
+        seed: of that draw.
+    """
+
+    column: str
+    validation: int = Field(VALIDATION_SPEAKERS, ge=1)
     seed: int = Field(0, ge=0)
 
 
@@ -69,12 +155,25 @@ class Fold(BaseModel):
         return self.model_copy(update={"test": ()})
 
 
-def make_partition(speakers: Iterable[str], shares: Shares | None = None) -> Fold:
+class Split(Table):
+    """A split that was read: the folds themselves, as a run keeps them.
+
+    Attributes:
+        source: where it was read, for people.
+        parts: the folds.
+    """
+
+    source: str
+    parts: tuple[Fold, ...] = Field(min_length=1)
+
+
+def make_partition(speakers: Iterable[str], shares: Shares | None = None, groups: Groups | None = None) -> Fold:
     """Draw the paper's partition by speaker, which is one fold.
 
     Args:
         speakers: all speakers; order and repetition don't matter.
         shares: the shares and the seed; 70:10:20 and 0 unless given.
+        groups: of the speakers; used where the shares are stratified.
 
     Raises:
         InputError: fewer than three speakers.
@@ -87,10 +186,119 @@ def make_partition(speakers: Iterable[str], shares: Shares | None = None) -> Fol
             "add speakers to the corpus"
         )
     counts = largest_remainder(len(names), (shares.train, shares.validation, shares.test))
-    order = np.random.default_rng(shares.seed).permutation(len(names))
+    generator = np.random.default_rng(shares.seed)
+    if shares.stratify:
+        train, validation, test = draw_parts(names, counts, groups or {}, generator)
+        return Fold(train=train, validation=validation, test=test)
+    order = generator.permutation(len(names))
     ends = np.cumsum(counts)
     train, validation, test = (tuple(sorted(names[i] for i in part)) for part in np.split(order, ends[:-1]))
     return Fold(train=train, validation=validation, test=test)
+
+
+def draw_parts(
+    names: Sequence[str], counts: Sequence[int], groups: Groups, generator: np.random.Generator
+) -> list[tuple[str, ...]]:
+    """Draw parts of given sizes, each with its share of each group; of two groups within one speaker of the share.
+
+    Args:
+        names: the speakers.
+        counts: speakers of each part; they add up to all speakers.
+        groups: of the speakers.
+        generator: where the draw comes from.
+    """
+    parts: list[list[str]] = [[] for _ in counts]
+    free = list(counts)
+    for members in _by_group(names, groups, generator):
+        # Each group takes its share of the places that are left, so that the last group fills them.
+        for number, count in enumerate(_apportion(len(members), free)):
+            parts[number] += members[:count]
+            del members[:count]
+            free[number] -= count
+    return [tuple(sorted(part)) for part in parts]
+
+
+def deal_folds(speakers: Iterable[str], dealt: Dealt, groups: Groups | None = None) -> tuple[Fold, ...]:
+    """Deal speakers into folds, each of which tests once; the following folds' speakers validate.
+
+    Speakers are shuffled within their group and dealt like cards, one group after the other: the sizes of the folds
+    differ by one at most, and so do the folds' numbers of speakers of each group.
+
+    Args:
+        speakers: all speakers; order and repetition don't matter.
+        dealt: how many folds, how many validation speakers, and the seed.
+        groups: of the speakers.
+
+    Raises:
+        InputError: there are more folds than speakers, or a fold would have no training speaker.
+    """
+    names = sorted(set(speakers))
+    if dealt.folds > len(names):
+        raise InputError(
+            f"folds = {dealt.folds} was given, but there are {len(names)} speakers and each tests once: "
+            f"set folds = {len(names)} or fewer in [partition]"
+        )
+    order = [name for group in _by_group(names, groups or {}, np.random.default_rng(dealt.seed)) for name in group]
+    hands = [order[first :: dealt.folds] for first in range(dealt.folds)]
+    # Folds of different groups alternate, so that the validation speakers of small folds are of all groups.
+    alike: dict[tuple[str, ...], list[list[str]]] = {}
+    for hand in hands:
+        alike.setdefault(tuple(sorted((groups or {}).get(name, "") for name in hand)), []).append(hand)
+    tests = _interleave([alike[kind] for kind in sorted(alike)])
+    titles = [f"{number} of {dealt.folds}" for number in range(1, dealt.folds + 1)]
+    return rotate(tests, titles, dealt.validation)
+
+
+def rotate(tests: Sequence[Sequence[str]], titles: Sequence[str], validation: int) -> tuple[Fold, ...]:
+    """Folds in which each set of speakers tests once, and the following sets validate, in a circle.
+
+    Args:
+        tests: speakers who test in each fold.
+        titles: name of each fold.
+        validation: validation speakers at least.
+
+    Raises:
+        InputError: a fold would have no training speaker.
+    """
+    folds = []
+    for number, test in enumerate(tests):
+        others = [*tests[number + 1 :], *tests[:number]]
+        chosen: list[str] = []
+        while others and len(chosen) < validation:
+            chosen += others.pop(0)
+        train = [name for other in others for name in other]
+        if not train:
+            raise InputError(
+                f"{len(tests)} folds and validation = {validation} leave no training speaker in the fold "
+                f"{titles[number]}: set more folds or fewer validation speakers in [partition]"
+            )
+        folds.append(
+            Fold(
+                train=tuple(sorted(train)),
+                validation=tuple(sorted(chosen)),
+                test=tuple(sorted(test)),
+                name=titles[number],
+            )
+        )
+    return tuple(folds)
+
+
+def _by_group(names: Sequence[str], groups: Groups, generator: np.random.Generator) -> list[list[str]]:
+    """The speakers of each group, in random order; the groups sorted by name."""
+    members: dict[str, list[str]] = {}
+    for name in names:
+        members.setdefault(groups.get(name, ""), []).append(name)
+    return [
+        [members[group][index] for index in generator.permutation(len(members[group]))] for group in sorted(members)
+    ]
+
+
+def _interleave(rows: Sequence[Sequence[list[str]]]) -> list[list[str]]:
+    """All items in one row in which those of each given row are evenly spread."""
+    placed = [
+        ((index + 0.5) / len(row), number, item) for number, row in enumerate(rows) for index, item in enumerate(row)
+    ]
+    return [item for _, _, item in sorted(placed, key=lambda entry: entry[:2])]
 
 
 def leave_one_out(speakers: Iterable[str], shares: Shares, validation: bool = True) -> tuple[Fold, ...]:
@@ -163,12 +371,44 @@ def largest_remainder(total: int, shares: Sequence[int]) -> list[int]:
     >>> largest_remainder(24, (70, 10, 20))
     [17, 2, 5]
     """
+    counts = _apportion(total, shares)
+    while 0 in counts and max(counts) > 1:
+        counts[counts.index(max(counts))] -= 1
+        counts[counts.index(0)] += 1
+    return counts
+
+
+def _apportion(total: int, shares: Sequence[int]) -> list[int]:
+    """Floors of the exact shares, then the largest remainders; ties go to the earlier part."""
     weight = sum(shares)
     counts = [total * share // weight for share in shares]
     remainders = [total * share % weight for share in shares]
     for part in sorted(range(len(shares)), key=lambda p: -remainders[p])[: total - sum(counts)]:
         counts[part] += 1
-    while 0 in counts and max(counts) > 1:
-        counts[counts.index(max(counts))] -= 1
-        counts[counts.index(0)] += 1
     return counts
+
+
+def _kind(given: Any) -> str:
+    """Which table of [partition] is meant, from the keys that are given."""
+    if isinstance(given, BaseModel):
+        return type(given).__name__
+    if not isinstance(given, Mapping):
+        return Shares.__name__
+    for name, kind in (("parts", Split), ("file", SplitFile), ("column", SplitColumn), ("folds", Dealt)):
+        if name in given:
+            return kind.__name__
+    return (NamedParts if any(isinstance(given.get(part), list | tuple) for part in PARTS) else Shares).__name__
+
+
+Partition = Annotated[
+    Annotated[Shares, Tag("Shares")]
+    | Annotated[Dealt, Tag("Dealt")]
+    | Annotated[NamedParts, Tag("NamedParts")]
+    | Annotated[SplitFile, Tag("SplitFile")]
+    | Annotated[SplitColumn, Tag("SplitColumn")]
+    | Annotated[Split, Tag("Split")],
+    Discriminator(_kind),
+]
+PARTITION_FORMS: tuple[type[BaseModel], ...] = (Shares, Dealt, NamedParts, SplitFile, SplitColumn)
+"""What a person may write in [partition]."""
+PARTITIONS: tuple[type[BaseModel], ...] = (*PARTITION_FORMS, Split)

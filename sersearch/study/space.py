@@ -12,7 +12,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Self, cast, get_args, get_origin
+from typing import Any, Self, cast
 
 from pydantic import (
     BaseModel,
@@ -27,6 +27,16 @@ from pydantic import (
 from sersearch.errors import InputError, unknown
 from sersearch.study.configuration import Configuration, Value, known_models, model_class, parse_configuration
 from sersearch.study.configuration.base import Protocol
+from sersearch.study.fold import PARTITIONS
+from sersearch.study.values import (
+    MOST_TRIALS,
+    MOST_VALUES,
+    Table,
+    has_truth_value,
+    plain_types,
+    shown,
+    takes_truth_values,
+)
 
 
 class Range(BaseModel):
@@ -45,10 +55,7 @@ class Range(BaseModel):
         if isinstance(given, Range):
             return given.model_dump()
         if isinstance(given, str) and re.fullmatch(r"\s*-?\d+\s*:\s*-?\d+\s*", given):
-            first, last = (int(end) for end in given.split(":"))
-            if last < first:
-                raise ValueError(f'the range "{given}" is empty; write "low:high", both inclusive')
-            return {"choices": tuple(range(first, last + 1))}
+            return {"choices": tuple(_whole_numbers(given))}
         if isinstance(given, Mapping):
             return _interval(given)
         choices = tuple(given) if isinstance(given, list | tuple) else (given,)
@@ -72,23 +79,45 @@ class Range(BaseModel):
         return range(math.ceil(self.low), math.floor(self.high) + 1)
 
 
+def _whole_numbers(given: str) -> range:
+    """The numbers of a range such as "3:8"."""
+    # Of longer numbers than these no range is short.
+    if max(len(end.strip()) for end in given.split(":")) > len(str(-(2**63))):
+        raise ValueError(f"the range {shown(given)} has numbers of more than 64 bits; write smaller ones")
+    first, last = (int(end) for end in given.split(":"))
+    if last < first:
+        raise ValueError(f'the range "{given}" is empty; write "low:high", both inclusive')
+    if last - first >= MOST_VALUES:
+        raise ValueError(
+            f'the range "{given}" has {last - first + 1:,} values, and a range may have {MOST_VALUES:,}: narrow it, '
+            "or write {linear = [low, high]} for a sampler"
+        )
+    return range(first, last + 1)
+
+
 def _interval(given: Mapping[str, Any]) -> dict[str, Any]:
     if set(given) not in ({"log"}, {"linear"}):
         raise ValueError(f"{dict(given)} is not a range; write {{log = [a, b]}} or {{linear = [a, b]}}")
     ((scale, ends),) = given.items()
-    if not isinstance(ends, list | tuple) or len(ends) != 2 or not all(isinstance(e, int | float) for e in ends):
+    if not isinstance(ends, list | tuple) or len(ends) != 2 or not all(type(e) in (int, float) for e in ends):
         raise ValueError(f"{scale} = {ends} is not an interval; write {scale} = [low, high]")
     low, high = map(float, ends)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{scale} = {ends} has no end; an interval needs two finite numbers")
     if not low < high or (scale == "log" and low <= 0):
         rule = "0 < low < high" if scale == "log" else "low < high"
         raise ValueError(f"{scale} = {ends} is empty; an interval needs {rule}")
     return {"low": low, "high": high, "log": scale == "log"}
 
 
-class Top(BaseModel):
-    """Combine the k best (h1, h2) of one space with the k best (w1, w2) of another (Section 6.2)."""
+class Top(Table):
+    """Combine the k best (h1, h2) of one space with the k best (w1, w2) of another (Section 6.2).
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Attributes:
+        k: how many of each. Paper: silent (decisions#top-k).
+        h: name of the space whose best (h1, h2) are taken.
+        w: name of the space whose best (w1, w2) are taken.
+    """
 
     k: int = Field(3, ge=1)
     h: str
@@ -100,7 +129,7 @@ class Space(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: str = Field(min_length=1, max_length=200)
     top: Top | None = None
     ranges: dict[str, Range]
 
@@ -119,9 +148,14 @@ class Space(BaseModel):
     @classmethod
     def _known(cls, ranges: Any) -> Any:
         parameters = {name for kind in known_models().values() for name in kind.model_fields}
-        for name in ranges:
+        for name, values in ranges.items():
             if name not in parameters:
                 raise ValueError(unknown(name, ("name", "top", *parameters)))
+            kinds = [kind for kind in known_models().values() if name in kind.model_fields]
+            if has_truth_value(values) and not any(takes_truth_values(kind, name) for kind in kinds):
+                raise ValueError(
+                    f"{name} = {shown(values)} was given, but {name} is neither true nor false: list its values"
+                )
         if "model" not in ranges:
             raise ValueError('model is missing; name one, as in model = "FST-CLDNN"')
         return ranges
@@ -143,6 +177,8 @@ class Space(BaseModel):
                 raise ValueError(f"{name} is not a parameter of {', '.join(models)}: leave it out")
             if not found.finite and number_type(kind, name) is None:
                 raise ValueError(f"{name} is not a number, so it has no interval: list its values")
+            if not found.finite and self.is_whole(name) and max(abs(found.low), abs(found.high)) >= 2**53:
+                raise ValueError(f"{name} is a whole number, and its interval goes beyond 2^53: narrow it")
             if not found.finite and self.is_whole(name) and not found.whole():
                 raise ValueError(f"{name} is a whole number, and there is none from {found.low} to {found.high}")
         kind.check_ranges(models, self.ranges)
@@ -173,6 +209,13 @@ class Space(BaseModel):
     def finite(self) -> bool:
         """Whether every range is a list, so that a grid can exhaust the space."""
         return all(found.finite for found in self.ranges.values())
+
+    def combinations(self, settings: Mapping[str, Value]) -> int:
+        """How many leaves a countable space has; several may be the same configuration."""
+        return sum(
+            math.prod(len(found.choices or found.whole()) for found in free.values())
+            for _, free in self.conditions(settings)
+        )
 
     @property
     def countable(self) -> bool:
@@ -207,9 +250,15 @@ class Space(BaseModel):
             settings: values of the parameters that the space does not name.
 
         Raises:
-            InputError: a value that its parameter can't take.
+            InputError: a value that its parameter can't take, or more combinations than can be enumerated.
         """
         assert self.finite
+        combinations = self.combinations(settings)
+        if combinations > MOST_TRIALS:
+            raise InputError(
+                f"space {self.name}: its ranges have {combinations:,} combinations, and a grid may have "
+                f'{MOST_TRIALS:,}: narrow them, or let a sampler draw: [search] sampler = "tpe", trials = 100'
+            )
         seen = set()
         for leaf in self.leaves(settings):
             made = configure(self.name, leaf)
@@ -232,31 +281,20 @@ def configure(space: str, values: Mapping[str, Value]) -> Configuration:
 
 def number_type(kind: type[Configuration], name: str) -> type[int] | type[float] | None:
     """Int or float where a field of a configuration is a number, None where it is anything else."""
-    types = set(_plain_types(kind.model_fields[name].annotation))
+    types = set(plain_types(kind.model_fields[name].annotation))
     for number in (float, int):
         if number in types:
             return number
     return None
 
 
-def _plain_types(annotation: Any) -> Iterator[Any]:
-    """The types of an annotation: of `Annotated[int, ...] | None`, int and NoneType."""
-    if get_origin(annotation) is Annotated:
-        yield from _plain_types(get_args(annotation)[0])
-    elif get_origin(annotation) is not None and get_origin(annotation) is not tuple:
-        for part in get_args(annotation):
-            yield from _plain_types(part)
-    else:
-        yield annotation
-
-
 def explain(error: ValidationError) -> str:
     """A validation error as one line: where, what was given, the rule."""
     first = error.errors(include_url=False)[0]
     # The model's name, which tells the members of the union apart, is no place in what a person wrote.
-    unwritten = ("ranges", *known_models())
+    unwritten = ("ranges", *known_models(), *(kind.__name__ for kind in PARTITIONS))
     where = ".".join(str(step) for step in first["loc"] if step not in unwritten)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] not in ("value_error", "missing", "extra_forbidden"):
-        message = f"{first['input']!r} was given: {message[0].lower()}{message[1:]}"
+        message = f"{shown(first['input'])} was given: {message[0].lower()}{message[1:]}"
     return f"{where}: {message}" if where else message

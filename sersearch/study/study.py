@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from sersearch.errors import InputError, unknown
+from sersearch.errors import InputError, printable, unknown
+from sersearch.shipped import find_study, shipped_space, shipped_spaces
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration, Value, known_models, load_systems
-from sersearch.study.fold import Shares
+from sersearch.study.fold import PARTITIONS, Partition, Shares
 from sersearch.study.hypothesis import Hypothesis
-from sersearch.study.space import Range, Space, configure, explain
+from sersearch.study.space import Range, Space, Top, configure, explain
+from sersearch.study.values import MOST_BYTES, MOST_TRIALS, SHOWN, Table, fault, shown
 
 Sampler = Literal["grid", "random", "tpe", "gp", "cma-es", "qmc", "nsga-ii"]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Search(_Table):
+class Search(Table):
     """How trials are chosen and ranked.
 
     Attributes:
         sampler: "grid" exhausts each space; the others are Optuna's. NSGA-II seeks a high UA from few parameters.
             Spaces that combine the best of others (`top`) are exhausted whatever the sampler.
         trials: how many distinct configurations the sampler draws of each space; all of them where there are fewer.
-        seed: of the sampler.
+        seed: seed of the sampler.
         batch: configurations are drawn so many at a time, each batch knowing the outcomes of all before it, so that
             the sequence is the same however many are trained at once.
         objective: the condition of the validation UA that is maximised, and that `top` ranks by.
@@ -38,9 +38,9 @@ class Search(_Table):
     """
 
     sampler: Sampler = "grid"
-    trials: int | None = Field(None, ge=1)
+    trials: int | None = Field(None, ge=1, le=MOST_TRIALS)
     seed: int = Field(0, ge=0, lt=2**32)
-    batch: int = Field(1, ge=1)
+    batch: int = Field(1, ge=1, le=MOST_TRIALS)
     objective: Condition = "noisy"
     pruner: Literal["none", "asha", "median"] = "none"
 
@@ -56,10 +56,15 @@ class Search(_Table):
         return self
 
 
-class Resources(_Table):
+class Resources(Table):
     """What one trial takes of the cluster, and how often a failed one is tried again.
 
     Several trials share a GPU by fractions; one that finds too little memory there is tried again with twice its share.
+
+    Attributes:
+        cpus: cores per trial.
+        gpus: GPUs per trial; 0.25 lets four trials share one.
+        retries: how often a failed trial is tried again.
     """
 
     cpus: float = Field(1, gt=0)
@@ -67,15 +72,15 @@ class Resources(_Table):
     retries: int = Field(1, ge=0)
 
 
-class Study(_Table):
+class Study(Table):
     """What is searched, on what data, how; the defaults are the paper's.
 
     Attributes:
-        name: of the study.
+        name: name of the study; that of its file unless given.
         systems: Python files that define systems of one's own, beside the study.
         spaces: the search spaces.
         store: path of the store; may be given on the command line instead.
-        partition: how speakers are shared out among training, validation and test.
+        partition: who is learnt from, who chooses, who tests: shares, folds, or a split by name.
         features: settings of the features for all spaces.
         training: settings of training for all spaces.
         seeds: how many times each configuration is trained.
@@ -84,14 +89,14 @@ class Study(_Table):
         hypothesis: the one comparison that the study is made for.
     """
 
-    name: str
+    name: str = Field(min_length=1, max_length=200)
     systems: tuple[str, ...] = ()
     spaces: tuple[Space, ...] = Field(min_length=1)
     store: str | None = None
-    partition: Shares = Shares()
+    partition: Partition = Shares()
     features: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
-    seeds: int = Field(1, ge=1)
+    seeds: int = Field(1, ge=1, le=MOST_TRIALS)
     search: Search = Search()
     resources: Resources = Resources()
     hypothesis: Hypothesis | None = None
@@ -111,14 +116,41 @@ class Study(_Table):
         for space in self.spaces:
             if names.count(space.name) > 1:
                 raise ValueError(f"space {space.name} is named twice; each has a name of its own")
-            for source in (space.top.h, space.top.w) if space.top else ():
-                if source not in names:
-                    raise ValueError(f"space {space.name} takes its top k from {source}: add that space to the study")
+            if space.top:
+                self._check_sources(space, space.top)
+            self._check_choice(space)
             if not space.finite and not self.samples(space):
                 raise ValueError(f"space {space.name} holds an interval, which a grid can't exhaust: list its values")
         if self.hypothesis:
             self.hypothesis.resolve(self.models)
         return self
+
+    def _check_choice(self, space: Space) -> None:
+        """Refuse several protocols where results decide what is tried: each fold decides by its own alone."""
+        sources = [other for other in self.spaces if space.top and other.name in (space.top.h, space.top.w)]
+        protocols = sorted({protocol for each in (space, *sources) for protocol in each.protocols})
+        if (space.top or self.samples(space)) and len(protocols) > 1:
+            raise ValueError(
+                f"space {space.name} is trained under the protocols {' and '.join(protocols)}, but what is tried next "
+                "is decided in each fold by itself: give each protocol spaces of its own"
+            )
+
+    def _check_sources(self, space: Space, top: Top) -> None:
+        """Refuse a space that waits for itself, or for the best of what is missing or has no kernels to take."""
+        spaces = {each.name: each for each in self.spaces}
+        for source, sizes in ((top.h, ("h1", "h2")), (top.w, ("w1", "w2"))):
+            if source not in spaces:
+                raise ValueError(f"space {space.name} takes its top k from {source}: add that space to the study")
+            if not set(sizes) <= set(spaces[source].ranges):
+                raise ValueError(
+                    f"space {space.name} takes its top k of {' and '.join(sizes)} from {source}, which does not name "
+                    "them: name a space that does"
+                )
+            if spaces[source].top:
+                raise ValueError(
+                    f"space {space.name} takes its top k from {source}, which builds on others itself: name a space "
+                    "without top"
+                )
 
     def samples(self, space: Space) -> bool:
         """Whether a sampler draws from a space, rather than a grid exhausting it."""
@@ -136,22 +168,43 @@ class Study(_Table):
 
 
 def load_study(path: Path) -> Study:
-    """Read a study; the spaces that it names are files beside it.
+    """Read a study; the spaces that it names are files beside it, or come with the package.
+
+    Args:
+        path: a file, or the name of a study that comes with the package, such as `table-4`.
 
     Raises:
         InputError: the file, a space or a value is not as it should be.
     """
+    return parse_study(read_study(path), str(find_study(path)))
+
+
+def read_study(path: Path) -> dict[str, Any]:
+    """Read a study's table, with each space in full and paths that hold from any folder; it is not validated.
+
+    Args:
+        path: a file, or the name of a study that comes with the package.
+
+    Raises:
+        InputError: the file or a space's can't be read.
+    """
+    path = find_study(path)
     table = _read_toml(path)
     listed = table.get("spaces", [])
     if not isinstance(listed, list):
-        raise InputError(f'{path}: spaces = {listed!r} is not a list; write spaces = ["t-cldnn-log-mels"]')
+        raise InputError(f'{path}: spaces = {shown(listed)} is not a list; write spaces = ["t-cldnn-log-mels"]')
     table["spaces"] = [_inline(path, entry) for entry in listed]
-    table.setdefault("name", path.stem)
-    if isinstance(table.get("systems"), list):
-        table["systems"] = [str((path.parent / str(file)).resolve()) for file in table["systems"]]
-    if "store" in table:
-        table["store"] = str((path.parent / str(table["store"])).resolve())
-    return parse_study(table, str(path))
+    table.setdefault("name", printable(path.stem))
+    systems = table.get("systems", [])
+    if not isinstance(systems, list) or not all(isinstance(file, str) for file in systems):
+        raise InputError(f'{path}: systems = {shown(systems)} is no list of files; write systems = ["mine.py"]')
+    table["systems"] = [str((path.parent / file).resolve()) for file in systems]
+    partition = table.get("partition")
+    if isinstance(partition, dict) and isinstance(partition.get("file"), str):
+        table["partition"] = partition | {"file": str((path.parent / partition["file"]).resolve())}
+    if isinstance(table.get("store"), str):
+        table["store"] = str((path.parent / table["store"]).resolve())
+    return table
 
 
 def parse_study(table: Mapping[str, Any], source: str) -> Study:
@@ -170,7 +223,39 @@ def parse_study(table: Mapping[str, Any], source: str) -> Study:
         raise InputError(f"{source}: {_with_names(_with_hint(explain(error), error), table)}") from None
     for space in study.spaces:
         _check_feasible(space, study)
+    _check_trials(study)
     return study
+
+
+def _check_trials(study: Study) -> None:
+    """Refuse more trials than a study may have; the folds of a store come on top of them."""
+    seeded = [space for space in study.spaces if space.kind.seeded]
+    trials = study.seeds * sum(_configurations_at_most(space, study) for space in seeded)
+    if trials > MOST_TRIALS:
+        # Counting those that can be built takes seconds.
+        trials = study.seeds * sum(_count_configurations(space, study) for space in seeded)
+    if trials > MOST_TRIALS:
+        raise InputError(
+            f"study {study.name}: seeds = {study.seeds:,} of all its configurations are {trials:,} trials, and a study "
+            f"may have {MOST_TRIALS:,}: choose fewer seeds, or fewer values"
+        )
+
+
+def _configurations_at_most(space: Space, study: Study) -> int:
+    """How many configurations of a space are trained at most."""
+    if study.samples(space):
+        assert study.search.trials
+        return study.search.trials
+    combinations = space.combinations(study.settings)
+    return min(combinations, space.top.k**2) if space.top else combinations
+
+
+def _count_configurations(space: Space, study: Study) -> int:
+    """How many configurations of a space are trained at most, where those that can't be built are not counted."""
+    if study.samples(space):
+        return wanted(space, study)
+    feasible = len(feasible_configurations(space, study))
+    return min(feasible, space.top.k**2) if space.top else feasible
 
 
 def _check_feasible(space: Space, study: Study) -> None:
@@ -217,31 +302,64 @@ def _with_hint(message: str, error: ValidationError) -> str:
     if first["type"] != "extra_forbidden":
         return message
     table, name = str(first["loc"][0]), str(first["loc"][-1])
-    tables: dict[str, type[BaseModel]] = {"partition": Shares, "search": Search, "resources": Resources}
-    tables["hypothesis"] = Hypothesis
-    valid = tables.get(table)
-    return f"{table}: {unknown(name, valid.model_fields)}" if valid else message
+    tables: dict[str, tuple[type[BaseModel], ...]] = {
+        "hypothesis": (Hypothesis,),
+        "partition": PARTITIONS,
+        "resources": (Resources,),
+        "search": (Search,),
+    }
+    valid = [field for kind in tables.get(table, ()) for field in kind.model_fields]
+    if not valid:
+        return message
+    if name in valid:
+        return f"{table}: {name} does not go together with the other keys given there: leave it out"
+    return f"{table}: {unknown(name, list(dict.fromkeys(valid)))}"
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    text = _read_text(path)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; name a study, as in search_spaces/smoke.toml") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read: {error}") from None
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise InputError(f"{path}: its lists or tables are nested too deep; write each value in one list") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not TOML: {error}") from None
+    except ValueError:  # Python reads no number of so many digits.
+        raise InputError(f"{path}: a number of more than 64 bits was given; write a smaller one") from None
+    found = fault(table)
+    if found:
+        raise InputError(f"{path}: {found}")
+    return table
+
+
+def _read_text(path: Path) -> str:
+    """Read a file of TOML, which is neither a pipe that nobody may ever write to nor longer than `MOST_BYTES`."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path}: is not a file; name a file of TOML, as in search_spaces/smoke.toml")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise InputError(f"{path}: is longer than {MOST_BYTES:,} bytes; name a file of TOML, which is shorter")
+        return content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; name a study, as in search_spaces/smoke.toml") from None
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror}); name a file that can") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
 
 
 def _inline(study: Path, entry: Any) -> Any:
     if not isinstance(entry, str):
         return entry
-    path = study.parent / f"{entry.removesuffix('.toml')}.toml"
-    if not path.exists():
-        near = ", ".join(sorted(p.stem for p in study.parent.glob("*.toml") if p != study)) or "none"
-        raise InputError(f"{study}: space {entry} is not beside it; files there are {near}")
-    return {"name": path.stem} | _read_toml(path)
+    name = entry.removesuffix(".toml")
+    beside = study.parent / f"{name}.toml"
+    path = beside if os.path.lexists(beside) else shipped_space(name)
+    if path is None:
+        spaces = [file.stem for file in study.parent.glob("*.toml") if file != study]
+        raise InputError(f"{study}: {unknown(name[:SHOWN], {*spaces, *shipped_spaces()}, 'space')}")
+    return {"name": printable(path.stem)} | _read_toml(path)
 
 
 def configurations(space: Space, study: Study, scores: Mapping[str, Scores]) -> list[Configuration] | None:
@@ -283,9 +401,14 @@ def wanted(space: Space, study: Study) -> int:
     if not space.countable:
         return trials
     seen: set[Configuration] = set()
-    for leaf in space.leaves(study.settings):
+    for number, leaf in enumerate(space.leaves(study.settings)):
         if len(seen) == trials:
             break
+        if number == MOST_TRIALS:
+            raise InputError(
+                f"space {space.name}: of the first {MOST_TRIALS:,} combinations of its ranges only {len(seen):,} can "
+                f"be built, fewer than trials = {trials:,}: narrow its ranges"
+            )
         if made := build(space, leaf):
             seen.add(made)
     return len(seen)

@@ -9,9 +9,20 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny
 
 from sersearch.digests import short_digest
+from sersearch.errors import InputError
 from sersearch.study.configuration import Configuration, parse_configuration
 from sersearch.study.configuration.base import Protocol
-from sersearch.study.fold import Fold, Shares, leave_one_out, make_partition
+from sersearch.study.fold import (
+    Dealt,
+    Fold,
+    Groups,
+    Partition,
+    Shares,
+    Split,
+    deal_folds,
+    leave_one_out,
+    make_partition,
+)
 from sersearch.study.key import key_of
 
 
@@ -67,6 +78,7 @@ class StoreIdentity(BaseModel):
         fingerprint: of the store's recipe; empty where no store is named.
         speakers: all of the store's, sorted.
         vectors: digest of each set of vectors that the store holds, by name.
+        groups: the group of each speaker by which parts are balanced; see `sersearch.study.fold.Groups`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +86,7 @@ class StoreIdentity(BaseModel):
     fingerprint: str
     speakers: tuple[str, ...] = ()
     vectors: dict[str, str] = {}
+    groups: dict[str, str] = {}
 
     def data(self, configuration: Configuration) -> str:
         """The data that a configuration is trained on: the store's frames, or one set of its vectors."""
@@ -85,10 +98,17 @@ class StoreIdentity(BaseModel):
 class Folds:
     """The folds of each protocol over one store's speakers, each made once."""
 
-    def __init__(self, speakers: Sequence[str], shares: Shares) -> None:
-        """Make no fold yet."""
+    def __init__(self, speakers: Sequence[str], partition: Partition, groups: Groups | None = None) -> None:
+        """Make no fold yet.
+
+        Args:
+            speakers: all of the store's.
+            partition: how the study parts them; a split by name is read by `sersearch.run.split` before.
+            groups: of the speakers.
+        """
         self._speakers = tuple(speakers)
-        self._shares = shares
+        self._partition = partition
+        self._groups = groups or {}
         self._made: dict[tuple[Protocol, bool], tuple[Fold, ...]] = {}
 
     def of(self, configuration: Configuration) -> tuple[Fold, ...]:
@@ -109,14 +129,36 @@ class Folds:
         if kind not in self._made:
             match protocol:
                 case "partition":
-                    self._made[kind] = (make_partition(self._speakers, self._shares),)
+                    self._made[kind] = self._parted()
                 case "loso":
-                    validation = not validates_within_training
-                    self._made[kind] = leave_one_out(self._speakers, self._shares, validation)
+                    self._made[kind] = self._left_out(not validates_within_training)
         return self._made[kind]
 
+    def _parted(self) -> tuple[Fold, ...]:
+        match self._partition:
+            case Shares():
+                return (make_partition(self._speakers, self._partition, self._groups),)
+            case Dealt():
+                return deal_folds(self._speakers, self._partition, self._groups)
+            case Split():
+                return self._partition.parts
+            case _:
+                raise InputError(
+                    "the speakers of a split by name are known with the store alone: name it, as in --store STORE"
+                )
 
-def make_trials(configuration: Configuration, seeds: int, identity: StoreIdentity, folds: Folds) -> list[Trial]:
+    def _left_out(self, validation: bool) -> tuple[Fold, ...]:
+        """One fold per speaker: of a study in folds they are the same folds, as many as speakers."""
+        if isinstance(self._partition, Dealt) and validation:
+            every = self._partition.model_copy(update={"folds": len(self._speakers)})
+            return deal_folds(self._speakers, every, self._groups)
+        shares = self._partition if isinstance(self._partition, Shares) else Shares()
+        return leave_one_out(self._speakers, shares, validation)
+
+
+def make_trials(
+    configuration: Configuration, seeds: int, identity: StoreIdentity, folds: Folds, number: int | None = None
+) -> list[Trial]:
     """The trials of a configuration: one per seed and fold, or one per fold where training draws nothing at random.
 
     Args:
@@ -124,13 +166,17 @@ def make_trials(configuration: Configuration, seeds: int, identity: StoreIdentit
         seeds: how many the study asks for.
         identity: of the store.
         folds: of the store's speakers.
+        number: of the fold whose trials alone are made, from 0; of all folds unless given.
 
     Raises:
         InputError: the store has too few speakers for the configuration's protocol.
     """
     data = identity.data(configuration)
+    chosen = folds.of(configuration)
+    if number is not None:
+        chosen = chosen[number : number + 1]
     return [
         Trial(configuration=configuration, seed=seed, fold=fold, data=data)
         for seed in range(seeds if configuration.seeded else 1)
-        for fold in folds.of(configuration)
+        for fold in chosen
     ]

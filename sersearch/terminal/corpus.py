@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from sersearch.errors import printable
 from sersearch.speech.audio import describe_ignored
 from sersearch.speech.corpora import Survey, known_corpora
+from sersearch.terminal.lines import MINUTE_S, EveryMinute
 from sersearch.terminal.live import clock
+from sersearch.terminal.screen import Screen
 
 
-def print_catalogue(console: Console) -> None:
+def print_catalogue(console: Screen) -> None:
     """Print the corpora whose layout is known, with their sizes, licences and sources."""
     widest = max(map(len, known_corpora()))
     for name, corpus in known_corpora().items():
@@ -37,7 +38,7 @@ def print_catalogue(console: Console) -> None:
     console.print("Any other corpus needs a manifest.csv with the columns path, speaker and emotion.", highlight=False)
 
 
-def _print_origin(survey: Survey, console: Console) -> None:
+def _print_origin(survey: Survey, console: Screen) -> None:
     """Print what the catalogue says of a corpus, and whether it is complete."""
     known = known_corpora().get(survey.name)
     if known is None:
@@ -50,7 +51,7 @@ def _print_origin(survey: Survey, console: Console) -> None:
         )
 
 
-def print_survey(survey: Survey, console: Console) -> None:
+def print_survey(survey: Survey, console: Screen) -> None:
     """Print what a survey found: counts by emotion and gender, speakers, durations, levels, rates, and unused files."""
     _print_origin(survey, console)
     genders = sorted({gender or "unknown" for _, gender in survey.counts})
@@ -66,26 +67,19 @@ def print_survey(survey: Survey, console: Console) -> None:
         column.justify = "right"
     console.print(table)
     shortest, middle, longest = survey.durations_s
-    console.print(
+    console.say(
         f"{len(survey.speakers)} speakers; {clock(survey.total_s)} in all, "
         f"{shortest:.2f} to {longest:.2f} s, median {middle:.2f} s",
-        highlight=False,
     )
     for line in _describe_sound(survey):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.say(line)
     speakers = ", ".join(f"{speaker} ({count})" for speaker, count in survey.speakers.items())
     if speakers:
-        console.print(f"utterances per speaker: {speakers}", highlight=False, soft_wrap=True, markup=False)
+        console.say(f"utterances per speaker: {speakers}")
     for note in survey.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
+        console.say(f"note: {note}")
     for refusal in survey.refused:
-        console.print(
-            f"refused: {_printable(refusal.path)}: {refusal.reason}",
-            style="red",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
+        console.say(f"refused: {refusal.path}: {refusal.reason}", "red")
 
 
 def _describe_sound(survey: Survey) -> Iterator[str]:
@@ -106,36 +100,62 @@ def _counts(files: Mapping[int, int], unit: str) -> str:
     return ", ".join(f"{value} {unit}: {count} file{'s' if count > 1 else ''}" for value, count in files.items())
 
 
-def _printable(path: Path) -> str:
-    """Write a path whose bytes may not be UTF-8, which a terminal refuses, with escapes."""
-    return str(path).encode(errors="backslashreplace").decode()
-
-
 class BuildProgress:
-    """A progress bar with the time left, on standard error."""
+    """Progress on standard error: a bar with the time left on a terminal, a line every minute elsewhere."""
 
-    def __init__(self) -> None:
-        """Prepare the bar; it shows once there is something to count."""
-        self._progress = Progress(
-            TextColumn("{task.description}"),
+    def __init__(self, console: Screen | None = None, every_s: float = MINUTE_S) -> None:
+        """Prepare the bar.
+
+        Args:
+            console: where to show it; standard error unless given.
+            every_s: seconds between two lines where the console is no terminal.
+        """
+        self._console = console or Screen(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
-            console=Console(stderr=True),
+            console=self._console,
         )
-        self._task = self._progress.add_task("decoding", total=None)
+        self._task = self._bar.add_task("", total=None, visible=False)
+        self._doing = ""
+        self._lines = EveryMinute(self._line, lambda line: self._console.say(line), every_s)
 
     def __enter__(self) -> Self:
-        """Show the bar."""
-        self._progress.start()
+        """Show the bar, or begin with a line every minute."""
+        if self._console.is_terminal:
+            self._bar.start()
+        else:
+            self._lines.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave the bar as it stands."""
-        self._progress.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
+        else:
+            self._lines.__exit__(kind, error, trace)
 
     def __call__(self, done: int, total: int, speaker: str) -> None:
         """Rows that are done, rows in all, and the speaker that was finished last."""
-        self._progress.update(self._task, completed=done, total=total, description=f"speaker {speaker}")
+        self._show(done, total, "building", f"speaker {speaker}")
+
+    def counting(self, doing: str) -> Callable[[int, int], None]:
+        """A function that is called with what is done and what there is in all, while something is done."""
+        return lambda done, total: self._show(done, total, doing, doing)
+
+    def _show(self, done: int, total: int, doing: str, description: str) -> None:
+        if doing != self._doing:
+            # What is counted is something else now, whose pace is yet to be seen.
+            self._bar.reset(self._task)
+            self._doing = doing
+        self._bar.update(self._task, completed=done, total=total, description=printable(description), visible=True)
+
+    def _line(self) -> str:
+        task = self._bar.tasks[0]
+        counted = "" if task.total is None else f": {task.completed:.0f} of {task.total:.0f}"
+        left = "" if not task.time_remaining else f", about {clock(task.time_remaining)} left"
+        return f"{task.description}{counted}{left}"

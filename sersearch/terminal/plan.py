@@ -5,114 +5,134 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from rich.console import Console
 from rich.table import Table
 
 from sersearch.planning.forecast import Forecast
 from sersearch.planning.plan import FRAMES_PER_SECOND, Plan, PlannedSpace, PlannedTrial, epochs_assumed
 from sersearch.planning.power import DesignPower
 from sersearch.study.configuration import Configuration
-from sersearch.terminal.live import clock
+from sersearch.terminal.live import clock, parts_of
+from sersearch.terminal.screen import Screen
+
+WIDE = 100
+"""Columns that the whole table takes, but for very long names."""
 
 
-def print_plan(plan: Plan, console: Console) -> None:
-    """Every configuration of each space, what is marked, and the totals."""
+def print_plan(plan: Plan, console: Screen, wide: bool = False) -> None:
+    """The totals and the speakers, then every configuration of each space and what is marked.
+
+    Args:
+        plan: what is planned.
+        console: where it is printed.
+        wide: whether the table has the shapes and each module's parameters, which take 100 columns.
+    """
+    for line in _head(plan):
+        console.say(line)
+    if plan.power:
+        console.print()
+        _print_power(plan.power, console)
     for planned in plan.spaces:
-        console.print(f"\n{planned.space.name}: {planned.statement}", style="bold", highlight=False, soft_wrap=True)
+        console.print()
+        console.say(f"{planned.space.name}: {planned.statement}", "bold")
         own = [trial for trial in plan.trials if trial.spaces[0] == planned.space.name]
         elsewhere = sum(planned.space.name in trial.spaces[1:] for trial in plan.trials)
         if own:
-            console.print(_table(planned, own))
+            console.print(_table(planned, own, wide))
         if elsewhere:
-            console.print(f"{elsewhere} more trials of it are listed above", highlight=False)
-    totals = plan.totals()
-    assumed = "" if plan.data.identity.fingerprint else " (no store is named, so keys are not settled)"
-    console.print(
-        "\nCNN, BLSTM, MLP: trained parameters; MMAC/s: million multiply-adds per second of speech, forward; "
-        "MB: memory of a minibatch in training",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(f"epochs assumed: {_epochs(plan)}", highlight=False, soft_wrap=True)
-    console.print(f"data: {plan.data.source}{assumed}", highlight=False, soft_wrap=True)
-    waiting = f", {totals['waiting']} of them at most once others are done" if totals["waiting"] else ""
-    console.print(
-        f"{totals['trials']} trials{waiting}; {totals['done']} done, {totals['left']} left; "
-        f"{totals['infeasible']} infeasible, not counted; {totals['shrunk']} with a shrunk pooling window",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if plan.power:
-        _print_power(plan.power, console)
-
-
-def _print_power(power: DesignPower, console: Console) -> None:
-    """What the leaderboard can show, and warnings where it can show nothing."""
+            console.say(f"{elsewhere} more trials of it are listed above")
     console.print()
+    console.say(_legend(wide))
+
+
+def _head(plan: Plan) -> Iterator[str]:
+    totals = plan.totals()
+    waiting = f" ({totals['waiting']} of them at most, once others are done)" if totals["waiting"] else ""
+    yield f"{plan.study.name}: {totals['trials']} trials{waiting}: {totals['done']} done, {totals['left']} left"
+    bound = bool(plan.data.identity.fingerprint)
+    yield f"data: {plan.data.source}{'' if bound else ' (no store is named, so keys are not settled)'}"
+    if bound:
+        yield from parts_of(plan.study, plan.data.identity)
+    if plan.data.split:
+        yield f"split: {'; '.join(plan.data.split)}"
+    if epochs := _epochs(plan):
+        yield f"epochs assumed: {epochs}"
+    if totals["infeasible"]:
+        yield f"{totals['infeasible']} configurations can't be built and are not counted"
+    if totals["shrunk"]:
+        yield f"{totals['shrunk']} trials have a shrunk pooling window"
+
+
+def _legend(wide: bool) -> str:
+    counted = "CNN, BLSTM, MLP: trained parameters" if wide else "parameters: trained ones (by module with --wide)"
+    return (
+        f"{counted}; MMAC/s: million multiply-adds per second of speech, forward; MB: memory of a minibatch in training"
+    )
+
+
+def _print_power(power: DesignPower, console: Screen) -> None:
+    """What the leaderboard can show, and warnings where it can show nothing."""
     for statement in power.statements:
-        console.print(statement, highlight=False, markup=False, soft_wrap=True)
+        console.say(statement)
     for warning in power.warnings:
-        console.print(f"warning: {warning}", style="bold", highlight=False, markup=False, soft_wrap=True)
+        console.say(f"warning: {warning}", "bold")
 
 
 def _epochs(plan: Plan) -> str:
-    """Most studies have one limit and one patience; where they vary, their ends."""
+    """Most studies have one limit and one patience; where they vary, their ends; nothing where there are no epochs."""
     configurations = [planned.trial.configuration for planned in plan.trials]
     in_epochs = [configuration for configuration in configurations if configuration.step_limits[1] > 1]
     if not in_epochs:
-        return "none"
-    limits = [configuration.step_limits for configuration in in_epochs]
-    assumed = sorted({epochs_assumed(configuration, plan.epochs) for configuration in in_epochs})
+        return ""
+    utterances = plan.data.train_utterances
+    limits = [configuration.limits_on(utterances) for configuration in in_epochs]
+    assumed = sorted({epochs_assumed(configuration, utterances, plan.epochs) for configuration in in_epochs})
     words = " to ".join(map(str, dict.fromkeys((assumed[0], assumed[-1]))))
     return f"{words} per trial (at least {min(low for low, _ in limits)}, at most {max(high for _, high in limits)})"
 
 
-def print_forecast(forecast: Forecast, console: Console) -> None:
+def print_forecast(forecast: Forecast, console: Screen) -> None:
     """When all is done, as an interval, and what that rests on."""
     for name, found in (("wall time", forecast.wall), ("device time", forecast.device)):
-        console.print(
+        console.say(
             f"{name} with {forecast.parallel} at a time: {clock(found.middle)}, "
             f"90 % between {clock(found.low)} and {clock(found.high)}",
-            highlight=False,
-            soft_wrap=True,
         )
-    console.print(f"assumed: {'; '.join(forecast.assumptions)}", highlight=False, soft_wrap=True)
+    console.say(f"assumed: {'; '.join(forecast.assumptions)}")
 
 
-def _table(planned: PlannedSpace, trials: Sequence[PlannedTrial]) -> Table:
-    table = Table(
-        "configuration",
-        "maps after layers",
-        "vector",
-        "CNN",
-        "BLSTM",
-        "MLP",
-        "MMAC/s",
-        "MB",
-        "",
-        box=None,
-        pad_edge=False,
+def _table(planned: PlannedSpace, trials: Sequence[PlannedTrial], wide: bool) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("configuration", no_wrap=wide)
+    if wide:
+        table.add_column("maps after layers", no_wrap=True)
+    numbers: tuple[str, ...] = (
+        ("vector", "CNN", "BLSTM", "MLP", "MMAC/s", "MB") if wide else ("parameters", "MMAC/s", "MB")
     )
-    for column in table.columns[2:8]:
-        column.justify = "right"
-    for column in table.columns[:8]:
-        column.no_wrap = True
+    if not any(trial.parameters for trial in trials):
+        numbers = ()
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
     for _, group in groupby(trials, key=lambda trial: trial.trial.configuration):
-        table.add_row(*_row(planned, list(group)))
+        row = list(_row(planned, list(group), wide))
+        table.add_row(*(row if numbers else [*row[: 1 + wide], row[-1]]))
     return table
 
 
-def _row(planned: PlannedSpace, seeds: Sequence[PlannedTrial]) -> Iterator[str]:
+def _row(planned: PlannedSpace, seeds: Sequence[PlannedTrial], wide: bool) -> Iterator[str]:
     first = seeds[0]
     configuration, counted, work = first.trial.configuration, first.parameters, first.multiply_adds
     yield _name(planned, configuration)
-    yield " ".join("x".join(map(str, layer.pooled)) for layer in first.shapes.layers)
+    if wide:
+        yield " ".join("x".join(map(str, layer.pooled)) for layer in first.shapes.layers)
     if counted is None or work is None or first.memory_bytes is None:
-        yield from ("-",) * 6
+        yield from ("-",) * (6 if wide else 3)
         yield ", ".join(_marks(seeds)) if first.shapes.feasible else f"infeasible: {first.shapes.reason}"
         return
-    yield str(first.shapes.vector)
-    yield from (f"{count:,}" for count in (counted.cnn, counted.blstm, counted.mlp))
+    if wide:
+        yield str(first.shapes.vector)
+    of_modules = (counted.cnn, counted.blstm, counted.mlp) if wide else (counted.total,)
+    yield from (f"{count:,}" for count in of_modules)
     yield f"{FRAMES_PER_SECOND * (work.cnn + work.blstm) / 1e6:.0f}"
     yield f"{first.memory_bytes / 1e6:.0f}"
     yield ", ".join(_marks(seeds))
@@ -138,5 +158,5 @@ def _marks(seeds: Sequence[PlannedTrial]) -> Iterator[str]:
         yield "shrunk"
     done = sum(planned.done for planned in seeds)
     if done:
-        several = "speakers" if seeds[0].trial.fold.name else "seeds"
+        several = "folds" if seeds[0].trial.fold.name else "seeds"
         yield "done" if done == len(seeds) else f"{done} of {len(seeds)} {several} done"

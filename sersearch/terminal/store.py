@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from sersearch.speech.corpora import Corpus
 from sersearch.store.reader import Store
 from sersearch.store.vectors.manifest import complete_sets
 from sersearch.store.verify import verify_store
+from sersearch.terminal.screen import Screen
 
 
 def store_facts(store: Store) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def checked_facts(store: Store, corpus: Corpus | None, noise_folder: Path | None
     return {"faults": faults, "rows_made_again": made}
 
 
-def print_store(facts: dict[str, Any], console: Console) -> None:
+def print_store(facts: dict[str, Any], console: Screen) -> None:
     """Print a store for people."""
     noisy = f"{facts['noises']} noises x {facts['snrs']} SNRs of {facts['snr_range_db'][0]:g} to"
     noisy = f"{noisy} {facts['snr_range_db'][1]:g} dB" if facts["noises"] else "no noise"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -16,13 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sersearch.errors import InputError
-from sersearch.speech.features import Moments, dct_matrix, delta_kernels, deltas, sum_moments
+from sersearch.speech.features import Moments, dct_matrix, delta_kernels, deltas, speech_range, sum_moments
+from sersearch.speech.kaldi import moments_of, one_torch_thread
 from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import Fold
 
 # Minibatches are cut from runs of this many, sorted by length: shuffled all the same, and nearly without padding.
 MINIBATCHES_A_RUN = 10
+
+# A coefficient that hardly varies is not blown up.
+LEAST_VARIANCE = 1e-10
 
 
 class Minibatch(NamedTuple):
@@ -54,6 +59,8 @@ class Utterances:
         emotion: index of each copy's emotion.
         noisy: whether a copy is a noisy one.
         speakers: names.
+        clean: first frame and frames [U, 2] of each clean copy of each speaker in the speaker's array, whichever copies
+            are selected.
     """
 
     frames: tuple[NDArray[np.floating], ...]
@@ -63,6 +70,7 @@ class Utterances:
     emotion: NDArray[np.int64]
     noisy: NDArray[np.bool_]
     speakers: tuple[str, ...]
+    clean: tuple[NDArray[np.int64], ...] = ()
     _resident: dict[str, Resident] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -79,6 +87,20 @@ class Utterances:
         """Some of the copies, in the given order; the frames are shared."""
         columns = ("speaker", "offset", "length", "emotion", "noisy")
         return replace(self, **{name: getattr(self, name)[indices] for name in columns})
+
+    @cached_property
+    def clean_moments(self) -> tuple[Moments, ...]:
+        """Moments of the log-Mels of each speaker's clean copies."""
+        with one_torch_thread():
+            return tuple(
+                sum_moments(_moments(frames[start : start + length]) for start, length in copies.tolist())
+                for frames, copies in zip(self.frames, self.clean, strict=True)
+            )
+
+    def moments(self) -> Moments:
+        """Moments of the log-Mels of all copies; a pass over their frames."""
+        with one_torch_thread():
+            return sum_moments(_moments(self.copy(index)) for index in range(len(self)))
 
     def on(self, device: str) -> Resident:
         """Move all frames to a device, where they stay as long as these utterances exist.
@@ -102,21 +124,59 @@ class Utterances:
         )
 
 
-def open_utterances(store: Store, speakers: Sequence[str]) -> Utterances:
-    """Map the frames of some speakers; no other speaker's file is touched."""
+def _moments(frames: NDArray[np.floating]) -> Moments:
+    # A copy, because torch warns of frames that it could not write to.
+    return moments_of(frames.astype(np.float64))
+
+
+def open_utterances(store: Store, speakers: Sequence[str], trim: bool = False) -> Utterances:
+    """Map the frames of some speakers; no other speaker's file is touched.
+
+    Args:
+        store: whose frames.
+        speakers: names.
+        trim: leave silence at both ends out; of an utterance's noisy copies the same frames as of its clean one.
+    """
     tables = [store.table(speaker) for speaker in speakers]
     emotions = {name: index for index, name in enumerate(store.emotions)}
     # Arrow's own to_numpy imports pandas, which takes a third of a second.
     lengths = [np.from_dlpack(table["frames"].combine_chunks()).astype(np.int64) for table in tables]
+    offsets = [np.cumsum(length) - length for length in lengths]
+    frames = tuple(store.frames(speaker) for speaker in speakers)
+    clean = [np.array([c == "clean" for c in table["condition"].to_pylist()], np.bool_) for table in tables]
+    if trim:
+        for number, table in enumerate(tables):
+            utterances = table["utterance"].to_pylist()
+            start, end = _speech_ranges(frames[number], offsets[number], lengths[number], utterances, clean[number])
+            offsets[number], lengths[number] = offsets[number] + start, end - start
     return Utterances(
-        frames=tuple(store.frames(speaker) for speaker in speakers),
+        frames=frames,
         speaker=np.repeat(np.arange(len(tables)), [len(length) for length in lengths]),
-        offset=np.concatenate([np.cumsum(length) - length for length in lengths]),
+        offset=np.concatenate(offsets),
         length=np.concatenate(lengths),
         emotion=np.array([emotions[e] for table in tables for e in table["emotion"].to_pylist()], np.int64),
-        noisy=np.array([c == "noisy" for table in tables for c in table["condition"].to_pylist()], np.bool_),
+        noisy=~np.concatenate(clean),
         speakers=tuple(speakers),
+        clean=tuple(
+            np.stack([offset[chosen], length[chosen]], 1)
+            for offset, length, chosen in zip(offsets, lengths, clean, strict=True)
+        ),
     )
+
+
+def _speech_ranges(
+    frames: NDArray[np.floating],
+    offset: NDArray[np.int64],
+    length: NDArray[np.int64],
+    utterances: Sequence[str],
+    clean: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First frame and the frame after the last one between silence, of each copy of one speaker's utterances."""
+    found = {}
+    for row in np.flatnonzero(clean).tolist():
+        found[utterances[row]] = speech_range(frames[offset[row] : offset[row] + length[row]])
+    start, end = np.array([found[utterance] for utterance in utterances], np.int64).T
+    return start, end
 
 
 @dataclass(frozen=True)
@@ -136,8 +196,13 @@ class Dataset:
     moments: Moments
 
 
-def open_dataset(store: Store, fold: Fold) -> Dataset:
+def open_dataset(store: Store, fold: Fold, trim: bool = False) -> Dataset:
     """Open the training and validation speakers of a fold; no other speaker's file is touched.
+
+    Args:
+        store: that holds them.
+        fold: the speakers.
+        trim: leave silence at both ends of utterances out.
 
     Raises:
         InputError: an emotion is missing in training, or the store lacks a speaker.
@@ -146,21 +211,21 @@ def open_dataset(store: Store, fold: Fold) -> Dataset:
     missing = [speaker for speaker in fold.learnt if speaker not in known]
     if missing:
         raise InputError(f"speaker {missing[0]} of the fold is not in the store: name the store it was made for")
-    train = open_utterances(store, fold.train)
+    train = open_utterances(store, fold.train, trim)
     absent = sorted(set(range(len(store.emotions))) - set(train.emotion.tolist()))
     if absent:
         raise InputError(
             f"no training speaker shows {store.emotions[absent[0]]}: leave that emotion out or use another seed"
         )
-    moments = sum_moments(store.moments(speaker) for speaker in fold.train)
-    return Dataset(train, open_utterances(store, fold.validation), store.emotions, moments)
+    moments = train.moments() if trim else sum_moments(store.moments(speaker) for speaker in fold.train)
+    return Dataset(train, open_utterances(store, fold.validation, trim), store.emotions, moments)
 
 
 class View:
     """Utterances as a configuration wants them: log-Mels or MFCCs, normalised, with or without deltas."""
 
     def __init__(self, utterances: Utterances, configuration: NetworkConfiguration, moments: Moments) -> None:
-        """Prepare the affine map from log-Mels to normalised coefficients.
+        """Prepare the affine map from log-Mels to normalised coefficients: one map, or one per speaker.
 
         Args:
             utterances: whose frames to serve.
@@ -181,21 +246,24 @@ class View:
         matrix: NDArray[np.floating] = np.eye(bands)
         if configuration.features == "mfccs":
             matrix = dct_matrix(bands, configuration.cepstra)
-        shift = np.zeros(matrix.shape[1])
+        maps: list[tuple[NDArray[np.floating], NDArray[np.floating]]] = [(matrix, np.zeros(matrix.shape[1]))]
+        self._map_U = np.zeros_like(utterances.speaker)
         if configuration.normalisation == "corpus":
-            deviation = np.sqrt(np.diag(matrix.T @ moments.covariance() @ matrix))
-            matrix = matrix / deviation
-            shift = -moments.mean() @ matrix
-        self._matrix = matrix.astype(np.float32)
-        self._shift = shift.astype(np.float32)
+            maps = [_standardising(matrix, moments)]
+        elif configuration.normalisation == "speaker":
+            maps = [_standardising(matrix, of_speaker) for of_speaker in utterances.clean_moments]
+            self._map_U = utterances.speaker
+        self._matrices = [matrix.astype(np.float32) for matrix, _ in maps]
+        self._shifts = [shift.astype(np.float32) for _, shift in maps]
         self._static = configuration.features == "log-mels"
 
     def frames(self, index: int) -> NDArray[np.float32]:
         """The coefficients of one utterance, [T, F]."""
         log_mel_TM = self.utterances.copy(index).astype(np.float32, copy=False)
         # A diagonal matrix needs no product, and a product's rounding may depend on the number of frames.
-        scaled_TM = log_mel_TM * np.diag(self._matrix) if self._static else log_mel_TM @ self._matrix
-        x_TM = scaled_TM + self._shift
+        matrix, shift = self._matrices[self._map_U[index]], self._shifts[self._map_U[index]]
+        scaled_TM = log_mel_TM * np.diag(matrix) if self._static else log_mel_TM @ matrix
+        x_TM = scaled_TM + shift
         if self.configuration.normalisation == "utterance":
             x_TM = (x_TM - x_TM.mean(0)) / np.maximum(x_TM.std(0), 1e-5)
         return deltas(x_TM, self.configuration.deltas) if self.configuration.deltas else x_TM
@@ -218,6 +286,13 @@ class View:
         )
 
 
+def _standardising(matrix: NDArray[np.floating], moments: Moments) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """A linear map followed by scaling to mean 0 and deviation 1 over the frames of some moments."""
+    variance = np.diag(matrix.T @ moments.covariance() @ matrix)
+    scaled = matrix / np.sqrt(np.maximum(variance, LEAST_VARIANCE))
+    return scaled, -moments.mean() @ scaled
+
+
 class ResidentView(View):
     """A view whose frames lie on a device, where minibatches are made: the same numbers but for rounding.
 
@@ -232,8 +307,11 @@ class ResidentView(View):
         self.device = device
         self._resident = utterances.on(device)
         self._kernels_OJ = torch.tensor(delta_kernels(configuration.deltas), device=device)
-        matrix = np.diag(self._matrix) if self._static else self._matrix
-        self._scale, self._shift_M = (torch.tensor(each, device=device) for each in (matrix, self._shift))
+        matrices = [np.diag(matrix) if self._static else matrix for matrix in self._matrices]
+        self._scale = torch.tensor(np.stack(matrices), device=device)
+        self._shift_SM = torch.tensor(np.stack(self._shifts), device=device)
+        # One map for all utterances is not looked up for each.
+        self._number_U = torch.tensor(self._map_U, device=device) if len(matrices) > 1 else None
 
     def minibatches(self, batches: Iterable[NDArray[np.int64]]) -> Iterator[Minibatch]:
         """Assemble one minibatch after the other on the device."""
@@ -252,7 +330,11 @@ class ResidentView(View):
         reach = self._kernels_OJ.shape[1] // 2
         position_P = torch.arange(-reach, steps + reach, device=index_B.device)
         frame_BP = start_U[index_B].unsqueeze(1) + position_P.clamp(min=0).minimum(length_B1 - 1)
-        x_BPM = self._scaled(frames_NM[frame_BP].float()) + self._shift_M
+        scale, shift_SM = self._scale, self._shift_SM
+        if self._number_U is not None:
+            number_B = self._number_U[index_B]
+            scale, shift_SM = scale[number_B].unsqueeze(1), shift_SM[number_B].unsqueeze(1)
+        x_BPM = self._scaled(frames_NM[frame_BP].float(), scale) + shift_SM
         padding_BT1 = (position_P[reach : reach + steps] >= length_B1).unsqueeze(2)
         if self.configuration.normalisation == "utterance":
             x_BPM = _normalised(x_BPM, x_BPM[:, reach : reach + steps], padding_BT1, length_B1.unsqueeze(2))
@@ -261,9 +343,9 @@ class ResidentView(View):
             x_BPM = (windows_BT1MJ * self._kernels_OJ.unsqueeze(1)).sum(4).flatten(2)
         return Minibatch(x_BPM.masked_fill(padding_BT1, 0), length_B1.squeeze(1), emotion_U[index_B])
 
-    def _scaled(self, x_BPM: Tensor) -> Tensor:
+    def _scaled(self, x_BPM: Tensor, scale: Tensor) -> Tensor:
         # No matrix product: a GPU may round one to TF32, and features have one precision.
-        return x_BPM * self._scale if self._static else (x_BPM.unsqueeze(3) * self._scale).sum(2)
+        return x_BPM * scale if self._static else (x_BPM.unsqueeze(3) * scale).sum(2)
 
 
 def _normalised(x_BPM: Tensor, real_BTM: Tensor, padding_BT1: Tensor, length_B11: Tensor) -> Tensor:

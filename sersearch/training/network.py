@@ -75,15 +75,21 @@ class NetworkSystem(System):
         self.model = CLDNN(configuration, len(data.emotions), _generator(trial.key, "weights"), device)
         self._train, self._validation = self.view(data.train), self.view(data.validation)
         self._optimiser = torch.optim.Adam(
-            self.model.parameters(), lr=configuration.learning_rate, eps=1e-7, fused=True
+            self.model.parameters(), lr=configuration.learning_rate, eps=configuration.epsilon, fused=True
         )
+        utterances = len(data.train)
+        self._limit = configuration.in_epochs(configuration.epochs, utterances)
+        self._patience = configuration.in_epochs(configuration.patience, utterances)
+        self._weight_E = class_weights(data).to(device) if configuration.class_weights else None
         self._best_weights = self._copy_weights()
         self._opened: tuple[tuple[str, ...], View] | None = None
 
     @staticmethod
     def open_data(store: Store, trial: Trial) -> Dataset:
         """Map the frames of the fold's training and validation speakers."""
-        return open_dataset(store, trial.fold)
+        configuration = trial.configuration
+        assert isinstance(configuration, NetworkConfiguration)
+        return open_dataset(store, trial.fold, configuration.trim)
 
     def view(self, utterances: Utterances) -> View:
         """Utterances as the model wants them, on the device that it computes on."""
@@ -93,16 +99,24 @@ class NetworkSystem(System):
 
     @property
     def best(self) -> int:
-        """Index of the epoch of the lowest validation loss, the first one on a tie."""
+        """Index of the epoch whose model is kept."""
+        return len(self.epochs) - 1 if self.configuration.keep == "last" else self._monitored
+
+    @property
+    def _monitored(self) -> int:
+        """Index of the epoch of the lowest validation loss or, to keep that, the highest UA; the first one on a tie."""
+        if self.configuration.keep == "ua":
+            uas = [epoch.ua_noisy for epoch in self.epochs]
+            return uas.index(max(uas))
         losses = [epoch.validation_loss for epoch in self.epochs]
         return losses.index(min(losses))
 
     @property
     def stopped(self) -> str | None:
         """Why training is over; None while it is not."""
-        if self.epochs and len(self.epochs) - 1 - self.best >= self.configuration.patience:
+        if self.epochs and len(self.epochs) - 1 - self._monitored >= self._patience:
             return "early"
-        return "epochs" if len(self.epochs) >= self.configuration.epochs else None
+        return "epochs" if len(self.epochs) >= self._limit else None
 
     def step(self) -> Epoch:
         """Train one more epoch and evaluate it.
@@ -148,7 +162,7 @@ class NetworkSystem(System):
     def _update(self, batch: Minibatch, dropout: torch.Generator) -> Tensor:
         """Take one step of Adam; returns the minibatch's loss. On a GPU nothing here waits for it."""
         self._optimiser.zero_grad()
-        loss = cross_entropy(self.model(batch.x_BTF, batch.lengths_B, dropout), batch.emotion_B)
+        loss = cross_entropy(self.model(batch.x_BTF, batch.lengths_B, dropout), batch.emotion_B, self._weight_E)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
         return loss.detach()
@@ -249,7 +263,7 @@ class NetworkSystem(System):
 
     def predict(self, store: Store, speakers: Sequence[str], condition: Condition) -> NDArray[np.int64]:
         """The class of the largest logit of each copy."""
-        utterances = open_utterances(store, speakers)
+        utterances = open_utterances(store, speakers, self.configuration.trim)
         if condition == "clean":
             utterances = utterances.select(np.flatnonzero(~utterances.noisy))
         predicted: NDArray[np.int64] = self.logits(self.view(utterances)).argmax(1).numpy()
@@ -272,11 +286,17 @@ class NetworkSystem(System):
     def _open(self, store: Store, speakers: tuple[str, ...]) -> View:
         """The frames of some speakers, kept from call to call."""
         if self._opened is None or self._opened[0] != speakers:
-            self._opened = speakers, self.view(open_utterances(store, speakers))
+            self._opened = speakers, self.view(open_utterances(store, speakers, self.configuration.trim))
         return self._opened[1]
 
     def _copy_weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+
+
+def class_weights(data: Dataset) -> Tensor:
+    """Weights [E] of the classes: inverse frequencies over the training copies, with mean 1 over these."""
+    counts_E = np.bincount(data.train.emotion, minlength=len(data.emotions))
+    return torch.tensor(len(data.train) / (len(data.emotions) * counts_E), dtype=torch.float32)
 
 
 def _generator(key: str, purpose: str, device: str = "cpu") -> torch.Generator:

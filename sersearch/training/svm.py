@@ -1,7 +1,8 @@
 """The paper's first baseline: a support vector machine on one vector per utterance (Section 6.1).
 
 Clean utterances alone. Each speaker is standardised by the speaker's own utterances, which reads no label and no other
-speaker, so it leaks nothing and is the same in every fold.
+speaker, so it leaks nothing and is the same in every fold. With `standardisation = "corpus"`, all are standardised by
+the training speakers' utterances, as networks are unless a study says otherwise.
 
 Shapes: U utterances, D numbers per utterance, S speakers, E emotions (true, then predicted).
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -20,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from sersearch.digests import short_digest
 from sersearch.errors import InputError
-from sersearch.models.svm import apply_kernel, classify, fit, standardise
+from sersearch.models.svm import apply_kernel, classify, fit, standardise, standardise_by
 from sersearch.run.ledger import Confusion, Result
 from sersearch.store.reader import Store
 from sersearch.store.vectors.reader import VectorSet, open_vector_set
@@ -65,9 +66,9 @@ class Vectors:
 
 @dataclass(frozen=True)
 class SpeakerVectors:
-    """One speaker's utterances: standardised vectors [U, D], ids, and indices of the emotions [U]."""
+    """One speaker's utterances: vectors [U, D], standardised or as they are; ids, and indices of the emotions [U]."""
 
-    scaled_UD: NDArray[np.float64]
+    x_UD: NDArray[np.float64]
     utterance: tuple[str, ...]
     emotion_U: NDArray[np.int64]
 
@@ -80,10 +81,12 @@ def open_vectors(store: Store, trial: Trial, speakers: Iterable[str]) -> Vectors
     Raises:
         InputError: the store does not hold the set that the trial was planned on.
     """
-    name = trial.configuration.vectors
-    assert name is not None
+    configuration = trial.configuration
+    assert isinstance(configuration, SVMConfiguration)
+    by_speaker = configuration.standardisation == "speaker"
+    name, kept = configuration.features, trial.data if by_speaker else f"{trial.data} as it is"
     wanted = sorted(speakers)
-    opened = {speaker: _SPEAKERS[trial.data, speaker] for speaker in wanted if (trial.data, speaker) in _SPEAKERS}
+    opened = {speaker: _SPEAKERS[kept, speaker] for speaker in wanted if (kept, speaker) in _SPEAKERS}
     missing = tuple(speaker for speaker in wanted if speaker not in opened)
     if missing:
         vector_set = open_vector_set(store, name, missing)
@@ -92,21 +95,38 @@ def open_vectors(store: Store, trial: Trial, speakers: Iterable[str]) -> Vectors
                 f"{store.path}: its vectors {name} are not those that the run began with: restore them, or name a new "
                 "run folder"
             )
-        for speaker, vectors in standardise_speakers(vector_set).items():
-            opened[speaker] = _SPEAKERS[trial.data, speaker] = vectors
-    return multiply(opened, store.emotions, trial.data)
+        found = standardise_speakers(vector_set) if by_speaker else take_speakers(vector_set)
+        for speaker, vectors in found.items():
+            opened[speaker] = _SPEAKERS[kept, speaker] = vectors
+    if by_speaker:
+        return multiply(opened, store.emotions, trial.data)
+    train = trial.fold.train
+    return multiply(standardise_by_others(opened, train), store.emotions, short_digest([trial.data, list(train)]))
 
 
-def standardise_speakers(vector_set: VectorSet) -> dict[str, SpeakerVectors]:
-    """Each speaker's vectors, standardised by the speaker's own."""
+def take_speakers(vector_set: VectorSet) -> dict[str, SpeakerVectors]:
+    """Each speaker's vectors as they are."""
     speaker_U = np.asarray(vector_set.speaker)
     speakers = {}
     for speaker in np.unique(speaker_U).tolist():
         rows = np.flatnonzero(speaker_U == speaker)
         utterances = tuple(vector_set.utterance[row] for row in rows)
-        scaled_UD = standardise(vector_set.x_UD[rows])
-        speakers[speaker] = SpeakerVectors(scaled_UD, utterances, np.asarray(vector_set.emotion)[rows])
+        speakers[speaker] = SpeakerVectors(vector_set.x_UD[rows], utterances, np.asarray(vector_set.emotion)[rows])
     return speakers
+
+
+def standardise_speakers(vector_set: VectorSet) -> dict[str, SpeakerVectors]:
+    """Each speaker's vectors, standardised by the speaker's own."""
+    taken = take_speakers(vector_set)
+    return {speaker: replace(vectors, x_UD=standardise(vectors.x_UD)) for speaker, vectors in taken.items()}
+
+
+def standardise_by_others(speakers: Mapping[str, SpeakerVectors], train: Sequence[str]) -> dict[str, SpeakerVectors]:
+    """All speakers' vectors, standardised by those of the training speakers together."""
+    fitted_VD = np.concatenate([speakers[speaker].x_UD for speaker in train])
+    return {
+        speaker: replace(vectors, x_UD=standardise_by(vectors.x_UD, fitted_VD)) for speaker, vectors in speakers.items()
+    }
 
 
 def multiply(speakers: Mapping[str, SpeakerVectors], emotions: tuple[str, ...], data: str) -> Vectors:
@@ -133,7 +153,7 @@ def multiply(speakers: Mapping[str, SpeakerVectors], emotions: tuple[str, ...], 
             products_UU[columns, rows] = products.T
     return Vectors(
         products_UU=products_UU,
-        dimensions=speakers[names[0]].scaled_UD.shape[1],
+        dimensions=speakers[names[0]].x_UD.shape[1],
         speaker_U=np.repeat(names, sizes),
         emotion_U=np.concatenate([speakers[name].emotion_U for name in names]),
         utterance=tuple(utterance for name in names for utterance in speakers[name].utterance),
@@ -144,13 +164,13 @@ def multiply(speakers: Mapping[str, SpeakerVectors], emotions: tuple[str, ...], 
 def _multiply_pair(a: SpeakerVectors, b: SpeakerVectors, key: tuple[str, str, str]) -> NDArray[np.float64]:
     products = _PRODUCTS.get(key)
     if products is None:
-        products = a.scaled_UD @ b.scaled_UD.T / max(a.scaled_UD.shape[1], 1)
+        products = a.x_UD @ b.x_UD.T / max(a.x_UD.shape[1], 1)
         _PRODUCTS[key] = products
     return products
 
 
 _SPEAKERS: LRUCache[tuple[str, str], SpeakerVectors] = LRUCache(
-    CACHE_BYTES, getsizeof=lambda speaker: speaker.scaled_UD.nbytes
+    CACHE_BYTES, getsizeof=lambda speaker: speaker.x_UD.nbytes
 )
 _PRODUCTS: LRUCache[tuple[str, str, str], NDArray[np.float64]] = LRUCache(
     CACHE_BYTES, getsizeof=lambda products: products.nbytes

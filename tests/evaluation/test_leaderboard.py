@@ -10,11 +10,13 @@ from sklearn.metrics import balanced_accuracy_score
 from typer.testing import CliRunner
 
 from sersearch.cli import app
+from sersearch.evaluation.counts import count_test_predictions, count_validation_predictions
 from sersearch.evaluation.leaderboard import Candidates, select_winners
 from sersearch.evaluation.test_partition import evaluate_winners, opened_at, read_predictions
 from sersearch.report.folder import read_report
 from sersearch.run.ledger import Result
 from sersearch.run.run import Run, open_run, start_run
+from sersearch.statistics.counts import mean_recall
 from sersearch.store.reader import Store
 from sersearch.study.configuration import Configuration, NetworkConfiguration
 from sersearch.study.study import load_study
@@ -121,6 +123,24 @@ def test_test_ua_is_the_mean_over_seeds(evaluated: Run) -> None:
         assert row.test.overall.ua == pytest.approx(sum(by_seed) / 2)
         assert row.test.seeds.best == pytest.approx(max(by_seed))
         assert len(row.opened) == 2
+
+
+def test_counts_of_each_seed_and_speaker_add_up_to_the_rows(evaluated: Run) -> None:
+    for row in read_report(evaluated).rows:
+        tested, validated = count_test_predictions(evaluated, row.winner), count_validation_predictions(row.winner)
+        assert [entry.key for entry in tested] == [result.trial.key for result in row.winner.results]
+        assert [(entry.fold, entry.seed) for entry in tested] == [(0, 0), (0, 1)]
+        assert {entry.speakers for entry in tested} == {evaluated.partition.test}
+        assert {entry.speakers for entry in validated} == {evaluated.partition.validation}
+        noisy = row.winner.condition == "noisy"
+        for entry in tested:
+            assert entry.clean_SEE.sum() == 2 * 3 * 2
+            assert entry.noisy_SEE.sum() == (2 * 3 * 2 * 2 if noisy else 0)
+        assert row.test
+        assert sum(entry.all_SEE.sum(0) for entry in tested).tolist() == row.test.confusion
+        for entry, result in zip(validated, row.winner.results, strict=True):
+            assert mean_recall(entry.all_SEE.sum(0)) == pytest.approx(result.ua("noisy"))
+            assert mean_recall(entry.clean_SEE.sum(0)) == pytest.approx(result.ua("clean"))
 
 
 def test_ties_go_to_fewer_parameters_then_to_the_key(trained: Run) -> None:

@@ -400,7 +400,8 @@ def of_drawn_modules(probed: ProbedModule, asked: ProbeTargets) -> Findings:
         winners=(
             ProbedWinner(
                 key="k",
-                figures="f",
+                keys=("k",),
+                figures=("f",),
                 space="t",
                 model="T-CLDNN",
                 features="log-mels",
@@ -547,7 +548,7 @@ def test_a_second_call_opens_nothing_and_gives_the_same_bits(trained: Run) -> No
     content = before[file]
     file.unlink()
     file.with_suffix(".json").unlink()
-    write_representations(trained, winner, record_ledger(trained))
+    write_representations(trained, winner, record_ledger(trained, select_winners(trained)))
     assert {file: file.read_bytes() for file in (trained.path / "probe").iterdir()} == before
     file.write_bytes(content[:-1])
     said = refused("probe", trained.path)
@@ -580,8 +581,8 @@ def test_another_process_would_find_the_same(trained: Run) -> None:
     assert others == ["1/2 LDNN (mfccs), ldnn", "2/2 FST-CLDNN (log-mels), fst"]
     board = select_winners(trained)
     winner = winners_of(trained, "noisy")[0]
-    sent = pickle.loads(pickle.dumps((ProbeWinner(trained, record_ledger(trained)), winner)))
-    assert sent[0](sent[1]) == (winner.key, found.winners[0].modules)
+    sent = pickle.loads(pickle.dumps((ProbeWinner(trained, record_ledger(trained, board)), winner)))
+    assert sent[0](sent[1]) == ((winner.key,), found.winners[0].modules)
     assert [each.condition for each in read_findings(trained, board.winners)] == ["noisy", "clean"]
     assert read_findings(trained, board.winners)[0] == found
 

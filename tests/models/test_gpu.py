@@ -46,7 +46,8 @@ def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def record(run: Run, trial: Trial) -> dict[str, object]:
-    return {"key": trial.key, "run": str(run.path), "trial": trial.sealed.model_dump(mode="json")}
+    trial_record = trial.sealed.model_dump(mode="json")
+    return {"key": trial.key, "run": str(run.path), "stopping": "sessions/x.stopping", "trial": trial_record}
 
 
 def test_frames_move_once_for_all_trials_of_a_worker(
@@ -81,9 +82,9 @@ def test_too_little_memory_for_the_frames_is_the_trials_failure(
     worker._OPENED.clear()
     trial = run.agenda().left[0]
     works = worker.Worker.__new__(worker.Worker)
-    searcher = tune.AgendaSearcher(run.agenda(), run, {}, Mock())
+    searcher = tune.AgendaSearcher(run.agenda(), run, Mock(), {}, Mock())
     for share in (0.25, 0.5, 1.0):
-        assert searcher._gpus(trial.key) == share
+        assert searcher._gpus(run.ledger.failures(trial.key)) == share
         works.setup(record(run, trial))
         report = works.step()
         assert report["done"]

@@ -131,7 +131,7 @@ def test_an_epoch_is_every_training_and_every_validation_frame() -> None:
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**32), st.lists(st.integers(1, 200), max_size=6))
 def test_epochs_stay_within_limit_and_patience(limit: int, patience: int, seed: int, observed: list[int]) -> None:
     configuration = FST.model_copy(update={"epochs": limit, "patience": patience})
-    drawn = draw_epochs([configuration] * 20, np.random.default_rng(seed), None, observed)
+    drawn = draw_epochs([configuration] * 20, 1000, np.random.default_rng(seed), None, observed)
     assert drawn.min() >= min(limit, patience + 1)
     assert drawn.max() <= limit
     if patience + 1 >= limit:
@@ -139,9 +139,9 @@ def test_epochs_stay_within_limit_and_patience(limit: int, patience: int, seed: 
 
 
 def test_epochs_that_were_seen_are_drawn_again() -> None:
-    drawn = draw_epochs([FST] * 200, np.random.default_rng(0), None, [7, 9, 9, 12])
+    drawn = draw_epochs([FST] * 200, 1000, np.random.default_rng(0), None, [7, 9, 9, 12])
     assert set(drawn) <= {7, 9, 12}
-    assert set(draw_epochs([FST, FIXED], np.random.default_rng(0), 5)) == {5, 2}
+    assert set(draw_epochs([FST, FIXED], 1000, np.random.default_rng(0), 5)) == {5, 2}
 
 
 def test_a_forecast_of_known_costs_is_the_schedule_itself() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from sersearch.cli import app
@@ -24,6 +23,7 @@ from sersearch.study.agenda import Agenda
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.study import Study, load_study, parse_study
 from sersearch.terminal.plan import print_plan
+from sersearch.terminal.screen import Screen
 from sersearch.training.dataset import open_dataset
 
 SHIPPED = Path(__file__).parents[2] / "search_spaces"
@@ -151,7 +151,7 @@ def test_nothing_heavy_is_imported_for_a_plan_without_a_store() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "92 trials, 9 of them at most once others are done" in done.stdout
+    assert "92 trials (9 of them at most, once others are done)" in done.stdout
 
 
 def test_what_a_sampler_draws_is_listed_as_such() -> None:
@@ -237,10 +237,11 @@ def test_another_partition_than_the_runs_is_refused(tmp_path: Path, tiny_store: 
         bind(study(T, partition={"seed": 7}), run=tmp_path / "run")
 
 
-def test_the_table_fits_a_hundred_columns() -> None:
+@pytest.mark.parametrize(("columns", "wide"), [(80, False), (100, True)])
+def test_the_table_fits_its_columns(columns: int, wide: bool) -> None:
     many = planned({**S, "h1": "29:31"}, T, {"name": "lr", "model": "LDNN", "learning_rate": [0.001, 0.01]}, seeds=3)
-    console = Console(width=100, record=True, file=io.StringIO())
-    print_plan(many, console)
+    console = Screen(width=columns, record=True, file=io.StringIO(), force_terminal=True)
+    print_plan(many, console, wide)
     text = console.export_text()
     lines = [line.rstrip() for line in text.splitlines()]
     assert sum(line.startswith(("29x1", "30x1", "31x1", "1x6", "1x7", "1x8", "LDNN")) for line in lines) == 3 + 3 + 2

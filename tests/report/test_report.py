@@ -338,11 +338,15 @@ def test_a_row_says_how_its_training_departs_from_the_papers(tiny_store: Store, 
         assert any("learnt from 61 copies of each utterance, here from 3" in note for note in sheet.notes)
     papers = NetworkConfiguration(model="S-CLDNN", h1=5, h2=3)
     assert papers.departures == {}
+    in_2017 = NetworkConfiguration(model="S-CLDNN", h1=5, h2=3, patience=4, epsilon=1e-8, keep="last")
+    assert in_2017.departures == {}
     for name in NetworkConfiguration.model_fields.keys() - {"model", "features", "h1", "w1", "h2", "w2"}:
         before = getattr(papers, name)
-        value = {"normalisation": "none", "dense": (8,), "precision": "tf32", "protocol": "loso"}.get(
-            name, before + 1 if isinstance(before, int) else 0.5
-        )
+        named = {"normalisation": "none", "dense": (8,), "precision": "tf32", "protocol": "loso", "keep": "ua"}
+        another = not before if isinstance(before, bool) else before + 1 if isinstance(before, int) else 0.5
+        value = named.get(name, another)
+        if name == "patience":
+            value = 9
         changed = papers.model_copy(update={name: value})
         assert list(changed.departures) == [name]
 

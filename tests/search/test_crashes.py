@@ -1,6 +1,7 @@
 """Whatever dies, and whenever: the same result, and nothing finished is trained again."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -89,7 +90,7 @@ class Search:
     """A search in a process of its own, and the processes that its Ray has."""
 
     def __init__(self, study: Path, store: Path, run: Path) -> None:
-        self.run = run
+        self.run, self.store = run, store
         words = command("search", study, "--store", store, "--run", run)
         self.driver = subprocess.Popen(
             words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -189,6 +190,59 @@ def test_ctrl_c_stops_after_checkpoints(search: Callable[[], Search], plain: Pat
     assert len(results(running.run)) < 3
     assert all(number == 1 for number in attempts(running.run).values())
     finish(running.run, plain)
+
+
+def gone(family: list[psutil.Process]) -> bool:
+    """Whether no process of a search is left."""
+    return not psutil.wait_procs(family, timeout=10)[1]
+
+
+def test_a_second_search_is_refused_and_ctrl_c_ends_the_first_where_nothing_runs(search: Callable[[], Search]) -> None:
+    running = search()
+    deadline = time.monotonic() + 60
+    while not (running.run / "run.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    record = (running.run / "run.json").read_bytes()
+    study = running.run.parent / "wider.toml"
+    study.write_text(SLOW.replace("[3, 4, 5]", "[3, 4, 5, 6]"))
+    for words in (["resume", running.run], ["search", study, "--store", running.store, "--run", running.run]):
+        refused = sersearch(*words)
+        assert refused.returncode == 2
+        (line,) = refused.stderr.splitlines()
+        assert f"another search works on this run (host {platform.node()}, process {running.driver.pid}, since" in line
+    assert (running.run / "run.json").read_bytes() == record
+
+    family = psutil.Process(running.driver.pid).children(recursive=True)
+    running.driver.send_signal(signal.SIGINT)
+    code, said = running.end(timeout=20)
+    if "running epochs" not in said:
+        assert code in (1, 130)
+        assert len(said.splitlines()) == 1
+    assert "Traceback" not in said
+    assert gone(family)
+    assert not list((running.run / "sessions").iterdir())
+
+
+def test_the_second_ctrl_c_does_not_wait(search: Callable[[], Search]) -> None:
+    running = search()
+    running.wait_for_epochs(1)
+    family = psutil.Process(running.driver.pid).children(recursive=True)
+    assert running.driver.stdout
+    running.driver.send_signal(signal.SIGINT)
+    while "press Ctrl-C again" not in running.driver.stdout.readline():
+        assert running.driver.poll() is None
+    running.driver.send_signal(signal.SIGINT)
+    code, said = running.end(timeout=20)
+    assert "Traceback" not in said
+    assert gone(family)
+    assert not list((running.run / "sessions").iterdir())
+    # The running epochs may have ended before.
+    assert (code, said.splitlines()[-1]) in [
+        (130, f"{running.run}: stopped immediately by SIGINT; resume with `sersearch resume {running.run}`"),
+        (130, "sersearch: stopped by Ctrl-C; finished work is kept"),
+        (1, f"{running.run}: stopped by SIGINT; resume with `sersearch resume {running.run}`"),
+    ]
 
 
 @pytest.fixture

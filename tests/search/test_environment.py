@@ -25,12 +25,12 @@ import sersearch.search.tune as tune
 imported = settings()
 searching = []
 
-def start_ray(address):
+def start_ray(address, folder):
     searching.append(settings())
     return "Ray is not started"
 
 with patch.object(tune, "_start_ray", start_ray), patch.object(tune, "sources", lambda run: {}):
-    tune.search(Mock(), Mock(complete=False), {}, Mock())
+    tune.search(Mock(), Mock(), Mock(complete=False), {}, Mock())
 print(json.dumps({"before": before, "imported": imported, "searching": searching[0]}))
 """
 

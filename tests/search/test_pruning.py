@@ -37,13 +37,24 @@ def test_what_lags_is_stopped_and_what_leads_goes_on(kind: str) -> None:
     done = [result(seed, [50.0 + seed] * 8) for seed in range(8)]
     for uas, lags in (([20.0] * 8, True), ([90.0] * 8, False)):
         pruner = Pruner(Search(pruner=kind), done)
-        said = [pruner.lags("new", epoch) for epoch in result(99, uas).epochs]
+        said = [pruner.lags(result(99, uas).trial, epoch) for epoch in result(99, uas).epochs]
         assert any(said) == lags
 
 
 def test_none_stops_nothing() -> None:
     pruner = Pruner(Search(), [result(seed, [90.0] * 8) for seed in range(8)])
-    assert not any(pruner.lags("new", epoch) for epoch in result(99, [0.0] * 8).epochs)
+    new = result(99, [0.0] * 8)
+    assert not any(pruner.lags(new.trial, epoch) for epoch in new.epochs)
+
+
+def test_a_trial_is_compared_within_its_fold() -> None:
+    done = [result(seed, [90.0] * 8) for seed in range(8)]
+    trial = result(99, [20.0] * 8).trial
+    other_fold = trial.fold.model_copy(update={"validation": trial.fold.test, "test": trial.fold.validation})
+    pruner = Pruner(Search(pruner="median"), done)
+    elsewhere = trial.model_copy(update={"fold": other_fold})
+    assert not any(pruner.lags(elsewhere, epoch) for epoch in result(99, [20.0] * 8).epochs)
+    assert any(pruner.lags(trial, epoch) for epoch in result(99, [20.0] * 8).epochs)
 
 
 @pytest.mark.slow("it starts a search with the real Ray")

@@ -91,6 +91,36 @@ def test_killed_and_resumed_it_suggests_the_same(finished: Path, tiny_store: Sto
     assert leaderboard(run) == leaderboard(finished)
 
 
+def test_each_fold_has_its_sampler_killed_or_not(tiny_store: Store, tmp_path: Path) -> None:
+    study = tmp_path / "folds.toml"
+    folds = "[partition]\nfolds = 3\nvalidation = 2\n"
+    study.write_text(STUDY.replace("trials = 14", "trials = 3") + folds)
+    plain, killed = tmp_path / "plain", tmp_path / "killed"
+    done = sersearch("search", study, "--store", tiny_store.path, "--run", plain)
+    assert done.returncode == 0, done.stderr
+    assert "all 9 trials are done" in done.stdout
+    words = command("search", study, "--store", tiny_store.path, "--run", killed)
+    with subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as driver:
+        deadline = time.monotonic() + 240
+        while len(results(killed)) < 4:
+            assert driver.poll() is None, "ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.killpg(driver.pid, signal.SIGKILL)
+    before = results(killed)
+    assert sersearch("resume", killed).returncode == 0
+    assert before.items() <= results(killed).items()
+    assert len(results(killed)) == 9
+    assert len(list((killed / "suggestions").iterdir())) == 3, "a record for each fold"
+    assert suggestions(killed) == suggestions(plain)
+    assert leaderboard(killed) == leaderboard(plain)
+    run = open_run(killed)
+    tested = {result.trial.fold.validation for result in run.ledger.results().values()}
+    assert tested == {fold.validation for fold in run.folds}
+
+
 def test_more_trials_are_drawn_in_place(finished: Path, tiny_store: Store, tmp_path: Path) -> None:
     run, study = tmp_path / "run", tmp_path / "sampled.toml"
     study.write_text(STUDY.replace("trials = 14", "trials = 4"))

@@ -2,9 +2,10 @@ from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sersearch.errors import InputError
 from sersearch.study.agenda import FAILED, Agenda, Outcome
 from sersearch.study.study import Study, parse_study
 from tests.trials import IDENTITY
@@ -154,3 +155,92 @@ def test_extending_trains_only_what_is_new(seeds: int) -> None:
     done = {key: outcome(key) for key in drain(first)}
     wider = Agenda(study(T, seeds=seeds), IDENTITY, done)
     assert len(drain(wider)) == 12 * seeds - len(done)
+
+
+FOLDS = {"folds": 5, "validation": 2}
+
+
+def in_fold(agenda: Agenda, name: str, number: int) -> list[Any]:
+    fold = agenda.folds_for(agenda.spaces[name][0].configuration)[number]
+    return [trial for trial in agenda.spaces[name] if trial.fold == fold]
+
+
+def test_each_fold_combines_its_own_best() -> None:
+    agenda = Agenda(study(S, T, ST, partition=FOLDS), IDENTITY, {})
+    assert agenda.upper_bound() == 5 * (12 + 12 + 9)
+    assert [trial.fold.name for trial in agenda.spaces["s"][:13:12]] == ["1 of 5", "2 of 5"]
+    assert len(drain(agenda)) == agenda.upper_bound()
+    assert agenda.complete
+    kernels = set()
+    for number in range(5):
+        best_s = sorted(in_fold(agenda, "s", number), key=lambda t: -score(t.key))[:3]
+        best_t = sorted(in_fold(agenda, "t", number), key=lambda t: -score(t.key))[:3]
+        combined = {
+            (s.configuration.h1, s.configuration.h2, t.configuration.w1, t.configuration.w2)
+            for s, t in product(best_s, best_t)
+        }
+        found = {(c.h1, c.h2, c.w1, c.w2) for c in (t.configuration for t in in_fold(agenda, "st", number))}
+        assert found == combined
+        kernels.add(frozenset(found))
+    assert len(kernels) > 1
+
+
+@settings(max_examples=15)
+@given(st.data())
+def test_a_fold_is_searched_as_if_it_were_alone(data: st.DataObject) -> None:
+    """What a fold tries depends on its own results alone, whatever those of other folds are and whenever they come."""
+    number = data.draw(st.integers(0, 4))
+    luck = data.draw(st.integers(0, 9))
+    the_study = study(S, T, ST, partition=FOLDS)
+    agenda = Agenda(the_study, IDENTITY, {})
+    fold = agenda.folds_for(agenda.spaces["s"][0].configuration)[number]
+    running = []
+    while True:
+        while trial := agenda.take():
+            running.append(trial)
+        if not running:
+            break
+        trial = running.pop(data.draw(st.integers(0, min(3, len(running) - 1))))
+        ua = score(trial.key) if trial.fold == fold else (score(trial.key) * (luck + 1)) % 100
+        agenda.finish(trial.key, Outcome("complete", ua))
+    plain = Agenda(the_study, IDENTITY, {})
+    drain(plain)
+    assert {t.key for t in in_fold(agenda, "st", number)} == {t.key for t in in_fold(plain, "st", number)}
+
+
+def test_a_sampler_draws_in_each_fold_by_the_folds_outcomes() -> None:
+    fst = {"name": "fst", "model": "FST-CLDNN", "w1": "3:8", "w2": "2:3"}
+    agenda = Agenda(study(fst, partition=FOLDS, search={"sampler": "random", "trials": 4}), IDENTITY, {})
+    grid = list(agenda.study.spaces[0].enumerate({}))
+    (space,) = agenda.study.spaces
+    names = agenda.source_names(space)
+    assert names == [f"fst, fold {number}" for number in range(1, 6)]
+    heard: dict[str, list[Any]] = {}
+
+    def source(name: str) -> Any:
+        def draw(outcomes: Any) -> list[Any]:
+            known = [outcomes(c) for c in grid]
+            heard[name] = known
+            drawn = [c for c, ended in zip(grid, known, strict=True) if ended]
+            return grid[: min(4, len(drawn) + 1)]
+
+        return draw
+
+    agenda.draw_from({name: source(name) for name in names})
+    assert agenda.upper_bound() == 5 * 4
+    first = agenda.take()
+    assert first
+    agenda.finish(first.key, Outcome("complete", 50.0))
+    told = [name for name, known in heard.items() if any(known)]
+    assert told == [f"fst, fold {first.fold.name[0]}"]
+    assert len(drain(agenda)) == 5 * 4 - 1
+    assert agenda.complete
+
+
+def test_protocols_are_not_mixed_where_results_decide_what_is_tried() -> None:
+    mixed = {"name": "l", "model": "LDNN", "protocol": ["partition", "loso"], "dropout": [0.1, 0.2]}
+    study(mixed)
+    with pytest.raises(InputError, match="protocols loso and partition"):
+        study(mixed, search={"sampler": "random", "trials": 2})
+    with pytest.raises(InputError, match="protocols loso and partition"):
+        study({**S, "protocol": "loso"}, T, ST)

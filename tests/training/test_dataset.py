@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,10 +12,19 @@ from sersearch.errors import InputError
 from sersearch.speech.corpora import examine, read_corpus
 from sersearch.speech.features import deltas, frame_count, mfcc
 from sersearch.speech.kaldi import moments_of
+from sersearch.store.build import build_store
 from sersearch.store.reader import Store, open_store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import Fold, Shares, make_partition
-from sersearch.training.dataset import ResidentView, Utterances, View, by_length, open_dataset, shuffled
+from sersearch.training.dataset import (
+    ResidentView,
+    Utterances,
+    View,
+    by_length,
+    open_dataset,
+    open_utterances,
+    shuffled,
+)
 
 PARTITION = Fold(train=("s0", "s1", "s2"), validation=("s3",), test=("s4", "s5"))
 
@@ -62,6 +72,74 @@ def test_features_are_those_of_the_literal_way(tiny_store: Store) -> None:
     np.testing.assert_allclose(found.std(0), 1, atol=1e-3)
 
 
+@pytest.mark.parametrize("features", ["log-mels", "mfccs"])
+def test_a_speaker_is_normalised_by_the_speakers_own_clean_utterances(tiny_store: Store, features: str) -> None:
+    data = open_dataset(tiny_store, PARTITION)
+    configuration = NetworkConfiguration.model_validate(
+        {"model": "LDNN", "features": features, "normalisation": "speaker"}
+    )
+    view = View(data.train, configuration, data.moments)
+    for number, speaker in enumerate(data.train.speakers):
+        copies = np.flatnonzero(data.train.speaker == number).tolist()
+        clean = [index for index in copies if not data.train.noisy[index]]
+        frames = np.concatenate([view.frames(index) for index in clean])
+        np.testing.assert_allclose(frames.mean(0), 0, atol=1e-3)
+        np.testing.assert_allclose(frames.std(0), 1, rtol=1e-3)
+        # Neither the moments of the training part nor other speakers or copies change anything.
+        alone = open_dataset(tiny_store, Fold(train=(speaker,), validation=("s3",)))
+        chosen = alone.train.select(np.flatnonzero(alone.train.noisy))
+        others = View(chosen, configuration, data.moments)
+        noisy = [index for index in copies if data.train.noisy[index]]
+        for ours, theirs in zip(noisy, range(len(chosen)), strict=True):
+            np.testing.assert_array_equal(view.frames(ours), others.frames(theirs))
+
+
+@pytest.fixture(scope="module")
+def padded_store(tmp_path_factory: pytest.TempPathFactory, tiny_noise: Path) -> Store:
+    """Two speakers' tones between silence of known lengths, with a noisy copy each."""
+    folder = tmp_path_factory.mktemp("padded")
+    lines = ["path,speaker,emotion,utterance"]
+    generator = np.random.default_rng(0)
+    for speaker in ("a", "b"):
+        for number, (before_s, after_s) in enumerate(((0.5, 0.2), (0.0, 0.7), (0.3, 0.0))):
+            t = np.arange(8000) / 16_000
+            tone = 0.2 * np.sin(2 * np.pi * 300 * t)
+            hiss = [1e-5 * generator.standard_normal(int(16_000 * s)) for s in (before_s, after_s)]
+            name = f"{speaker}{number}.wav"
+            soundfile.write(folder / name, np.concatenate([hiss[0], tone, hiss[1]]), 16_000)
+            lines.append(f"{name},{speaker},{('anger', 'joy', 'sadness')[number]},{speaker}{number}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return build_store(folder / "store", read_corpus("padded", folder), tiny_noise, noises=1, snrs=1, workers=1)
+
+
+def test_silence_is_left_out_at_the_same_frames_of_all_copies(padded_store: Store) -> None:
+    whole, trimmed = (open_utterances(padded_store, ("a", "b"), trim) for trim in (False, True))
+    started = trimmed.offset - whole.offset
+    assert (started[::2] == started[1::2]).all(), "a noisy copy begins where its clean one does"
+    assert (trimmed.length[::2] == trimmed.length[1::2]).all()
+    # A frame covers 25 ms, so the first and the last that touch the tone lie two frames beyond it at most.
+    for start, length, before_s in zip(started[::2], trimmed.length[::2], [0.5, 0.0, 0.3] * 2, strict=True):
+        assert abs(start - 100 * before_s) <= 3
+        assert abs(length - 50) <= 5
+    for index in range(len(whole)):
+        cut = whole.copy(index)[started[index] : started[index] + trimmed.length[index]]
+        np.testing.assert_array_equal(trimmed.copy(index), cut)
+
+
+@pytest.mark.parametrize("normalisation", ["corpus", "speaker"])
+def test_moments_are_those_of_the_frames_that_are_left(padded_store: Store, normalisation: str) -> None:
+    data = open_dataset(padded_store, Fold(train=("a",), validation=("b",)), trim=True)
+    configuration = NetworkConfiguration.model_validate({"model": "LDNN", "normalisation": normalisation, "trim": True})
+    view = View(data.train, configuration, data.moments)
+    chosen = list(range(len(data.train)))
+    if normalisation == "speaker":
+        chosen = np.flatnonzero(~data.train.noisy).tolist()
+    frames = np.concatenate([view.frames(index) for index in chosen])
+    assert len(frames) < sum(map(len, data.train.frames))
+    np.testing.assert_allclose(frames.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(frames.std(0), 1, rtol=1e-3)
+
+
 def test_a_minibatch_is_padded_at_the_end(tiny_store: Store) -> None:
     data = open_dataset(tiny_store, PARTITION)
     view = View(data.train, NetworkConfiguration(model="LDNN"), data.moments)
@@ -76,18 +154,21 @@ def test_a_minibatch_is_padded_at_the_end(tiny_store: Store) -> None:
 def utterances_of(lengths: list[int], speakers: int, dtype: str, seed: int) -> Utterances:
     """Bands of unlike levels and deviations, as log-Mels are."""
     generator = np.random.default_rng(seed)
-    speaker = np.sort(generator.integers(0, speakers, len(lengths)))
+    speaker = np.unique(generator.integers(0, speakers, len(lengths)), return_inverse=True)[1]
+    speaker.sort()
+    speakers = int(speaker.max()) + 1
     length = np.array(lengths)
     offset = np.concatenate([np.cumsum(part) - part for s in range(speakers) for part in (length[speaker == s],)])
     counts = [int(length[speaker == s].sum()) for s in range(speakers)]
     level, spread = generator.uniform(-5, 18, 12), generator.uniform(0.5, 4, 12)
     frames = tuple((level + spread * generator.standard_normal((n, 12))).astype(dtype) for n in counts)
     emotion, noisy = np.arange(len(lengths)) % 3, np.zeros(len(lengths), np.bool_)
-    return Utterances(frames, speaker, offset, length, emotion, noisy, tuple(map(str, range(speakers))))
+    clean = tuple(np.stack([offset, length], 1)[speaker == s] for s in range(speakers))
+    return Utterances(frames, speaker, offset, length, emotion, noisy, tuple(map(str, range(speakers))), clean)
 
 
 @pytest.mark.parametrize("features", ["log-mels", "mfccs"])
-@pytest.mark.parametrize("normalisation", ["corpus", "utterance", "none"])
+@pytest.mark.parametrize("normalisation", ["corpus", "speaker", "utterance", "none"])
 @pytest.mark.parametrize("order", [0, 1, 2])
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=12),
@@ -105,6 +186,8 @@ def test_minibatches_made_on_the_device_are_those_of_the_host(
     configuration = NetworkConfiguration.model_validate({"model": "LDNN"} | chosen)
     # Of more frames than these few, whose covariance may be singular.
     moments = moments_of(utterances_of([200], 1, "float32", seed).frames[0])
+    own = [moments_of(utterances_of([200], 1, "float32", seed + 1 + s).frames[0]) for s in range(speakers)]
+    utterances.__dict__["clean_moments"] = tuple(own[: len(utterances.frames)])
     host = View(utterances, configuration, moments)
     resident = ResidentView(utterances, configuration, moments, "cpu")
     batches = shuffled(utterances.length, size, np.random.default_rng(seed))

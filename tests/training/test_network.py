@@ -1,12 +1,15 @@
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 
-from sersearch.models.cldnn import CLDNN
+from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels import gpu
 from sersearch.run.ledger import Epoch, Ledger, Result
 from sersearch.run.storage import Folder
@@ -14,7 +17,7 @@ from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import Fold
 from sersearch.training.dataset import Dataset, ResidentView, View, open_dataset
-from sersearch.training.network import NetworkSystem
+from sersearch.training.network import NetworkSystem, class_weights
 from sersearch.training.system import run_steps, run_trial
 from tests.models.test_models import BF16, SMALL
 from tests.trials import make_trial
@@ -139,6 +142,73 @@ def test_early_stopping_waits_for_its_patience(data: Dataset) -> None:
     assert result.stopped == "early"
     assert result.best is not None
     assert len(result.epochs) == result.best + 1 + 2
+
+
+def test_the_best_epoch_may_be_that_of_the_highest_ua(data: Dataset, tmp_path: Path) -> None:
+    settings = {"epochs": 12, "learning_rate": 0.02, "patience": 4, "keep": "ua"}
+    trial = make_trial(CONFIGURATION.model_copy(update=settings), 0, "d")
+    ledger = Ledger(Folder(tmp_path))
+    result = run_trial(trial, data, attempt=ledger.begin(trial))
+    uas = [epoch.ua_noisy for epoch in result.epochs]
+    losses = [epoch.validation_loss for epoch in result.epochs]
+    assert result.best == uas.index(max(uas)) != losses.index(min(losses))
+    assert result.ua("noisy") == max(uas)
+    stopped_early = len(uas) == result.best + 1 + 4
+    assert result.stopped == ("early" if stopped_early else "epochs")
+    loaded = NetworkSystem(trial, data)
+    committed = ledger.result(trial.key)
+    assert committed
+    loaded.load(ledger.weights(committed))
+    predicted = loaded.logits(loaded.view(data.validation)).argmax(1)
+    emotion = torch.from_numpy(data.validation.emotion)
+    recalls = [(predicted[emotion == e] == e).double().mean().item() for e in range(len(data.emotions))]
+    assert result.ua("noisy") == pytest.approx(100 * sum(recalls) / len(recalls))
+
+
+def test_training_is_counted_in_epochs_steps_or_copies(data: Dataset) -> None:
+    copies = len(data.train)
+    steps = math.ceil(copies / CONFIGURATION.minibatch)
+
+    def trained(**amounts: object) -> list[Epoch]:
+        trial = make_trial(CONFIGURATION.model_copy(update={"learning_rate": 0.05, **amounts}), 0, "d")
+        # The same weights, order and dropout whatever the amounts.
+        trial.__dict__["key"] = "k"
+        return figures(run_trial(trial, data))
+
+    expected = trained(epochs=60, patience=2)
+    assert 3 < len(expected) < 60
+    assert trained(epochs=f"{60 * steps} steps", patience=f"{2 * steps} steps") == expected
+    assert trained(epochs=f"{60 * copies} copies", patience=f"{2 * copies - 1} copies") == expected
+    assert trained(epochs=f"{2 * steps + 1} steps", patience=9) == expected[:3]
+    assert trained(epochs="1 steps", patience=9) == expected[:1]
+
+
+def test_the_last_epoch_may_be_kept_and_patience_goes_by_the_loss(data: Dataset) -> None:
+    def trained(**settings: object) -> Result:
+        trial = make_trial(CONFIGURATION.model_copy(update={"learning_rate": 0.05, "epochs": 60, **settings}), 0, "d")
+        trial.__dict__["key"] = "k"
+        return run_trial(trial, data)
+
+    best, last = trained(patience=2), trained(patience=2, keep="last")
+    assert figures(best) == figures(last)
+    assert best.best is not None
+    assert last.best == len(last.epochs) - 1 == best.best + 2
+    assert last.ua("noisy") == last.epochs[-1].ua_noisy
+    assert figures(trained(patience=2, epsilon=0.1)) != figures(best)
+
+
+def test_class_weights_are_inverse_frequencies(data: Dataset) -> None:
+    few = np.flatnonzero(data.train.emotion == 0)[:2]
+    others = np.flatnonzero(data.train.emotion != 0)
+    unbalanced = replace(data, train=data.train.select(np.concatenate([few, others])))
+    literal = compute_class_weight("balanced", classes=np.arange(3), y=unbalanced.train.emotion)
+    weight_E = class_weights(unbalanced)
+    np.testing.assert_allclose(weight_E.numpy(), literal, rtol=1e-6)
+    assert weight_E[torch.from_numpy(unbalanced.train.emotion)].mean().item() == pytest.approx(1)
+    logits_BN, emotion_B = torch.randn(5, 3), torch.tensor([0, 1, 2, 2, 0])
+    each_B = torch.nn.functional.cross_entropy(logits_BN, emotion_B, reduction="none")
+    weighted = cross_entropy(logits_BN, emotion_B, weight_E)
+    assert weighted.item() == pytest.approx((each_B * weight_E[emotion_B]).mean().item())
 
 
 def test_it_learns(data: Dataset) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
@@ -37,7 +38,14 @@ from sersearch.study.study import load_study, parse_study
 from sersearch.study.trial import Folds, StoreIdentity, make_trials
 from sersearch.training import svm
 from sersearch.training.rerun import rerun
-from sersearch.training.svm import Vectors, multiply, open_vectors, standardise_speakers
+from sersearch.training.svm import (
+    Vectors,
+    multiply,
+    open_vectors,
+    standardise_by_others,
+    standardise_speakers,
+    take_speakers,
+)
 from sersearch.training.system import run_trial
 from tests.trials import make_trial
 
@@ -152,6 +160,24 @@ def test_the_partition_learns_from_its_training_part() -> None:
     machine.fit(found.kernel(configuration)[np.ix_(known, known)], labels)
     support = len(machine.support_)
     assert result.parameters == support * 8 + 2 * support + 3, "vectors, two weights per vector, three thresholds"
+
+
+def test_standardised_by_the_training_speakers_it_is_scikit_learns_pipeline() -> None:
+    x, emotion = informative()
+    vector_set, _ = functionals(x, 6, emotion)
+    speakers = tuple(sorted(set(np.asarray(vector_set.speaker).tolist())))
+    train, validation = speakers[:4], speakers[4:]
+    scaled = standardise_by_others(take_speakers(vector_set), train)
+    data = multiply(scaled, EMOTIONS, hashlib.sha256(b"by corpus").hexdigest())
+    configuration = SVMConfiguration(model="SVM", features="own", kernel="rbf", C=3, standardisation="corpus")
+    result = run_trial(make_trial(configuration, fold=Fold(train=train, validation=validation)), data)
+    known = np.isin(vector_set.speaker, train)
+    literal = make_pipeline(StandardScaler(), SVC(C=3, kernel="rbf", gamma=1 / 8, class_weight="balanced"))
+    predicted = literal.fit(x[known], emotion[known]).predict(x[~known])
+    assert result.ua("clean") == pytest.approx(100 * balanced_accuracy_score(emotion[~known], predicted))
+    assert result.trial.key != make_trial(configuration.model_copy(update={"standardisation": "speaker"})).key
+    # Voices as far apart as these are what standardising by speaker is for.
+    assert result.ua("clean") < fitted(make_vectors(vector_set), "partition", kernel="rbf", C=3).ua("clean")
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))

@@ -36,6 +36,22 @@ load_systems([str(TINY)])
 
 SYSTEMS: dict[str, dict[str, Any]] = {
     "network": {"model": "FST-CLDNN", "w1": 3, "w2": 2, "maps": 4, "cells": 4, "dense": [6], "epochs": 3},
+    "adapted": {
+        "model": "T-CLDNN",
+        "w1": 3,
+        "w2": 2,
+        "maps": 4,
+        "cells": 4,
+        "dense": [6],
+        "epochs": 3,
+        "features": "mfccs",
+        "normalisation": "speaker",
+        "trim": True,
+        "keep": "ua",
+        "class_weights": True,
+        "patience": "4 steps",
+    },
+    "svm by corpus": {"model": "SVM", "features": "own", "kernel": "rbf", "C": 3, "standardisation": "corpus"},
     "svm": {"model": "SVM", "features": "own", "kernel": "rbf", "C": 3},
     "tiny": {"model": "tiny"},
 }

@@ -87,10 +87,10 @@ class ProbedModule(_Record):
     Attributes:
         name: raw, cnn, blstm or mlp.
         numbers: D, the length of its representations.
-        kernel: kernel of the support vector machine that is best on validation.
+        kernel: kernel of the support vector machine that is best on validation; of several folds, on the first one's.
         C: its price of an error.
-        validation_ua: its UA on validation.
-        known: how well emotion (Table 5: on the test partition), speaker and gender are read off.
+        validation_ua: its UA on validation, mean over folds.
+        known: how well emotion (Table 5: on the test speakers of all folds), speaker and gender are read off.
         noise: what noise costs Table 5's machine, all copies first, then by band of SNR.
         parted: emotion, speaker and gender in Figures 3 to 9.
     """
@@ -109,8 +109,10 @@ class ProbedWinner(_Record):
     """A winner, module by module in the order of the model."""
 
     key: str
-    figures: str
-    """`Result.figures_digest` of the result that was probed, that of its first seed."""
+    keys: tuple[str, ...]
+    """Keys of the trials that were probed: those of the first seed, one per fold."""
+    figures: tuple[str, ...]
+    """`Result.figures_digest` of each of these trials."""
     space: str
     model: str
     features: str
@@ -169,20 +171,23 @@ def read_findings(run: Run, winners: Iterable[Winner]) -> tuple[Findings, ...]:
     Raises:
         InputError: a file is damaged or of another version.
     """
-    present = {
-        (winner.key, winner.results[0].figures_digest, winner.candidates.space, winner.condition) for winner in winners
-    }
+    present = {(winner.keys, figures_of(winner), winner.candidates.space, winner.condition) for winner in winners}
     kept = []
     for condition in CONDITIONS:
         findings = check_findings(run, condition)
         if findings is None:
             continue
         still = tuple(
-            winner for winner in findings.winners if (winner.key, winner.figures, winner.space, condition) in present
+            winner for winner in findings.winners if (winner.keys, winner.figures, winner.space, condition) in present
         )
         if still:
             kept.append(findings.model_copy(update={"winners": still}))
     return tuple(kept)
+
+
+def figures_of(winner: Winner) -> tuple[str, ...]:
+    """`Result.figures_digest` of each trial that represents a winner: those of its first seed, one per fold."""
+    return tuple(choice.results[0].figures_digest for choice in winner.choices)
 
 
 def check_findings(run: Run, condition: Condition) -> Findings | None:

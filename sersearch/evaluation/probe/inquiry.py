@@ -6,8 +6,9 @@ Shapes: U utterances (copies), S speakers, E emotions, D numbers of a representa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Self
 
 import numpy as np
@@ -24,6 +25,7 @@ from sersearch.evaluation.probe.findings import (
     ProbedModule,
     ProbedWinner,
     Separability,
+    figures_of,
     findings_name,
 )
 from sersearch.evaluation.probe.probes import (
@@ -66,16 +68,17 @@ def probe(run: Run, condition: Condition, tell: Callable[[str], object], workers
     Raises:
         InputError: the run is not complete, or has no such winners.
     """
-    winners = _winners(run, select_winners(run), condition)
-    # One trial may win in two spaces.
-    by_key = {winner.key: winner for winner in winners}
-    tell(f"{len(by_key)} winners under the {condition} condition; their test speakers are opened where they were not")
-    probe_winner = ProbeWinner(run, record_ledger(run))
-    modules: dict[str, tuple[ProbedModule, ...]] = {}
-    for key, probed in in_parallel(probe_winner, list(by_key.values()), workers):
-        modules[key] = probed
-        candidates = by_key[key].candidates
-        tell(f"{len(modules)}/{len(by_key)} {candidates.title}, {candidates.space}")
+    board = select_winners(run)
+    winners = _winners(run, board, condition)
+    # The same trials may win in two spaces.
+    by_keys = {winner.keys: winner for winner in winners}
+    tell(f"{len(by_keys)} winners under the {condition} condition; their test speakers are opened where they were not")
+    probe_winner = ProbeWinner(run, record_ledger(run, board))
+    modules: dict[tuple[str, ...], tuple[ProbedModule, ...]] = {}
+    for keys, probed in in_parallel(probe_winner, list(by_keys.values()), workers):
+        modules[keys] = probed
+        candidates = by_keys[keys].candidates
+        tell(f"{len(modules)}/{len(by_keys)} {candidates.title}, {candidates.space}")
     targets = probe_winner.targets(winners[0])
     findings = Findings(
         condition=condition,
@@ -83,7 +86,7 @@ def probe(run: Run, condition: Condition, tell: Callable[[str], object], workers
         utterance=targets.utterance,
         labels={attribute: tuple(names.tolist()) for attribute, names in targets.names.items()},
         omitted=targets.omitted,
-        winners=tuple(_record(winner, winners, modules[winner.key]) for winner in winners),
+        winners=tuple(_record(winner, winners, modules[winner.keys]) for winner in winners),
     )
     run.storage.put(findings_name(condition), seal(findings))
     return findings
@@ -94,7 +97,8 @@ def _record(winner: Winner, winners: list[Winner], modules: tuple[ProbedModule, 
     of_same_kind = [other for other in winners if other.candidates.title == candidates.title]
     return ProbedWinner(
         key=winner.key,
-        figures=winner.results[0].figures_digest,
+        keys=winner.keys,
+        figures=figures_of(winner),
         space=candidates.space,
         model=candidates.model,
         features=candidates.features,
@@ -120,23 +124,25 @@ class ProbeWinner:
     run: Run
     ledger: str
 
-    def __call__(self, winner: Winner) -> tuple[str, tuple[ProbedModule, ...]]:
-        """The winner's key and its modules."""
-        representations = self._representations(winner)
-        targets = ProbeTargets.of(representations, self.run.store.emotions)
+    def __call__(self, winner: Winner) -> tuple[tuple[str, ...], tuple[ProbedModule, ...]]:
+        """The winner's keys and its modules."""
+        folds = [self._representations(winner, number) for number in range(len(winner.choices))]
+        targets = [ProbeTargets.of(representations, self.run.store.emotions) for representations in folds]
         # More threads are slower on matrices this small, by far on a loaded machine, and their number changes bits.
         with threadpool_limits(1):
             modules = [
-                probe_module(representations.column(module), module, targets) for module in representations.modules
+                probe_folds([representations.column(module) for representations in folds], module, targets)
+                for module in folds[0].modules
             ]
-        return winner.key, tuple(modules)
+        return winner.keys, tuple(modules)
 
     def targets(self, winner: Winner) -> ProbeTargets:
-        """The utterances and labels that a winner is probed with, which are the same for all winners."""
-        return ProbeTargets.of(self._representations(winner), self.run.store.emotions)
+        """The utterances and labels that a winner is probed with in the first fold, the same for all winners."""
+        return ProbeTargets.of(self._representations(winner, 0), self.run.store.emotions)
 
-    def _representations(self, winner: Winner) -> Representations:
-        return Representations.read(self.run.storage, write_representations(self.run, winner, self.ledger))
+    def _representations(self, winner: Winner, number: int) -> Representations:
+        name = write_representations(self.run, winner, self.ledger, number)
+        return Representations.read(self.run.storage, name)
 
 
 def _winners(run: Run, board: Leaderboard, condition: Condition) -> list[Winner]:
@@ -269,47 +275,102 @@ def _gender_folds(name_U: NDArray[np.str_], gender_U: NDArray[np.str_]) -> Attri
 
 def probe_module(x_UD: Rows, module: Module, targets: ProbeTargets) -> ProbedModule:
     """Measure everything that a probe measures on a module's representations of all copies."""
-    chosen = choose_svm(x_UD, targets.emotion_U, targets.train, targets.validation)
-    predicted_T = predict(x_UD, targets.emotion_U, targets.train, targets.test, chosen)
-    x_train_UD = x_UD[targets.train]
+    return probe_folds([x_UD], module, [targets])
+
+
+def probe_folds(folds: Sequence[Rows], module: Module, targets: Sequence[ProbeTargets]) -> ProbedModule:
+    """Probe a module in each fold, and add the answers on the folds' test speakers up.
+
+    Speaker, gender and separability are those of the first fold, whose training utterances the pictures show.
+
+    Args:
+        folds: the module's representations of all copies, by fold.
+        module: its name.
+        targets: of each fold.
+    """
+    chosen = [choose_svm(x_UD, t.emotion_U, t.train, t.validation) for x_UD, t in zip(folds, targets, strict=True)]
+    predicted = [
+        predict(x_UD, t.emotion_U, t.train, t.test, svm) for x_UD, t, svm in zip(folds, targets, chosen, strict=True)
+    ]
+    answers = Answers.join(targets, predicted)
+    first = targets[0]
+    x_train_UD = folds[0][first.train]
     return ProbedModule(
         name=module,
-        numbers=x_UD.shape[1],
-        kernel=chosen.kernel,
-        C=chosen.C,
-        validation_ua=chosen.validation_ua,
+        numbers=folds[0].shape[1],
+        kernel=chosen[0].kernel,
+        C=chosen[0].C,
+        validation_ua=fmean(svm.validation_ua for svm in chosen),
         accuracy={
-            "emotion": _emotion(predicted_T, targets),
-            **{name: _cross_validated(x_train_UD, each, targets) for name, each in targets.attribute_folds.items()},
+            "emotion": answers.emotion(),
+            **{name: _cross_validated(x_train_UD, each, first) for name, each in first.attribute_folds.items()},
         },
-        noise=tuple(_noise(band, at_T, predicted_T, targets) for band, at_T in targets.bands.items()),
-        separability={name: _separability(x_train_UD, name_U, module) for name, name_U in targets.names.items()},
+        noise=tuple(answers.noise(band) for band in answers.bands),
+        separability={name: _separability(x_train_UD, name_U, module) for name, name_U in first.names.items()},
     )
 
 
-def _emotion(predicted_T: Indices, targets: ProbeTargets) -> Accuracy:
-    """Table 5's figure: on the clean test utterances."""
-    clean = np.unique(targets.twin)
-    p_value = prediction_p(targets.emotion_U[targets.test[clean]], predicted_T[clean], targets.shuffled_PU)
-    return _accuracy(_counts(clean, predicted_T[clean], targets), p_value)
+@dataclass(frozen=True)
+class Answers:
+    """What the probes of a module answer on test copies, those of all folds one after the other.
 
+    Attributes:
+        emotions: E, how many classes there are.
+        emotion_T: class of each copy.
+        predicted_T: predicted class.
+        speaker_T: names.
+        twin_T: position of the clean copy of the same utterance.
+        bands: by SNR band, which copies lie in it.
+        shuffled_PU: emotions of the clean copies, shuffled within each speaker.
+    """
 
-def _noise(band: str, at_T: NDArray[np.bool_], predicted_T: Indices, targets: ProbeTargets) -> Noise:
-    copies = np.flatnonzero(at_T)
-    noisy_SEE = _counts(copies, predicted_T[copies], targets)
-    clean_SEE = _counts(copies, predicted_T[targets.twin[copies]], targets)
-    loss = noise_loss(clean_SEE, noisy_SEE)
-    clean_ua, noisy_ua = (float(mean_recall(counts_SEE.sum(0))) for counts_SEE in (clean_SEE, noisy_SEE))
-    return Noise(
-        band=band, copies=len(copies), clean_ua=clean_ua, noisy_ua=noisy_ua, loss=loss.value, interval=loss.interval
-    )
+    emotions: int
+    emotion_T: Indices
+    predicted_T: Indices
+    speaker_T: NDArray[np.str_]
+    twin_T: Indices
+    bands: dict[str, NDArray[np.bool_]]
+    shuffled_PU: NDArray[np.int64]
 
+    @classmethod
+    def join(cls, targets: Sequence[ProbeTargets], predicted: Sequence[Indices]) -> Self:
+        """Put the answers of all folds together."""
+        starts = np.cumsum([0, *(len(t.test) for t in targets)])
+        names = dict.fromkeys(band for t in targets for band in t.bands)
+        return cls(
+            emotions=int(max(t.emotion_U.max() for t in targets)) + 1,
+            emotion_T=np.concatenate([t.emotion_U[t.test] for t in targets]),
+            predicted_T=np.concatenate(predicted),
+            speaker_T=np.concatenate([t.speaker_U[t.test] for t in targets]),
+            twin_T=np.concatenate([start + t.twin for start, t in zip(starts, targets, strict=False)]),
+            bands={
+                name: np.concatenate([t.bands.get(name, np.zeros(len(t.test), np.bool_)) for t in targets])
+                for name in names
+            },
+            shuffled_PU=np.concatenate([t.shuffled_PU for t in targets], axis=1),
+        )
 
-def _counts(at: Indices, predicted: Indices, targets: ProbeTargets) -> Counts:
-    """Confusions [S, E, E] of some of the test partition's copies."""
-    copies = targets.test[at]
-    emotions = int(targets.emotion_U.max()) + 1
-    return speaker_confusions(targets.emotion_U[copies], predicted, targets.speaker_U[copies], emotions)
+    def emotion(self) -> Accuracy:
+        """Table 5's figure: on the clean test utterances."""
+        clean = np.unique(self.twin_T)
+        p_value = prediction_p(self.emotion_T[clean], self.predicted_T[clean], self.shuffled_PU)
+        return _accuracy(self._counts(clean, clean), p_value)
+
+    def noise(self, band: str) -> Noise:
+        """What noise of a band costs: its copies against the clean copies of the same utterances."""
+        copies = np.flatnonzero(self.bands[band])
+        noisy_SEE, clean_SEE = self._counts(copies, copies), self._counts(copies, self.twin_T[copies])
+        loss = noise_loss(clean_SEE, noisy_SEE)
+        clean_ua, noisy_ua = (float(mean_recall(counts_SEE.sum(0))) for counts_SEE in (clean_SEE, noisy_SEE))
+        return Noise(
+            band=band, copies=len(copies), clean_ua=clean_ua, noisy_ua=noisy_ua, loss=loss.value, interval=loss.interval
+        )
+
+    def _counts(self, copies: Indices, answered: Indices) -> Counts:
+        """Confusions [S, E, E] of some copies, with the answers given to others of the same utterances."""
+        return speaker_confusions(
+            self.emotion_T[copies], self.predicted_T[answered], self.speaker_T[copies], self.emotions
+        )
 
 
 def _cross_validated(x_UD: NDArray[np.floating], question: AttributeFolds, targets: ProbeTargets) -> Accuracy:

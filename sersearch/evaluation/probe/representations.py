@@ -1,7 +1,7 @@
 """The table that keeps what each module of a winner makes of an utterance (Section 7.5).
 
-One Parquet object per winner: training, validation and test speakers under the clean condition, and the noisy copies of
-the test speakers, because what noise costs is measured on them alone.
+One Parquet object per winner and fold: training, validation and test speakers under the clean condition, and the noisy
+copies of the test speakers, because what noise costs is measured on them alone.
 
 Shapes: U utterances (copies), D numbers of a representation.
 """
@@ -34,8 +34,8 @@ from sersearch.training.system import System
 _ROWS_PER_GROUP = 512
 
 
-def write_representations(run: Run, winner: Winner, ledger: str) -> str:
-    """Write a winner's representations, a row group at a time; if they are there, they stay.
+def write_representations(run: Run, winner: Winner, ledger: str, number: int = 0) -> str:
+    """Write a winner's representations in one fold, a row group at a time; if they are there, they stay.
 
     The test speakers are opened for it, and that is put on record. Of several seeds the first represents the winner.
 
@@ -43,6 +43,7 @@ def write_representations(run: Run, winner: Winner, ledger: str) -> str:
         run: a complete run.
         winner: one of its winners.
         ledger: what `record_ledger` returned.
+        number: of the fold, from 0.
 
     Returns:
         The name of the object.
@@ -50,7 +51,7 @@ def write_representations(run: Run, winner: Winner, ledger: str) -> str:
     Raises:
         InputError: what is there is damaged, or another winner's.
     """
-    result, fold = winner.trials[0]
+    result, fold = winner.trials[number]
     name = f"probe/{result.trial.key}-{winner.condition}.parquet"
     if run.storage.exists(record_name(name)):
         check_computed(run, name, result, winner.condition, "probe")

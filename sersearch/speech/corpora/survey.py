@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -131,12 +131,13 @@ class Survey:
         return tuple(_differences(self))
 
 
-def examine(corpus: Corpus, workers: int | None = None) -> Survey:
+def examine(corpus: Corpus, workers: int | None = None, progress: Callable[[int, int], object] | None = None) -> Survey:
     """Decode every file of a corpus.
 
     Args:
         corpus: one or several corpora, as `read_corpora` returns them.
         workers: number of threads (decoding releases Python's lock); None for a few more than there are cores.
+        progress: called with (files decoded, files in total) after each file.
 
     Returns:
         The survey; `refused` holds the files that the corpus refused, those that can't be decoded, then those that
@@ -145,7 +146,11 @@ def examine(corpus: Corpus, workers: int | None = None) -> Survey:
     # One thread reads all segments of a file, so that the file is decoded once.
     by_file = [tuple(group) for _, group in groupby(sorted(corpus.utterances, key=_path), key=_path)]
     with ThreadPoolExecutor(workers) as pool:
-        results = [result for group in pool.map(_record_all, by_file) for result in group]
+        results = []
+        for number, group in enumerate(pool.map(_record_all, by_file), 1):
+            results += group
+            if progress:
+                progress(number, len(by_file))
     results.sort(key=lambda result: result[0].id)
     recordings = tuple(result for _, result in results if isinstance(result, Recording))
     refused = tuple(result for _, result in results if isinstance(result, Refusal))

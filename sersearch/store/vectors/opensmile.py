@@ -1,7 +1,7 @@
 """openSMILE's functionals of a store's clean utterances (Section 4.1). This module alone imports openSMILE.
 
-An utterance that is shorter than openSMILE's windows gives NaN throughout: 25 ms for IS09, 60 ms for eGeMAPSv02 and
-IS13, 70 ms for the other sets. Single functionals that openSMILE can't compute are NaN as well.
+An utterance that is shorter than openSMILE's windows (`WINDOW_MS`) gives NaN throughout. Single functionals that
+openSMILE can't compute are NaN as well.
 
 openSMILE's licence allows research and private use, but no products.
 
@@ -10,7 +10,7 @@ Shapes: N samples, U utterances, D functionals.
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -32,6 +32,9 @@ from sersearch.workers import in_parallel
 
 SETS = ("IS09", "IS10", "IS11", "IS12", "IS13", "eGeMAPSv02")
 """openSMILE's names of the sets EC, PC, SSC, STC and ComParE (Section 4.1), and of the extended Geneva set [5]."""
+
+WINDOW_MS = {"IS09": 25, "IS10": 70, "IS11": 70, "IS12": 70, "IS13": 60, "eGeMAPSv02": 60}
+"""Duration of the shortest waveform that has functionals, by set, in ms."""
 
 # openSMILE converts samples to 16 bits, where 1.0 would wrap around to -1.0.
 _LARGEST_SAMPLE = np.float32(32767 / 32768)
@@ -89,13 +92,44 @@ def functionals_of(name: str, waveform: Waveform) -> NDArray[np.float32]:
         waveform: samples [N] at 16 kHz; samples beyond full scale are clipped.
 
     Returns:
-        Functionals [D]; all of them are NaN if the waveform is too short.
+        Functionals [D]; all of them are NaN if the waveform is shorter than `WINDOW_MS`.
+
+    Raises:
+        RuntimeError: openSMILE returned nothing for a waveform that is long enough, for example because an exception
+            was raised in its callback, where it is lost.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Segment too short")
         functionals = _smile(name)(np.clip(waveform, -1.0, _LARGEST_SAMPLE), SAMPLING_RATE)
     vector_D: NDArray[np.float32] = functionals.reshape(-1).astype(np.float32)
+    if np.isnan(vector_D).all() and waveform.size * 1000 >= WINDOW_MS[name] * SAMPLING_RATE:
+        raise RuntimeError(f"{name}: openSMILE returned no functionals of {waveform.size} samples; was it interrupted?")
     return vector_D
+
+
+def reasons_for_nan(manifest: VectorSetManifest) -> list[str]:
+    """Say how many numbers of a vector set are NaN and why, one sentence per reason."""
+    counts = manifest.not_finite.values()
+    if manifest.name not in SETS:
+        why = "their fields are empty, or hold what float32 can't"
+        return [f"{_numbers(counts)} are NaN: {why}"] if counts else []
+    sentences: list[str] = []
+    short = sum(count == manifest.dimensions for count in counts)
+    if short:
+        window = f"shorter than openSMILE's window of {WINDOW_MS[manifest.name]} ms"
+        sentences.append(f"all numbers of {_utterances(short)} are NaN: {window}")
+    single = [count for count in counts if count < manifest.dimensions]
+    if single:
+        sentences.append(f"{_numbers(single)} are NaN: openSMILE gave no finite value")
+    return sentences
+
+
+def _numbers(counts: Collection[int]) -> str:
+    return f"{sum(counts)} numbers of {_utterances(len(counts))}"
+
+
+def _utterances(count: int) -> str:
+    return f"{count} utterance{'s' if count > 1 else ''}"
 
 
 @dataclass(frozen=True)

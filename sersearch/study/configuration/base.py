@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
-
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.study.configuration.shapes import Modules, Shapes
+from sersearch.study.values import Table
 
-Value = int | float | str | tuple[int, ...]
+Value = bool | int | float | str | tuple[int, ...]
 
 Protocol = Literal["partition", "loso"]
 
@@ -19,7 +18,7 @@ MODULES: tuple[Module, ...] = get_args(Module)
 """The modules of a network in the order of its data (Section 7.5), the raw features first."""
 
 
-class Configuration(BaseModel):
+class Configuration(Table):
     """One way to build and train a system; a subclass adds the settings of its kind.
 
     A subclass declares `model` as a Literal of the names that it configures, which is what tells one kind from another
@@ -42,8 +41,6 @@ class Configuration(BaseModel):
         feature_settings: the parameters that a study's table [features] may set for all spaces.
         training_settings: the parameters that its table [training] may set.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     features: str
@@ -147,6 +144,25 @@ class Configuration(BaseModel):
     def step_limits(self) -> tuple[int, int]:
         """The fewest and the most steps that training takes: epochs of a network, 1 where training is one fit."""
         return 1, 1
+
+    def limits_on(self, utterances: int) -> tuple[int, int]:
+        """The same for a training part of so many utterances (copies), where that decides."""
+        return self.step_limits
+
+    @property
+    def data_settings(self) -> tuple[Any, ...]:
+        """What decides how its data are opened, beside the store, the fold and the set of vectors."""
+        return ()
+
+    @property
+    def knows_speakers(self) -> bool:
+        """Whether it is normalised by each speaker's own utterances, which must be there before it can be used."""
+        return False
+
+    @property
+    def keeps_last(self) -> bool:
+        """Whether the last epoch's model is kept, however good it is."""
+        return False
 
     @property
     def shapes(self) -> Shapes:

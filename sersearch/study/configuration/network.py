@@ -6,38 +6,67 @@ Section 3.1, Tables 1 and 2.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Collection, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from sersearch.study.configuration.base import Configuration, Module, Value
 from sersearch.study.configuration.shapes import Modules, Shapes, convolve_shapes
 
 Network = Literal["LDNN", "S-CLDNN", "T-CLDNN", "ST-CLDNN", "FST-CLDNN"]
 Features = Literal["log-mels", "mfccs"]
-Normalisation = Literal["corpus", "utterance", "none"]
+Normalisation = Literal["corpus", "speaker", "utterance", "none"]
 Precision = Literal["float32", "tf32", "bf16"]
 
 KERNELS = ("h1", "w1", "h2", "w2")
-FEATURE_SETTINGS = ("bands", "cepstra", "deltas", "left", "right", "normalisation")
+FEATURE_SETTINGS = ("bands", "cepstra", "deltas", "left", "right", "normalisation", "trim")
 TRAINING_SETTINGS = (
     "maps",
     "cells",
     "dense",
     "dropout",
     "learning_rate",
+    "epsilon",
     "minibatch",
     "patience",
     "epochs",
     "precision",
+    "keep",
+    "class_weights",
 )
 
 FLOAT_BYTES = 4
 
+KERAS_2017: dict[str, Any] = {"epsilon": 1e-8, "patience": 4, "keep": "last"}
+"""Where Keras 2.0.4, the paper's, differs from the defaults here (docs/decisions.md); no departure from the paper."""
+
 # The entries of `work` in comparison with each other, as fits on a CPU give them.
 RELATIVE_WORK = (1.0, 400.0, 1.0, 5e6)
+
+_AMOUNT = re.compile(r"([1-9]\d*) (steps|copies)")
+
+
+def _check_duration(given: int | str) -> int | str:
+    if isinstance(given, str) and given.isdecimal():
+        given = int(given)
+    if (
+        given == 0
+        or (isinstance(given, int) and given < 1)
+        or (isinstance(given, str) and not _AMOUNT.fullmatch(given))
+    ):
+        raise ValueError(
+            f"{given!r} was given: input should be a whole number of epochs greater than or equal to 1, or a text such "
+            'as "16000 steps" or "160000 copies"'
+        )
+    return given
+
+
+Duration = Annotated[int | str, AfterValidator(_check_duration)]
+"""How long training lasts: epochs, or steps of the optimiser ("16000 steps"), or utterances seen ("160000 copies")."""
 
 _Positive = Annotated[int, Field(ge=1)]
 _Kernel = Annotated[int, Field(ge=1)] | None
@@ -50,7 +79,41 @@ class NetworkConfiguration(Configuration):
     of writing the same model are one configuration: T has h = 1, S has w = 1, FST has h1 = M and h2 = 1, LDNN has
     none.
 
-    `precision` is that of products, convolutions and recurrences on a GPU; a CPU computes in float32 whatever it says.
+    Attributes:
+        model: LDNN, or the CLDNN of a type of convolution: spectral (S), temporal (T), spectro-temporal (ST), or
+            full-spectrum temporal (FST).
+        features: features of the frames. Paper: both (Section 4).
+        h1: height of the first layer's kernels in Mel bands; free in S and ST. Paper: 4:9 (Table 2).
+        w1: width of the first layer's kernels in frames; free in T, ST and FST. Paper: 3:8 (Table 2).
+        h2: height of the second layer's kernels; free in S and ST. Paper: 3:4 (Table 2).
+        w2: width of the second layer's kernels; free in T, ST and FST. Paper: 2:3 (Table 2).
+        bands: Mel bands, M on log-Mels; the store has to hold as many. Paper: 40 (Section 6.2).
+        cepstra: cepstra that MFCCs keep, M on MFCCs. Paper: 13 (Section 6.2).
+        deltas: orders of deltas beside the static coefficients. Paper: none (decisions#deltas).
+        left: frames of context before each frame. Paper: 10 (Section 6.2).
+        right: frames of context after each frame. Paper: 5 (Section 6.2).
+        normalisation: what each coefficient's mean and standard deviation are computed over: the training speakers'
+            frames ("corpus"), the speaker's clean ones ("speaker"), the utterance's own ("utterance"), or neither.
+            Paper: silent (decisions#normalisation).
+        trim: whether silence at both ends of an utterance is left out. Paper: silent (decisions#trim).
+        maps: feature maps of each convolutional layer. Paper: 32 (Section 3.3).
+        cells: LSTM cells in each direction. Paper: 128 (Section 3.3).
+        dense: units of the dense layers before the softmax. Paper: 128, 32, 32 (Section 3.3).
+        dropout: share of the BLSTM's outputs that are dropped in training. Paper: 0.2 (Section 3.3).
+        learning_rate: learning rate of Adam. Paper: 0.001 (decisions#adam).
+        epsilon: epsilon of Adam. Paper: silent (decisions#adam).
+        minibatch: utterances per step. Paper: 10 (Section 6.2).
+        patience: how long training goes on without a better validation result: epochs, or "2000 steps" or
+            "20000 copies", which are counted at the end of each epoch. Paper: 3 epochs (Section 6.2).
+        epochs: the most that a trial takes: epochs, or steps or copies as text. Paper: silent
+            (decisions#early-stopping).
+        precision: precision of products, convolutions and recurrences on a GPU; a CPU always computes in float32.
+            Paper: silent (decisions#precision).
+        keep: criterion of the epoch that is kept, and of patience, both under the noisy condition: the validation loss
+            ("loss") or the validation UA ("ua"); "last" keeps the last epoch, and patience goes by the loss. Paper:
+            the loss (Section 6.2).
+        class_weights: whether each utterance's training loss is weighted by the inverse frequency of its class. Paper:
+            silent.
 
     Raises:
         ValueError: a kernel size that the type fixes is given otherwise, or one that it needs is missing.
@@ -69,6 +132,7 @@ class NetworkConfiguration(Configuration):
     left: Annotated[int, Field(ge=0)] = 10
     right: Annotated[int, Field(ge=0)] = 5
     normalisation: Normalisation = "corpus"
+    trim: bool = False
 
     maps: _Positive = 32
     cells: _Positive = 128
@@ -76,10 +140,13 @@ class NetworkConfiguration(Configuration):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
+    epsilon: Annotated[float, Field(gt=0)] = 1e-7
     minibatch: _Positive = 10
-    patience: _Positive = 3
-    epochs: _Positive = 100
+    patience: Duration = 3
+    epochs: Duration = 100
     precision: Precision = "float32"
+    keep: Literal["loss", "ua", "last"] = "loss"
+    class_weights: bool = False
 
     system: ClassVar[str] = "sersearch.training.network:NetworkSystem"
     switches: ClassVar[tuple[str, ...]] = ("model", "features")
@@ -176,7 +243,7 @@ class NetworkConfiguration(Configuration):
 
     @property
     def departures(self) -> dict[str, Any]:
-        """Settings other than kernels in which a network differs from the paper's, or from the defaults.
+        """Settings other than kernels in which a network differs from the paper's, as read here or as in 2017.
 
         Example:
             >>> NetworkConfiguration(model="T-CLDNN", w1=3, w2=2, epochs=20).departures
@@ -184,12 +251,45 @@ class NetworkConfiguration(Configuration):
         """
         papers = NetworkConfiguration(model="LDNN", features=self.features).record()
         own = self.record()
-        return {name: own[name] for name in own if name not in ("model", *KERNELS) and own[name] != papers[name]}
+        differing = [name for name in own if name not in ("model", *KERNELS) and own[name] != papers[name]]
+        return {name: own[name] for name in differing if own[name] != KERAS_2017.get(name, papers[name])}
 
     @property
     def step_limits(self) -> tuple[int, int]:
         """The fewest and the most epochs: early stopping needs `patience` more than one."""
+        if isinstance(self.epochs, str) or isinstance(self.patience, str):
+            # An epoch has one step and one copy at least.
+            most = self.epochs if isinstance(self.epochs, int) else int(self.epochs.split()[0])
+            return min(self.epochs, 2) if isinstance(self.epochs, int) else 1, most
         return min(self.epochs, self.patience + 1), self.epochs
+
+    def limits_on(self, utterances: int) -> tuple[int, int]:
+        """The fewest and the most epochs over a training part of so many utterances (copies)."""
+        epochs, patience = (self.in_epochs(amount, utterances) for amount in (self.epochs, self.patience))
+        return min(epochs, patience + 1), epochs
+
+    def in_epochs(self, amount: int | str, utterances: int) -> int:
+        """How many whole epochs over so many utterances last as long as an amount of training."""
+        if isinstance(amount, int):
+            return amount
+        number, unit = amount.split()
+        each = utterances if unit == "copies" else math.ceil(utterances / self.minibatch)
+        return math.ceil(int(number) / each)
+
+    @property
+    def data_settings(self) -> tuple[Any, ...]:
+        """Whether utterances are trimmed."""
+        return (self.trim,)
+
+    @property
+    def keeps_last(self) -> bool:
+        """Whether a study says `keep = "last"`."""
+        return self.keep == "last"
+
+    @property
+    def knows_speakers(self) -> bool:
+        """Whether its features are normalised by speaker."""
+        return self.normalisation == "speaker"
 
     @property
     def shapes(self) -> Shapes:

@@ -25,13 +25,21 @@ class SVMConfiguration(Configuration):
     configuration.
 
     Attributes:
-        features: name of a set of vectors: openSMILE functionals, or any table of one row per utterance.
-        kernel: see `sersearch.models.svm.kernel_matrix`, also for gamma and degree.
-        C: the price of an error.
+        model: the support vector machine.
+        features: name of a set of vectors: openSMILE functionals, or any table of one row per utterance. Paper: IS09 to
+            IS13 (Table 3).
+        standardisation: of the vectors: by each speaker's own utterances ("speaker"), or by those of the training
+            speakers ("corpus"). Paper: by speaker (Section 6.1).
+        kernel: see `sersearch.models.svm.kernel_matrix`. Paper: all three (Section 6.1).
+        C: the price of an error. Paper: silent (decisions#svm-kernels).
+        gamma: scale of the polynomial and RBF kernels, in units of 1 / dimensions. Paper: silent
+            (decisions#svm-kernels).
+        degree: degree of the polynomial kernel. Paper: silent (decisions#svm-kernels).
     """
 
     model: Literal["SVM"]
     features: Annotated[str, Field(min_length=1)]
+    standardisation: Literal["speaker", "corpus"] = "speaker"
     kernel: Literal["linear", "polynomial", "rbf"] = "linear"
     C: Annotated[float, Field(gt=0)] = 1.0
     gamma: Annotated[float, Field(gt=0)] = 1.0
@@ -88,6 +96,11 @@ class SVMConfiguration(Configuration):
     def meaningless(self) -> tuple[str, ...]:
         """The numbers that the kernel does not use."""
         return unused(self.kernel)
+
+    @property
+    def knows_speakers(self) -> bool:
+        """Whether its vectors are standardised by speaker."""
+        return self.standardisation == "speaker"
 
     def fit_seconds(self, clean_utterances: int, speakers: int) -> float:
         """One fit, or one fit per speaker left out within the training speakers; each costs its utterances squared."""

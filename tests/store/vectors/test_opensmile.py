@@ -1,5 +1,6 @@
 """openSMILE's functionals: their numbers, and their extraction into a store."""
 
+import contextlib
 import csv
 import shutil
 import signal
@@ -20,7 +21,7 @@ from sersearch.speech.audio import decode
 from sersearch.speech.corpora import read_corpus
 from sersearch.store.build import build_store
 from sersearch.store.reader import open_store
-from sersearch.store.vectors.opensmile import SETS, extract_functionals, functionals_of
+from sersearch.store.vectors.opensmile import SETS, WINDOW_MS, extract_functionals, functionals_of
 from sersearch.store.vectors.reader import open_vector_set
 from sersearch.store.verify import verify_store
 from tests.store.vectors.helpers import refused, says, sets_of
@@ -72,13 +73,32 @@ def test_samples_beyond_full_scale_are_clipped() -> None:
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("ms", [10, 60, 1000])
 def test_silence_and_what_is_too_short(name: str, ms: int, capfd: pytest.CaptureFixture[str]) -> None:
-    shortest_ms = {"IS09": 25, "IS13": 60, "eGeMAPSv02": 60}.get(name, 70)
+    shortest_ms = WINDOW_MS[name]
     silence = np.zeros(16 * ms, dtype=np.float32)
     found = functionals_of(name, silence)
     assert found.shape == (COUNTS[name],)
     assert np.isnan(found).all() == (ms < shortest_ms)
     assert np.isnan(found).any() == (ms < shortest_ms)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_shortest_waveform_with_functionals(name: str) -> None:
+    silence = np.zeros(16 * WINDOW_MS[name], dtype=np.float32)
+    assert np.isfinite(functionals_of(name, silence)).all()
+    assert np.isnan(functionals_of(name, silence[1:])).all()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_nothing_from_a_waveform_that_is_long_enough_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception in openSMILE's callback, such as KeyboardInterrupt, is lost, and with it the vector."""
+
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(opensmile.Smile, "_sink_callback", staticmethod(lambda *lists: interrupted))
+    with pytest.raises(RuntimeError, match="IS09: openSMILE returned no functionals of 16000 samples"):
+        functionals_of("IS09", np.zeros(16_000, dtype=np.float32))
 
 
 @given(st.lists(st.floats(width=32), min_size=1, max_size=900).map(lambda list: np.array(list, dtype=np.float32)))
@@ -120,6 +140,26 @@ def test_workers_and_interruptions_do_not_change_a_bit(added: Path, empty: Path,
     assert verify_store(open_store(empty)) == []
 
 
+@pytest.mark.slow("the command is interrupted again and again until it is done")
+def test_ctrl_c_does_not_change_a_bit(added: Path, empty: Path, tiny_corpus: Path) -> None:
+    """openSMILE calls back into Python, where KeyboardInterrupt would be lost, and with it a vector."""
+    words = ["functionals", "--corpus", f"tiny={tiny_corpus}", "--out", empty, "--sets", "IS09,eGeMAPSv02"]
+    command = [sys.executable, "-m", "sersearch", *map(str, words), "--workers", "1"]
+    codes: list[int] = []
+    while 0 not in codes:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=1.3 + 0.5 * len(codes))
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+        assert "Traceback" not in said
+        codes.append(process.returncode)
+    # Python itself ends by the signal (-2) while it shuts down.
+    assert set(codes) <= {0, 130, -2}
+    assert 130 in codes
+    assert sets_of(empty) == sets_of(added)
+
+
 KILLED = """
 import sys, time
 from pathlib import Path
@@ -158,9 +198,9 @@ def test_recordings_too_short_for_opensmile_are_kept_as_nan(tmp_path: Path) -> N
     words = says("--corpus", corpus, "--out", store.path, "--sets", "IS09,IS10,IS13", "--workers", 1)
     assert words.splitlines()[1:] == [
         f"{store.path}: IS10: 3 vectors of 1582 numbers",
-        f"{store.path}: IS10: 3164 numbers of 2 utterances are NaN (too short, or not to be computed)",
+        f"{store.path}: IS10: all numbers of 2 utterances are NaN: shorter than openSMILE's window of 70 ms",
         f"{store.path}: IS13: 3 vectors of 6373 numbers",
-        f"{store.path}: IS13: 6373 numbers of 1 utterances are NaN (too short, or not to be computed)",
+        f"{store.path}: IS13: all numbers of 1 utterance are NaN: shorter than openSMILE's window of 60 ms",
     ]
     missing = {name: np.isnan(open_vector_set(store, name).x_UD).all(1) for name in ("IS09", "IS10", "IS13")}
     assert open_vector_set(store, "IS10").utterance == ("30 ms", "300 ms", "65 ms")

@@ -1,0 +1,187 @@
+"""Lost workers, without Ray: pauses, progress and the end."""
+
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from sersearch.run.run import Run, start_run
+from sersearch.run.session import working_on
+from sersearch.search import tune
+from sersearch.search.losses import PAUSES_S, STALLED_AFTER, Losses, describe_loss
+from sersearch.search.tune import AgendaSearcher
+from sersearch.store.reader import Store
+from sersearch.study.configuration import NetworkConfiguration
+from sersearch.study.study import parse_study
+from sersearch.study.trial import Trial
+from tests.trials import make_trial
+
+TRIALS = [make_trial(NetworkConfiguration(model="LDNN", cells=cells)) for cells in (4, 5, 6, 7)]
+
+
+def lose(losses: Losses, trial: Trial) -> list[float]:
+    """Lose a trial's workers until it is set aside; return the pauses, and check that each was waited for."""
+    pauses_s: list[float] = []
+    now_s = 100.0
+    while (pause_s := losses.lost(trial, "its worker process died", now_s)) is not None:
+        pauses_s.append(pause_s)
+        if pause_s:
+            assert losses.due(now_s + 0.99 * pause_s) is None
+        now_s += pause_s
+        assert losses.due(now_s) == trial
+    return pauses_s
+
+
+def test_pauses_grow_and_end() -> None:
+    losses = Losses()
+    pauses_s = lose(losses, TRIALS[0])
+    assert pauses_s == list(PAUSES_S) == sorted(PAUSES_S)
+    assert losses.waiting == []
+    assert losses.set_aside == {TRIALS[0].key: "its worker process died"}
+    assert losses.verdict == (
+        f"trial {TRIALS[0].key} lost {len(PAUSES_S) + 1} workers in a row without an epoch between them "
+        "(its worker process died)"
+    )
+
+
+def test_an_epoch_between_losses_begins_the_count_again() -> None:
+    losses = Losses()
+    for _ in range(100):
+        assert losses.lost(TRIALS[0], "its node died", 0.0) == 0.0
+        assert losses.due(0.0) == TRIALS[0]
+        losses.progressed(TRIALS[0].key)
+    assert not losses.set_aside
+
+
+def test_trials_are_due_in_the_order_of_their_pauses() -> None:
+    losses = Losses()
+    for _ in range(2):
+        losses.lost(TRIALS[0], "", 0.0)
+        losses.due(100.0)
+    losses.lost(TRIALS[0], "", 0.0)
+    losses.lost(TRIALS[1], "", 0.5)
+    assert losses.due(0.4) is None
+    assert losses.due(10.0) == TRIALS[1]
+    assert losses.due(10.0) == TRIALS[0]
+    assert losses.due(10.0) is None
+
+
+def test_a_machine_at_fault_stalls_the_search_until_a_trial_progresses() -> None:
+    losses = Losses()
+    for trial in TRIALS[:STALLED_AFTER]:
+        assert not losses.stalled
+        lose(losses, trial)
+    assert losses.stalled
+    losses.progressed(TRIALS[3].key)
+    assert not losses.stalled
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("its worker process has died. Potential causes: killed by SIGKILL by OOM killer", "its worker process died"),
+        ("The actor is dead because its node has died. Node Id: 8f", "its node died"),
+        ("Task was killed due to the node running low on memory.\nOOM: Ray killed this worker", "memory of its node"),
+        ("The actor died because of an error raised in its creation task\nModuleNotFoundError: sersearch", "could not"),
+        ("", "its worker was lost"),
+    ],
+)
+def test_why_a_worker_was_lost(error: str, reason: str) -> None:
+    assert reason in describe_loss(error)
+
+
+@pytest.fixture
+def run(tiny_store: Store, tmp_path: Path) -> Run:
+    table = {"name": "x", "spaces": [{"name": "l", "model": "LDNN", "cells": [4, 5]}], "resources": {"retries": 1}}
+    return start_run(tmp_path / "run", parse_study(table, "x.toml"), tiny_store.path)
+
+
+class Clock:
+    """A clock that goes on by a second with each look at it."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += 1.0
+        return self.now_s
+
+
+@pytest.fixture
+def watcher(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    monkeypatch.setattr(tune.time, "monotonic", Clock())
+    monkeypatch.setattr(tune.ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+    return Mock()
+
+
+def test_a_search_whose_workers_are_all_lost_ends(run: Run, watcher: Mock) -> None:
+    """Some begin an attempt before, some do not; none counts as a failure, not even after a failure on record."""
+    with working_on(run.storage) as session:
+        searcher = AgendaSearcher(run.agenda(), run, session, {}, watcher)
+        first = run.agenda().left[0]
+        run.ledger.begin(first).fail(RuntimeError("out of luck"))
+        handed_out = 0
+        for number in range(10_000):
+            given = searcher.suggest(str(number))
+            if given == tune.Searcher.FINISHED:
+                break
+            if isinstance(given, dict):
+                handed_out += 1
+                if handed_out % 3 == 0:
+                    run.ledger.begin(next(trial for trial in run.agenda().left if trial.key == given["key"]))
+                searcher.lost(str(number), "its worker process has died")
+                searcher.on_trial_complete(str(number), error=True)
+    assert handed_out == 2 * (len(PAUSES_S) + 1)
+    assert searcher.stopped.startswith(f"2 trials lost {len(PAUSES_S) + 1} workers in a row")
+    assert len(run.agenda().left) == 2
+    assert run.agenda().failed == []
+    watcher.finished.assert_not_called()
+
+
+def test_a_failure_is_an_attempt_on_record(run: Run, watcher: Mock) -> None:
+    with working_on(run.storage) as session:
+        searcher = AgendaSearcher(run.agenda(), run, session, {}, watcher)
+        for number in range(2):
+            given = searcher.suggest(str(number))
+            assert isinstance(given, dict)
+            if number == 0:
+                failing = next(trial for trial in run.agenda().left if trial.key == given["key"])
+            assert given["key"] == failing.key, "a failed trial is tried again before others begin"
+            run.ledger.begin(failing).fail(RuntimeError("out of luck"))
+            searcher.on_trial_complete(str(number), {"key": failing.key, "done": True})
+        assert searcher.agenda.failed == [failing.key]
+        watcher.finished.assert_called_once_with(failing.key, None, "RuntimeError: out of luck")
+
+
+def test_the_last_node_is_awaited_for_a_while(run: Run, watcher: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": True, "Resources": {}}]
+    monkeypatch.setattr(tune.ray, "nodes", lambda: nodes)
+    with working_on(run.storage) as session:
+        searcher = AgendaSearcher(run.agenda(), run, session, {}, watcher)
+        nodes[0]["Alive"] = False
+        searcher.look_around()
+        (sentence,) = watcher.note.call_args.args
+        assert sentence == "a trial takes 1 CPU and 0 GPUs, but the only machine has 0 CPUs and 0 GPUs; " + (
+            f"waiting {tune.NODE_AWAITED_S:.0f} s for such a node"
+        )
+        nodes[0]["Alive"] = True
+        while tune.time.monotonic() < 2 * tune.NODE_AWAITED_S:
+            searcher.look_around()
+        assert not searcher.over
+        nodes[0]["Alive"] = False
+        while tune.time.monotonic() < 4 * tune.NODE_AWAITED_S:
+            searcher.look_around()
+        assert searcher.over
+        assert searcher.stopped.endswith(f"for {tune.NODE_AWAITED_S:.0f} s")
+        assert watcher.note.call_count == 2
+
+
+def test_a_search_that_was_taken_over_stops(run: Run, watcher: Mock) -> None:
+    with working_on(run.storage) as session:
+        searcher = AgendaSearcher(run.agenda(), run, session, {}, watcher)
+        assert isinstance(searcher.suggest("0"), dict)
+        with working_on(run.storage, take_over=True):
+            for _ in range(10):
+                searcher.look_around()
+            assert searcher.stopped == "another search has taken the run over (--take-over)"
+            assert searcher.suggest("1") == tune.Searcher.FINISHED
