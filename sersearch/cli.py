@@ -437,6 +437,7 @@ def rerun_trial(
     from sersearch.terminal.live import describe_epoch
     from sersearch.training.rerun import rerun as train_again
 
+    _say_on_stderr(f"training {key} again")
     made = train_again(open_run(run, store), key, lambda epoch: _say_on_stderr(describe_epoch(epoch)))
     print(made.verdict)
     if not made.same:

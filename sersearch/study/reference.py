@@ -197,7 +197,7 @@ def new_study(file: str, name: str, spaces: Iterable[str]) -> str:
     found = settings()
     lines = [HEAD.format(file=file, name=name, spaces="\n".join(_comment(", ".join(spaces))))]
     lines += _commented(setting for setting in found[""] if setting.name == "seeds")
-    for table in ("partition", "features", "training", "search", "resources"):
+    for table in (name for name in Study.model_fields if name in found):
         lines += ["", f"[{table}]", *_commented(found[table])]
     return "\n".join(lines) + "\n"
 
