@@ -26,6 +26,7 @@ from sersearch.terminal.arguments import (
     parse_snr_range,
 )
 from sersearch.terminal.commands import App
+from sersearch.terminal.lines import say
 
 # What is heavy (torch, Ray) is imported by the command that needs it, so that --help and plan answer at once.
 
@@ -532,7 +533,7 @@ def run_demo(
 
 
 def _say_on_stderr(words: str) -> None:
-    print(words, file=sys.stderr)
+    say(Console(stderr=True), words)
 
 
 def _say(words: str) -> None:
