@@ -539,6 +539,7 @@ def rerun_trial(
     from sersearch.terminal.live import describe_epoch
     from sersearch.training.rerun import rerun as train_again
 
+    say_on_stderr(f"training {key} again")
     made = train_again(open_run(run, store), key, lambda epoch: say_on_stderr(describe_epoch(epoch)))
     say(made.verdict)
     if not made.same:

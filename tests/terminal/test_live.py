@@ -119,3 +119,23 @@ def test_a_corpus_is_counted_in_a_log_while_it_is_decoded_and_built() -> None:
     lines = log.getvalue().splitlines()
     assert any(line.startswith("decoding: 3 of 48") for line in lines)
     assert lines[-1].startswith("speaker anna: 40 of 48")
+
+
+@pytest.mark.slow("it runs a search with the real Ray on a terminal")
+def test_a_real_search_on_a_terminal_of_80_columns(tiny_store: Store, tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(
+        "training = { epochs = 3 }\n"
+        'spaces = [{ name = "l", model = "LDNN", features = ["mfccs", "log-mels"], cells = 8 }]\n'
+    )
+    words = ("search", tmp_path / "study.toml", "--store", tiny_store.path, "--run", tmp_path / "run")
+    with Terminal(["-m", "sersearch", *words], 80) as terminal:
+        screen = terminal.wait_for(" of 2 done, ")
+        assert any(re.match(r"\d of 2 done, \d running", line) for line in screen)
+        assert terminal.finish() == 0
+        lines = terminal.scrolled
+    text = " ".join(line.strip() for line in lines)
+    assert "train: 4 speakers: " in text
+    for number in (1, 2):
+        assert len([line for line in lines if line.startswith(f"{number}/2 ")]) == 1
+    assert "all 2 trials are done" in text
+    assert "running" not in text
