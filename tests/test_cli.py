@@ -246,6 +246,9 @@ def test_labels_are_mapped_and_said(tmp_path: Path) -> None:
     assert said in shown
     assert "utterances per speaker: ann (2), bob (2)" in shown
     assert "further columns of the manifest were kept: age" in shown
+    assert "not read" not in shown
+    (folder / "notes.csv").write_text("no manifest")
+    assert "not read: 1 x .csv" in works("corpus", "mine", folder, *by_hand)
     chosen = ("--emotions", "anger,happiness,sadness")
     store = ("features", "--corpus", f"mine={folder}", "--out", tmp_path / "store", "--workers", 1, *by_hand, *chosen)
     shown = works(*store)

@@ -225,15 +225,18 @@ def _record(utterance: Utterance) -> Recording | Refusal:
 
 
 def _count_ignored(folder: Path, read: set[Path]) -> dict[str, int]:
-    """Count the files of a corpus' folder that no utterance names, by their kind."""
+    """Count the files of a corpus' folder that no utterance names, by their kind; the manifest is read."""
     root = folder if folder.is_dir() else folder.parent
     listing = list_audio(root)
     ignored = Counter(listing.ignored)
+    manifest = folder / "manifest.csv" if folder.is_dir() else folder
+    if manifest.is_file() and ignored[manifest.suffix.lower()]:
+        ignored[manifest.suffix.lower()] -= 1
     # A manifest may name a file by a path with links or "..", so files are compared by where they really are.
     real_paths = {path.resolve() for path in read}
     if unused := sum(path.resolve() not in real_paths for path in listing.files):
         ignored[_UNUSED] = unused
-    return dict(sorted(ignored.items()))
+    return dict(sorted((+ignored).items()))
 
 
 def _differences(survey: Survey) -> Iterator[str]:
