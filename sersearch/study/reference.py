@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -81,7 +82,8 @@ def _tables() -> dict[str, tuple[type[BaseModel], ...]]:
     """The tables of a study that have models of their own, such as [search]; several where it has several forms."""
     models: dict[str, tuple[type[BaseModel], ...]] = {}
     for name, field in Study.model_fields.items():
-        for kind in (field.annotation, *get_args(field.annotation)):
+        optional = get_args(field.annotation) if isinstance(field.annotation, UnionType) else ()
+        for kind in (field.annotation, *optional):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 models[name] = (kind,)
     return {"partition": PARTITION_FORMS} | models
