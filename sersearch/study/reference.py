@@ -13,7 +13,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -81,7 +82,9 @@ def _tables() -> dict[str, tuple[type[BaseModel], ...]]:
     """The tables of a study that have models of their own, such as [search]; several where it has several forms."""
     models: dict[str, tuple[type[BaseModel], ...]] = {}
     for name, field in Study.model_fields.items():
-        for kind in (field.annotation, *get_args(field.annotation)):
+        # A table that may be missing, such as [hypothesis], is a model or None.
+        optional = get_origin(field.annotation) in (Union, UnionType)
+        for kind in get_args(field.annotation) if optional else (field.annotation,):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 models[name] = (kind,)
     return {"partition": PARTITION_FORMS} | models
