@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -82,8 +82,9 @@ def _tables() -> dict[str, tuple[type[BaseModel], ...]]:
     """The tables of a study that have models of their own, such as [search]; several where it has several forms."""
     models: dict[str, tuple[type[BaseModel], ...]] = {}
     for name, field in Study.model_fields.items():
-        optional = get_args(field.annotation) if isinstance(field.annotation, UnionType) else ()
-        for kind in (field.annotation, *optional):
+        # A table that may be missing, such as [hypothesis], is a model or None.
+        optional = get_origin(field.annotation) in (Union, UnionType)
+        for kind in get_args(field.annotation) if optional else (field.annotation,):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 models[name] = (kind,)
     return {"partition": PARTITION_FORMS} | models

@@ -119,13 +119,8 @@ class BuildProgress:
             console=self._console,
         )
         self._task = self._bar.add_task("", total=None, visible=False)
-<<<<<<< HEAD
-        self._doing = ""
-        self._lines = EveryMinute(self._line, lambda line: self._console.say(line), every_s)
-=======
         self._counted = ("", 0)
-        self._lines = EveryMinute(self._line, lambda line: say(self._console, line), every_s)
->>>>>>> w-hour
+        self._lines = EveryMinute(self._line, lambda line: self._console.say(line), every_s)
 
     def __enter__(self) -> Self:
         """Show the bar, or begin with a line every minute."""
@@ -156,13 +151,8 @@ class BuildProgress:
         if (doing, total) != self._counted:
             # What is counted is something else now, whose pace is yet to be seen.
             self._bar.reset(self._task)
-<<<<<<< HEAD
-            self._doing = doing
-        self._bar.update(self._task, completed=done, total=total, description=printable(description), visible=True)
-=======
             self._counted = doing, total
-        self._bar.update(self._task, completed=done, total=total, description=description, visible=True)
->>>>>>> w-hour
+        self._bar.update(self._task, completed=done, total=total, description=printable(description), visible=True)
 
     def _line(self) -> str:
         task = self._bar.tasks[0]
