@@ -124,11 +124,6 @@ class Board:
         return summed
 
 
-def slope(ua: float) -> float:
-    """Points of UA per unit of the logit."""
-    return ua * (100 - ua) / 100
-
-
 def expected_ua(logits: Floats, sd: float) -> Floats:
     """Compute the mean UA of normally distributed logits, by Gauss-Hermite quadrature."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
@@ -148,6 +143,14 @@ def base_logit(ua: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if float(expected_ua(np.array(middle), spread())) < ua else (low, middle)
     return low
+
+
+@cache
+def slope(ua: float) -> float:
+    """Compute how many points of UA a small step of all logits is worth, per unit."""
+    step = 1e-3
+    around = expected_ua(base_logit(ua) + np.array([-step, step]), spread())
+    return float(around[1] - around[0]) / (2 * step)
 
 
 def two_conditions(sd: float, shape: tuple[int, ...], generator: np.random.Generator) -> Floats:

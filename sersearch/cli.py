@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sersearch.errors import InputError, printable
+from sersearch.errors import InputError, machine_fault, printable
 from sersearch.interruption import end_on_ctrl_c
 from sersearch.terminal.arguments import (
     Changes,
@@ -80,11 +80,11 @@ def main() -> None:
     except InputError as error:
         say_on_stderr(f"sersearch: {error}")
         sys.exit(2)
-    except OSError as error:
-        if error.filename is None and error.errno is None:
+    except Exception as error:
+        reason = machine_fault(error)
+        if not reason:
             raise
-        where = f"{printable(str(error.filename))}: " if error.filename else ""
-        say_on_stderr(f"sersearch: {where}{error.strerror}; finished work is kept")
+        say_on_stderr(f"sersearch: {reason}; finished work is kept")
         sys.exit(1)
 
 
@@ -539,6 +539,7 @@ def rerun_trial(
     from sersearch.terminal.live import describe_epoch
     from sersearch.training.rerun import rerun as train_again
 
+    say_on_stderr(f"training {key} again")
     made = train_again(open_run(run, store), key, lambda epoch: say_on_stderr(describe_epoch(epoch)))
     say(made.verdict)
     if not made.same:

@@ -5,7 +5,7 @@ import secrets
 import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +64,13 @@ def private_data_folder() -> Path | None:
     It holds what can't be made again: the index of test openings over all runs.
 
     Returns:
-        The folder; None in the cases of `private_folder`.
+        The folder; None, with a warning, in the cases of `private_folder`.
     """
     return _private(user_data_path("sersearch"), "data")
 
 
 def _private(folder: Path, kind: str) -> Path | None:
-    fault = _fault(folder)
+    fault = _fault(folder, f"XDG_{kind.upper()}_HOME")
     if fault:
         warning = f"the {kind} folder {folder} is not used, because {fault}"
         # Without a source file, Python prints it as one line, and with a registry only once per process.
@@ -82,25 +82,30 @@ def _private(folder: Path, kind: str) -> Path | None:
 _GIVEN_WARNINGS: dict[Any, Any] = {}
 
 
-def _fault(folder: Path) -> str:
-    """Say why a cache folder can't be used, and what to do; "" if it is private. It is created if it is missing."""
+def _fault(folder: Path, variable: str) -> str:
+    """Say why a folder can't be used, and what to do; "" if it is private. It is created if it is missing.
+
+    Args:
+        folder: of this user.
+        variable: of the environment, which names the folder in which it lies.
+    """
     if not folder.is_absolute():
-        return "you have no home folder: set XDG_CACHE_HOME to a folder of yours"
+        return f"you have no home folder: set {variable} to a folder of yours"
     try:
         _create(folder)
         status = folder.lstat()
         around = {path: path.lstat() for path in (*folder.parents, *folder.resolve().parents)}
     except OSError as error:
-        return f"it can't be created ({error.strerror}): set XDG_CACHE_HOME to a folder of yours"
+        return f"it can't be created ({error.strerror}): set {variable} to a folder of yours"
     if not stat.S_ISDIR(status.st_mode):
         return "it is not a folder: remove it"
     if status.st_uid != os.geteuid():
-        return "it belongs to another user: have it removed, or set XDG_CACHE_HOME to a folder of yours"
+        return f"it belongs to another user: have it removed, or set {variable} to a folder of yours"
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         return f"its mode is {stat.S_IMODE(status.st_mode):o}, so others may have put code there: remove it"
     for path, status_around in around.items():
         if _others_may_replace(status_around):
-            return f"others may write to {path}: correct that, or set XDG_CACHE_HOME to a folder of yours"
+            return f"others may write to {path}: correct that, or set {variable} to a folder of yours"
     if not os.access(folder, os.W_OK | os.X_OK):
         return "it can't be written: correct its permissions"
     return ""
@@ -135,10 +140,23 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
+def naming(path: Path, part: Path) -> Iterator[None]:
+    """Name a file in errors of the block that name none, as on a full disk, or only the part that becomes the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename in (None, str(part)):
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
+
+
+@contextmanager
 def beside(path: Path) -> Iterator[Path]:
     """Yield a new path in the folder of a file, and remove what is left there at the end of the block."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
-        yield part
+        with naming(path, part):
+            yield part
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)

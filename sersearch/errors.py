@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from concurrent.futures import BrokenExecutor
 from difflib import get_close_matches
 
 
@@ -43,3 +44,29 @@ def printable(text: str) -> str:
         True
     """
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+# What libraries say, in exceptions of many types, where the system gives them no more memory.
+_NO_MEMORY = re.compile(
+    "failed to map segment|cannot allocate memory|can't allocate memory|can't start new thread|bad_alloc|out of memory",
+    re.IGNORECASE,
+)
+
+
+def machine_fault(error: BaseException) -> str:
+    """Say in one line what the machine lacks: memory, room on a disk, a right; "" if the error is of another kind.
+
+    Example:
+        >>> machine_fault(OSError(28, "No space left on device", "run/study.toml"))
+        'run/study.toml: No space left on device'
+    """
+    words = printable(str(error))
+    if isinstance(error, BrokenExecutor):
+        return "a worker process has died, perhaps because memory ran out: free memory, or give fewer --workers"
+    is_machines = isinstance(error, MemoryError | ImportError | OSError | RuntimeError)
+    if isinstance(error, MemoryError) or (is_machines and _NO_MEMORY.search(words)):
+        reason = f" ({words[:200]})" if words else ""
+        return f"memory ran out{reason}: free memory, or give fewer --workers"
+    if isinstance(error, OSError) and (error.filename is not None or error.errno is not None):
+        return printable(f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}")
+    return ""

@@ -35,8 +35,10 @@ def in_parallel(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int
         yield from map(work, jobs)
         return
     left = iter(jobs)
-    pool = [_Worker(work) for _ in range(workers)]
+    pool: list[_Worker] = []
     try:
+        for _ in range(workers):
+            pool.append(_Worker(work))
         busy = {worker.connection: worker for worker in pool if worker.start_next(left)}
         while busy:
             for connection in wait(list(busy)):

@@ -13,6 +13,7 @@ from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run, start_run
 from sersearch.store.reader import Store
 from sersearch.study.conditions import Condition
+from sersearch.study.fold import Fold
 from sersearch.study.study import load_study
 from sersearch.study.trial import Trial
 
@@ -35,14 +36,16 @@ def generate_run(path: Path, study: Path, store: Store, seed: int = 0, trials: i
     board = select_winners(run)
     ledger = record_ledger(run, board)
     for winner in board.winners:
-        for result in winner.results:
-            _test(run, result, winner.condition, ledger, generator)
+        for result, fold in winner.trials:
+            _test(run, result, fold, winner.condition, ledger, generator)
     return run
 
 
-def _test(run: Run, result: Result, condition: Condition, ledger: str, generator: np.random.Generator) -> None:
+def _test(
+    run: Run, result: Result, fold: Fold, condition: Condition, ledger: str, generator: np.random.Generator
+) -> None:
     """Predictions under a condition, and the opening written down, as if the test speakers had been opened."""
-    labels = pa.concat_tables([select_labels(run.store.table(speaker)) for speaker in run.partition.test])
+    labels = pa.concat_tables([select_labels(run.store.table(speaker)) for speaker in fold.test])
     noisy = np.array([noise is not None for noise in labels["noise"].to_pylist()])
     if condition == "clean":
         labels, noisy = labels.filter(pa.array(~noisy)), noisy[~noisy]
@@ -53,7 +56,7 @@ def _test(run: Run, result: Result, condition: Condition, ledger: str, generator
     guess = generator.choice(np.array(run.store.emotions), len(truth))
     predicted = np.where(generator.random(len(truth)) < right, truth, guess)
     table = labels.replace_schema_metadata().append_column("predicted", pa.array(predicted.tolist()))
-    record_exposure(run, result.trial.key, condition, run.partition.test, "report")
+    record_exposure(run, result.trial.key, condition, fold.test, "report")
     record_opening(run, result, condition, len(table), "report", ledger)
     put_predictions(run, result, condition, table)
 

@@ -86,14 +86,15 @@ class DesignPower:
         if self.contrast is not None:
             order = " > ".join("{" + ", ".join(level) + "}" if len(level) > 1 else level[0] for level in self.levels)
             whose = "hypothesis" if self.named else "the paper's claim, as no hypothesis is named"
-            measures = " and ".join(self.hypothesis.on)
-            yield (
-                f"power{about}: {100 * self.contrast:.0f} % for {whose}: {order}, {points} from first to last, "
-                f"on {measures}"
-            )
+            # Noisy UA is a mean over many copies, which have less of the luck of few utterances than is assumed.
+            measures = "at least that on noisy UA" if "ua" in self.hypothesis.on else ""
+            if "loss" in self.hypothesis.on:
+                measures = "; ".join(filter(None, ("on the loss", measures)))
+            share = f"{100 * self.contrast:.0f} %"
+            yield f"power{about}: {share} for {whose}: {order}, {points} from first to last, {measures}"
         if self.pair is not None:
             found = f"; 80 % for {self.smallest:.1f} points" if self.smallest is not None else ""
-            yield f"power{about}: {100 * self.pair:.0f} % for two rows {points} apart among {self.rows}{found}"
+            yield f"power{about}: at least {100 * self.pair:.0f} % for two rows {points} apart among {self.rows}{found}"
 
     @property
     def levels(self) -> list[list[str]]:

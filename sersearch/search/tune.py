@@ -339,9 +339,18 @@ class AgendaSearcher(Searcher):
         self.on_trial_start(trial_id)
         self._running.remove(trial_id)
         handed_out = self._handed_out.pop(trial_id)
-        trial = handed_out.trial
         if fatal := (result or {}).get("fatal"):
             self.stop(fatal)
+        try:
+            self._enter(handed_out, begun=bool((result or {}).get("epoch")))
+        except (InputError, OSError) as error:
+            # Ray Tune would log the error and go on.
+            self.stop(str(error))
+            self.watcher.dropped(handed_out.trial.key, self.stopped)
+
+    def _enter(self, handed_out: _HandedOut, begun: bool) -> None:
+        """Enter a trial that has ended: its result, or that it is put back."""
+        trial = handed_out.trial
         if trial.key in self._lagging:
             commit_pruned(self.run, trial)
         committed = self.run.ledger.result(trial.key)
@@ -351,7 +360,6 @@ class AgendaSearcher(Searcher):
             self.agenda.finish(trial.key, self.run.outcome(committed))
             self.watcher.finished(trial.key, committed, "")
         elif self.stopping:
-            begun = (result or {}).get("epoch")
             self.watcher.dropped(trial.key, self.stopped if begun else "")
         else:
             self._put_back(handed_out)

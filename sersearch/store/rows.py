@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sersearch.digests import sha256_of
-from sersearch.durable import sync
+from sersearch.durable import naming, sync
 from sersearch.errors import InputError
 from sersearch.speech.audio import Waveform
 from sersearch.speech.augment import NoisyCopy, excerpt, mix, noisy_copies, utterance_generator
@@ -142,9 +142,9 @@ class SpeakerWriter:
         first = utterances[0]
         file = parquet_name(first.speaker)
         part = self.out / f".{file}.{uuid4().hex}.part"
-        with one_torch_thread():
+        with naming(self.out / file, part), one_torch_thread():
             rows, frames = self._write(part, utterances)
-        sync(part)
+            sync(part)
         info = SpeakerInfo(
             speaker=first.speaker,
             corpus=first.corpus,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from sersearch.errors import unknown
+from sersearch.study.values import Table
 
 Measure = Literal["ua", "loss"]
 """What an order is claimed of: noisy UA, which rises along it, or the loss to noise, which falls along it."""
@@ -21,7 +22,7 @@ Level = Annotated[tuple[str, ...], BeforeValidator(_level), Field(min_length=1)]
 """The models of one level, which the claim does not order among themselves."""
 
 
-class Hypothesis(BaseModel):
+class Hypothesis(Table):
     """An order of models, from those that noise harms most to those that it harms least.
 
     Attributes:
@@ -32,8 +33,6 @@ class Hypothesis(BaseModel):
         luck: standard deviation in points of one network over training seeds that the plan assumes.
         ua: UA in per cent that the plan assumes.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     order: tuple[Level, ...] = Field(min_length=2)
     on: tuple[Measure, ...] = Field(("ua", "loss"), min_length=1)

@@ -13,7 +13,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -81,8 +82,11 @@ def _tables() -> dict[str, tuple[type[BaseModel], ...]]:
     """The tables of a study that have models of their own, such as [search]; several where it has several forms."""
     models: dict[str, tuple[type[BaseModel], ...]] = {}
     for name, field in Study.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            models[name] = (field.annotation,)
+        # A table that may be missing, such as [hypothesis], is a model or None.
+        optional = get_origin(field.annotation) in (Union, UnionType)
+        for kind in get_args(field.annotation) if optional else (field.annotation,):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                models[name] = (kind,)
     return {"partition": PARTITION_FORMS} | models
 
 
@@ -209,7 +213,10 @@ def new_study(file: str, name: str, spaces: Iterable[str]) -> str:
     found = settings()
     lines = [HEAD.format(file=file, name=name, spaces="\n".join(_comment(", ".join(spaces))))]
     lines += _commented(setting for setting in found[""] if setting.name == "seeds")
-    for table in ("partition", "features", "training", "search", "resources"):
+    for table in (name for name in Study.model_fields if name in found):
+        if table == "hypothesis":
+            # A table without an order of models is no hypothesis.
+            continue
         lines += ["", f"[{table}]"]
         if table == "partition":
             lines += _comment(FOLDS)

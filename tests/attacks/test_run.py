@@ -187,17 +187,16 @@ def train_again(path: Path) -> None:
     train(open_run(path))
 
 
-def restore_record(path: Path) -> None:
-    study = load_study(path.parent / "study.toml")
-    start_run(path, study, open_run_store(path))
-
-
-def open_run_store(path: Path) -> Path:
-    return Path((path.parent / "store.txt").read_text())
+def search_again(path: Path) -> None:
+    """What the message says; the run is complete, so Ray does not start."""
+    words = ["search", path.parent / "study.toml", "--store", (path.parent / "store.txt").read_text(), "--run", path]
+    outcome, said = answer(*words, home=path.parent)
+    assert outcome == "done"
+    assert "run.json was lost or damaged and is written again; the trials are kept" in said
 
 
 REMEDIES: dict[str, tuple[tuple[str, ...], Callable[[Path], object]]] = {
-    "run.json": ((), restore_record),
+    "run.json": ((), search_again),
     "trials/KEY/result.json": (("trials/KEY/result.json",), train_again),
     "trials/KEY/trial.json": (("trials/KEY/trial.json",), report),
     "trials/KEY/attempt-002/attempt.json": (("trials/KEY/attempt-002/attempt.json",), report),
@@ -337,3 +336,22 @@ def test_a_trial_whose_checkpoint_is_damaged_ends_with_the_same_bits(whole: Run,
     outcome, said = answer("status", path, "--verify", home=tmp_path)
     assert outcome == "done"
     assert f"set aside: trials/{key}/attempt-003/checkpoint-damaged" in said
+
+
+def test_what_a_report_had_begun_when_it_was_killed_is_ended_by_the_next(
+    whole: Run, untouched: dict[str, tuple[str, str]], tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(whole.path, path, ignore=shutil.ignore_patterns("report"))
+    record = path / "test" / f"{winner_of(whole)}-noisy.json"
+    openings = {file: file.read_bytes() for file in (path / "openings").iterdir()}
+    record.unlink()
+    assert answer("status", path, "--verify", home=tmp_path)[0] == "done"
+    assert report(path) == untouched["report"]
+    record.with_suffix(".parquet").unlink()
+    outcome, said = report(path)
+    assert outcome == "refused"
+    assert f"{record.with_suffix('.parquet')} is missing: delete it and {record}, and `sersearch report" in said
+    record.unlink()
+    assert report(path) == untouched["report"]
+    assert {file: file.read_bytes() for file in (path / "openings").iterdir()} == openings

@@ -1,6 +1,7 @@
 """Looking twice is seen: test openings over runs, studies that change after one, and all that was tried."""
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,11 @@ def test_openings_are_counted_over_folders_by_store_and_test_speakers(tiny_store
 def test_without_a_data_folder_a_run_counts_its_own(tiny_store: Store, tmp_path: Path, data_folder: Path) -> None:
     data_folder.parent.mkdir()
     data_folder.touch()
-    run = generate_run(tmp_path / "run", study(tmp_path), tiny_store)
-    exposure = read_report(run).exposure
+    with pytest.warns(RuntimeWarning, match=r"the data folder .* is not used, because .*: set XDG_DATA_HOME"):
+        run = generate_run(tmp_path / "run", study(tmp_path), tiny_store)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exposure = read_report(run).exposure
     assert exposure.runs == 1
     assert exposure.systems == len({name.split("-")[0] for name in run.storage.list("openings/")})
 

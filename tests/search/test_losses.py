@@ -153,6 +153,19 @@ def test_a_failure_is_an_attempt_on_record(run: Run, watcher: Mock) -> None:
         watcher.finished.assert_called_once_with(failing.key, None, "RuntimeError: out of luck")
 
 
+def test_a_record_that_is_damaged_stops_the_search(run: Run, watcher: Mock) -> None:
+    """Ray Tune would log the error and go on."""
+    with working_on(run.storage) as session:
+        searcher = AgendaSearcher(run.agenda(), run, session, {}, watcher)
+        given = searcher.suggest("0")
+        assert isinstance(given, dict)
+        run.storage.put(f"trials/{given['key']}/result.json", b"{")
+        searcher.on_trial_complete("0", {"key": given["key"], "done": True})
+        assert "result.json is damaged" in searcher.stopped
+        assert searcher.over
+        watcher.dropped.assert_called_once_with(given["key"], searcher.stopped)
+
+
 def test_the_last_node_is_awaited_for_a_while(run: Run, watcher: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": True, "Resources": {}}]
     monkeypatch.setattr(tune.ray, "nodes", lambda: nodes)

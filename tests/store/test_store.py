@@ -460,7 +460,10 @@ def test_folder_that_cannot_be_written(
     cache = tmp_path / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     cache.touch()
-    with pytest.warns(RuntimeWarning, match="each process holds its own copy of the frames"):
+    with (
+        pytest.warns(RuntimeWarning, match="the cache folder .* is not used"),
+        pytest.warns(RuntimeWarning, match="each process holds its own copy of the frames"),
+    ):
         in_memory = open_store(store).frames("s0")
     cache.unlink()
     mapped = open_store(store).frames("s0")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from sersearch.run.run import Run, start_run
+from sersearch.speech.corpora import read_corpus
+from sersearch.store.build import build_store
 from sersearch.store.reader import Store
 from sersearch.study.study import load_study
 from sersearch.terminal.corpus import BuildProgress
@@ -108,6 +110,22 @@ def test_a_log_has_a_line_every_minute_and_one_per_trial(run: Run) -> None:
     assert len(log.getvalue().splitlines()) == ended
 
 
+def test_every_file_of_a_corpus_and_of_the_noise_is_counted(
+    tiny_corpus: Path, tiny_noise: Path, tmp_path: Path
+) -> None:
+    counted: list[tuple[int, int]] = []
+    build_store(
+        tmp_path / "store",
+        read_corpus("tiny", tiny_corpus),
+        tiny_noise,
+        noises=1,
+        snrs=1,
+        workers=1,
+        decoded=lambda done, total: counted.append((done, total)),
+    )
+    assert counted == [(done, 36) for done in range(1, 37)] + [(done, 3) for done in range(1, 4)]
+
+
 def test_a_corpus_is_counted_in_a_log_while_it_is_decoded_and_built() -> None:
     log = io.StringIO()
     with BuildProgress(Screen(file=log), every_s=0.01) as progress:
@@ -119,3 +137,23 @@ def test_a_corpus_is_counted_in_a_log_while_it_is_decoded_and_built() -> None:
     lines = log.getvalue().splitlines()
     assert any(line.startswith("decoding: 3 of 48") for line in lines)
     assert lines[-1].startswith("speaker anna: 40 of 48")
+
+
+@pytest.mark.slow("it runs a search with the real Ray on a terminal")
+def test_a_real_search_on_a_terminal_of_80_columns(tiny_store: Store, tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(
+        "training = { epochs = 3 }\n"
+        'spaces = [{ name = "l", model = "LDNN", features = ["mfccs", "log-mels"], cells = 8 }]\n'
+    )
+    words = ("search", tmp_path / "study.toml", "--store", tiny_store.path, "--run", tmp_path / "run")
+    with Terminal(["-m", "sersearch", *words], 80) as terminal:
+        screen = terminal.wait_for(" of 2 done, ")
+        assert any(re.match(r"\d of 2 done, \d running", line) for line in screen)
+        assert terminal.finish() == 0
+        lines = terminal.scrolled
+    text = " ".join(line.strip() for line in lines)
+    assert "train: 4 speakers: " in text
+    for number in (1, 2):
+        assert len([line for line in lines if line.startswith(f"{number}/2 ")]) == 1
+    assert "all 2 trials are done" in text
+    assert "running" not in text

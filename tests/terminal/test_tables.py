@@ -124,7 +124,7 @@ def test_what_a_stopped_run_lacks_is_unfinished_and_no_fault(runs: tuple[Run, Ru
 
     run = start_run(tmp_path / "run", runs[0].study, runs[0].store_path)
     said = piped("status", run.path, "--verify")
-    assert "verified: 0 of 5 trials are done and whole, 0 damaged, 5 unfinished; resume with" in said
+    assert "verified: 0 of 5 trials are done, 5 unfinished, 0 faults; the digest of the results is" in said
     assert "missing" not in said
     facts = json.loads(piped("status", run.path, "--verify", "--format", "json"))
     assert (facts["faults"], facts["unfinished"]) == (0, 5)
