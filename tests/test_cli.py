@@ -228,7 +228,7 @@ def test_verification_names_all_that_is_damaged_or_missing(tmp_path: Path, tiny_
     said = CliRunner().invoke(app, ["status", str(run.path), "--verify", "--format", "json"])
     assert said.exit_code == 1
     found = {finding["key"]: finding["kind"] for finding in json.loads(said.stdout)["findings"]}
-    assert (found[cut], found[gone]) == ("damaged", "missing")
+    assert (found[cut], found[gone]) == ("damaged", "unfinished")
 
 
 def test_an_address_where_no_cluster_answers(tmp_path: Path, tiny_store: Store) -> None:
@@ -259,6 +259,9 @@ def test_labels_are_mapped_and_said(tmp_path: Path) -> None:
     assert said in shown
     assert "utterances per speaker: ann (2), bob (2)" in shown
     assert "further columns of the manifest were kept: age" in shown
+    assert "not read" not in shown
+    (folder / "notes.csv").write_text("no manifest")
+    assert "not read: 1 x .csv" in works("corpus", "mine", folder, *by_hand)
     chosen = ("--emotions", "anger,happiness,sadness")
     store = ("features", "--corpus", f"mine={folder}", "--out", tmp_path / "store", "--workers", 1, *by_hand, *chosen)
     shown = works(*store)

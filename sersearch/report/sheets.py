@@ -100,10 +100,10 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
         "trained again (%)": lambda row: bounds(row.test.recipe) if row.test else "",
         "against the next": lambda row: against_next(facts, row),
         "paper (%)": beside_paper,
+        "configuration": configuration_of,
         "validation UA (%)": lambda row: percent(row.winner.validation_ua),
         "corrected (%)": lambda row: percent(row.corrected_ua),
         "best of": best_of_row,
-        "configuration": configuration_of,
         "parameters": lambda row: f"{row.winner.parameters:,}",
     }
     if not beside_papers:

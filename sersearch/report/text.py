@@ -128,7 +128,7 @@ _MARKDOWN = re.compile(
     | <(?=[a-zA-Z/!?])              # HTML and addresses
     | &(?=\#?\w+;)                  # entities
     | ^[\#+>-](?=\s|$) | ^[=-]+$      # headings, lists, quotations, rules
-    | (?<=^\d)[.)] | (?<=^\d\d)[.)]
+    | (?<=^\d)[.)](?=\s|$) | (?<=^\d\d)[.)](?=\s|$)   # numbered lists
     | (?<=\s)\#+$                   # the end of a heading
     """,
     re.VERBOSE,

@@ -77,7 +77,7 @@ def build_store(
         workers: number of processes; None for one per core. With 1, the work is done in this process.
         skip_refused: whether to leave out files that can't be used, instead of raising an error.
         progress: called with (rows done, rows in total, speaker) whenever a speaker is complete.
-        decoded: called with (files decoded, files in total) while the corpus is examined.
+        decoded: called with (files decoded, files in total) while the corpus is examined, then the noise library.
         note: called with each note on the corpus (`Survey.notes`), and on files of the folders that are not read,
             before anything is written.
 
@@ -90,7 +90,7 @@ def build_store(
     """
     _check_numbers(noises, snrs, snr_range, noise_folder)
     survey = examine(corpus, workers, progress=decoded)
-    library = read_noises(noise_folder, workers) if noises and noise_folder else None
+    library = read_noises(noise_folder, workers, decoded) if noises and noise_folder else None
     if note and survey.ignored:
         note(f"not read in {', '.join(map(str, corpus.folders))}: {describe_ignored(survey.ignored)}")
     if note and library and library.ignored:

@@ -119,7 +119,7 @@ class BuildProgress:
             console=self._console,
         )
         self._task = self._bar.add_task("", total=None, visible=False)
-        self._doing = ""
+        self._counted = ("", 0)
         self._lines = EveryMinute(self._line, lambda line: self._console.say(line), every_s)
 
     def __enter__(self) -> Self:
@@ -148,10 +148,10 @@ class BuildProgress:
         return lambda done, total: self._show(done, total, doing, doing)
 
     def _show(self, done: int, total: int, doing: str, description: str) -> None:
-        if doing != self._doing:
+        if (doing, total) != self._counted:
             # What is counted is something else now, whose pace is yet to be seen.
             self._bar.reset(self._task)
-            self._doing = doing
+            self._counted = doing, total
         self._bar.update(self._task, completed=done, total=total, description=printable(description), visible=True)
 
     def _line(self) -> str:

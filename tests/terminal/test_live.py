@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from sersearch.run.run import Run, start_run
+from sersearch.speech.corpora import read_corpus
+from sersearch.store.build import build_store
 from sersearch.store.reader import Store
 from sersearch.study.study import load_study
 from sersearch.terminal.corpus import BuildProgress
@@ -106,6 +108,22 @@ def test_a_log_has_a_line_every_minute_and_one_per_trial(run: Run) -> None:
     ended = len(lines)
     time.sleep(0.05)
     assert len(log.getvalue().splitlines()) == ended
+
+
+def test_every_file_of_a_corpus_and_of_the_noise_is_counted(
+    tiny_corpus: Path, tiny_noise: Path, tmp_path: Path
+) -> None:
+    counted: list[tuple[int, int]] = []
+    build_store(
+        tmp_path / "store",
+        read_corpus("tiny", tiny_corpus),
+        tiny_noise,
+        noises=1,
+        snrs=1,
+        workers=1,
+        decoded=lambda done, total: counted.append((done, total)),
+    )
+    assert counted == [(done, 36) for done in range(1, 37)] + [(done, 3) for done in range(1, 4)]
 
 
 def test_a_corpus_is_counted_in_a_log_while_it_is_decoded_and_built() -> None:

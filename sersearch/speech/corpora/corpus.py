@@ -60,6 +60,7 @@ class Corpus:
         notes: what a reader of the corpus' figures has to know, such as labels that were mapped and emotions that
             were left out; one sentence each.
         folders: folder of each corpus, to count the files that are not read.
+        tables: files with labels that were read, such as a manifest.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Corpus:
     refused: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
     folders: tuple[Path, ...] = ()
+    tables: tuple[Path, ...] = ()
 
     @property
     def speakers(self) -> tuple[str, ...]:

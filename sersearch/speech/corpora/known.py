@@ -180,7 +180,8 @@ def read_known(name: str, folder: Path) -> Corpus:
         )
     utterances = tuple(reading.by_id[id] for id in sorted(reading.by_id))
     notes = tuple(reading.notes(utterances))
-    return Corpus(name, utterances, tuple(reading.refused), notes, (folder,))
+    tables = tuple(_label_files(corpus.labels, folder)) if corpus.labels else ()
+    return Corpus(name, utterances, tuple(reading.refused), notes, (folder,), tables)
 
 
 class _Reading:
@@ -270,7 +271,7 @@ def _read_labels(name: str, labels: LabelFiles, folder: Path) -> dict[str, dict[
         InputError: there is no file of labels, or it has no label.
     """
     fields: dict[str, dict[str, str]] = {}
-    for file in sorted(folder.glob(labels.files)):
+    for file in _label_files(labels, folder):
         records = _lines(file, labels.line) if labels.line else _rows(file, labels.columns)
         for record in records:
             fields[Path(record["name"]).stem] = record
@@ -279,6 +280,10 @@ def _read_labels(name: str, labels: LabelFiles, folder: Path) -> dict[str, dict[
             f"{folder}: holds no labels of {name} ({labels.files}); give the folder that holds them and the sound"
         )
     return fields
+
+
+def _label_files(labels: LabelFiles, folder: Path) -> list[Path]:
+    return sorted(folder.glob(labels.files))
 
 
 def _lines(file: Path, line: str) -> Iterator[dict[str, str]]:

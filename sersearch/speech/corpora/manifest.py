@@ -68,7 +68,7 @@ def read_manifest(
     if further := _further_columns(table):
         notes = (f"further columns of the manifest were kept: {', '.join(further)}",)
     in_order = tuple(sorted(utterances, key=lambda utterance: utterance.id))
-    return Corpus(name, in_order, notes=notes, folders=(manifest.parent,))
+    return Corpus(name, in_order, notes=notes, folders=(manifest.parent,), tables=(manifest,))
 
 
 def _locate(name: str, folder: Path, known_names: Collection[str]) -> Path:

@@ -1,6 +1,6 @@
 """Reading a noise library: any folder of audio, where the name of a clip is its path in the folder."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -104,12 +104,15 @@ class NoiseLibrary(Mapping[str, Waveform]):
         return NoiseLibrary, (self.folder, self.clips, self.refused, self.ignored)
 
 
-def read_noises(folder: Path, workers: int | None = None) -> NoiseLibrary:
+def read_noises(
+    folder: Path, workers: int | None = None, progress: Callable[[int, int], object] | None = None
+) -> NoiseLibrary:
     """Read a noise library, and decode every clip once to check that it can be used.
 
     Args:
         folder: any folder of audio.
         workers: number of threads; None for a few more than there are cores.
+        progress: called with (files decoded, files in total) after each file.
 
     Returns:
         The library; `refused` holds the clips that can't be decoded, that hold nothing but a constant, or that are
@@ -123,7 +126,11 @@ def read_noises(folder: Path, workers: int | None = None) -> NoiseLibrary:
     if not listing.files:
         raise no_audio(folder, listing.ignored)
     with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(partial(_clip, folder), listing.files))
+        results = []
+        for result in pool.map(partial(_clip, folder), listing.files):
+            results.append(result)
+            if progress:
+                progress(len(results), len(listing.files))
     clips = tuple(result for result in results if isinstance(result, NoiseClip))
     refused = tuple(result for result in results if isinstance(result, Refusal))
     if not clips:

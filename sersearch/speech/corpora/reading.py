@@ -109,6 +109,7 @@ def _join(corpora: Sequence[Corpus]) -> Corpus:
         refused=tuple(refusal for corpus in corpora for refusal in corpus.refused),
         notes=tuple(f"{corpus.name}: {note}" for corpus in corpora for note in corpus.notes),
         folders=tuple(folder for corpus in corpora for folder in corpus.folders),
+        tables=tuple(file for corpus in corpora for file in corpus.tables),
     )
 
 

@@ -160,6 +160,7 @@ def examine(corpus: Corpus, workers: int | None = None, progress: Callable[[int,
         notes += (f"{', '.join((kept, *others))} are the same recording; {kept} alone is kept",)
     notes += _note_on_overlaps(recordings)
     accounted = {utterance.path for utterance in corpus.utterances} | {refusal.path for refusal in corpus.refused}
+    accounted.update(corpus.tables)
     ignored = _count_ignored(corpus.folders, accounted)
     return Survey(corpus.name, recordings, corpus.refused + refused + contradictory, identical, notes, ignored)
 
