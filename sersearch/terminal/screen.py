@@ -65,4 +65,10 @@ def let_streams_take_anything() -> None:
 
 
 def _write(text: str, stream: TextIO, flush: bool) -> None:
+    if stream.isatty():
+        # Wrapped at words; the terminal itself would break them anywhere.
+        screen = Screen(file=stream)
+        for line in text.split("\n"):
+            screen.say(line)
+        return
     print("\n".join(printable(line) for line in text.split("\n")), file=stream, flush=flush)

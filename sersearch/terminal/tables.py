@@ -30,7 +30,8 @@ def print_sheets(sheets: Sequence[Sheet], console: Screen, whole: str) -> None:
     said: set[str] = set()
     for sheet in sheets:
         if not console.is_terminal:
-            console.say(f"{table(sheet)}\n")
+            for line in ("", *table(sheet).split("\n")):
+                console.say(line)
             continue
         widths = fitting_widths(sheet.columns, sheet.rows, console.width)
         console.print(Text(f"\n{printable(sheet.title)}", style="bold"))
