@@ -326,7 +326,7 @@ def worlds() -> Iterator[tuple[str, World]]:
 def main() -> None:
     """Print the tables and write their figures."""
     parser = argparse.ArgumentParser(description="Errors, coverage and power under the luck of training.")
-    parser.add_argument("--studies", type=int, default=1000, help="simulated boards per cell (1000)")
+    parser.add_argument("--studies", type=int, default=500, help="simulated boards per cell (500)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--out", type=Path, help="JSON file for the figures, as in benchmarks/results/training_luck.json"

@@ -485,7 +485,7 @@ def report_run(run: _Run, store: _Store = None, format: _Format = Format.text) -
     if format is Format.json:
         say_json(facts.record())
         return
-    show_sheets(leaderboards(facts), summary(facts), f"see {run / 'report' / 'leaderboard.md'}", facts.unfinished)
+    show_sheets(leaderboards(facts), summary(facts), f"see {run / 'report' / 'leaderboard.md'}", facts.state)
     say_on_stderr(f"written to {run / 'report'}: open report.html there")
 
 

@@ -90,7 +90,7 @@ class DesignPower:
             measures = "at least that on noisy UA" if "ua" in self.hypothesis.on else ""
             if "loss" in self.hypothesis.on:
                 measures = "; ".join(filter(None, ("on the loss", measures)))
-            share = f"{100 * self.contrast:.0f} %"
+            share = f"about {100 * self.contrast:.0f} %"
             yield f"power{about}: {share} for {whose}: {order}, {points} from first to last, {measures}"
         if self.pair is not None:
             found = f"; 80 % for {self.smallest:.1f} points" if self.smallest is not None else ""
