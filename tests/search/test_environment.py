@@ -29,7 +29,7 @@ def start_ray(address, folder):
     searching.append(settings())
     return "Ray is not started"
 
-with patch.object(tune, "_start_ray", start_ray), patch.object(tune, "sources", lambda run: {}):
+with patch.object(tune, "_start_ray", start_ray), patch.object(tune, "sources", lambda run, agenda: {}):
     tune.search(Mock(), Mock(), Mock(complete=False), {}, Mock())
 print(json.dumps({"before": before, "imported": imported, "searching": searching[0]}))
 """
