@@ -66,6 +66,19 @@ Speakers = Annotated[
         help="A table with a column speaker, and gender or further facts about each speaker.",
     ),
 ]
+FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
+RunFolder = Annotated[Path, typer.Argument(help="The run's folder.", metavar="RUN")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="A running Ray cluster, or 'auto'; without it Ray is started on this machine."),
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try trials that failed for good again.")]
+TakeOver = Annotated[
+    bool,
+    typer.Option("--take-over", help="Work on the run although another search does, which is dead or out of reach."),
+]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files to RUN/tensorboard.")]
+StoreOption = Annotated[Path | None, typer.Option(help="The store; the recorded one unless given.")]
 
 
 def parse_pair(option: str, given: str, form: str = "NAME=PATH") -> tuple[str, Path]:
