@@ -76,11 +76,18 @@ def count_test_predictions(run: Run, winner: Winner) -> tuple[FoldCounts, ...]:
         Nothing where the winner is not tested.
     """
     tables = read_predictions(run, winner)
-    noisy = bool(tables) and winner.condition == "noisy"
-    learnt = [_noises(run, choice.fold) if noisy else frozenset[str]() for choice in winner.choices]
-    return tuple(
-        _of_table(winner, at, table, run.store.emotions, learnt[at % len(learnt)]) for at, table in enumerate(tables)
-    )
+    learnt = learnt_noises(run, winner) if tables else ()
+    return tuple(_of_table(winner, at, table, run.store.emotions, learnt[at]) for at, table in enumerate(tables))
+
+
+def learnt_noises(run: Run, winner: Winner) -> tuple[frozenset[str], ...]:
+    """The noises that each of a winner's trials was trained on, in the order of `Winner.results`.
+
+    Only the test under the noisy condition has noises; under the clean one they are not looked up.
+    """
+    is_noisy = winner.condition == "noisy"
+    by_fold = [_noises(run, choice.fold) if is_noisy else frozenset[str]() for choice in winner.choices]
+    return tuple(by_fold[at % len(by_fold)] for at in range(len(winner.trials)))
 
 
 def _noises(run: Run, fold: Fold) -> frozenset[str]:

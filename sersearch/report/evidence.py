@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Self
@@ -21,6 +21,9 @@ from sersearch.speech.augment import snr_bands
 from sersearch.statistics.counts import Counts, macro_f1, mean_recall, recalls, speaker_confusions, weighted_accuracy
 from sersearch.statistics.intervals import Interval, recipe_interval, speaker_interval
 from sersearch.statistics.seeds import SeedSpread, seed_spread
+
+NOISE = "noise in training"
+"""Column that says whether the noise of a copy was trained on."""
 
 MOST_VALUES = 12
 """A column of a manifest with more values, such as the text, gives no table."""
@@ -63,8 +66,9 @@ class Evidence:
         snr_bands: clean copies, then noisy ones by SNR, lowest first.
         noise_kinds: noisy copies by kind of noise, worst first.
         seeds: spread over training seeds.
-        groups: the utterances of each value of a column, by the column's name: the corpus, if there are several, and
-            the further columns of the manifest that have 2 to 12 values.
+        groups: the utterances of each value of a column, by the column's name: the corpus, if there are several,
+            whether the noise was trained on, if some were, and the further columns of the manifest that have 2 to 12
+            values.
         not_grouped: number of values of each further column of the manifest that has more.
     """
 
@@ -116,13 +120,20 @@ class Predictions:
     columns_N: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, tables: Sequence[pa.Table], emotions: tuple[str, ...], seeds: int) -> Self:
+    def read(
+        cls,
+        tables: Sequence[pa.Table],
+        emotions: tuple[str, ...],
+        seeds: int,
+        learnt: Sequence[Collection[str]] | None = None,
+    ) -> Self:
         """Read a winner's predictions.
 
         Args:
             tables: one per trial: all folds of the first seed, then those of the next.
             emotions: names of the classes.
             seeds: how many there are.
+            learnt: the noises that each of these trials was trained on; None where that is not asked.
         """
         table = pa.concat_tables(tables)
         index = {name: number for number, name in enumerate(emotions)}
@@ -138,7 +149,7 @@ class Predictions:
             speaker_N=np.array(table["speaker"].to_pylist(), np.str_),
             noise_N=np.array([noise or "" for noise in table["noise"].to_pylist()], np.str_),
             snr_db_N=np.array(table["snr_db"].to_pylist(), np.float64),
-            columns_N=_read_columns(table),
+            columns_N=_read_columns(table) | ({} if learnt is None else {NOISE: _mark_unseen(tables, learnt)}),
         )
 
     @property
@@ -227,6 +238,15 @@ def _read_columns(table: pa.Table) -> dict[str, NDArray[np.str_]]:
         for name in sorted({name for facts in facts_N for name in facts}):
             columns_N[name] = np.array([facts.get(name, "") for facts in facts_N], np.str_)
     return columns_N
+
+
+def _mark_unseen(tables: Sequence[pa.Table], learnt: Sequence[Collection[str]]) -> NDArray[np.str_]:
+    """Say of each noisy copy whether its noise was trained on; a store may have noises that some parts don't."""
+    marks: list[str] = []
+    for table, noises in zip(tables, learnt, strict=True):
+        for noise in table["noise"].to_pylist():
+            marks.append("" if noise is None else "trained on" if noise in noises else "unseen")
+    return np.array(marks, np.str_)
 
 
 def _values(column_N: NDArray[np.str_]) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sersearch.digests import digest
-from sersearch.evaluation.counts import count_test_predictions
+from sersearch.evaluation.counts import count_test_predictions, learnt_noises
 from sersearch.evaluation.exposure import Exposure, read_exposure
 from sersearch.evaluation.leaderboard import Candidates, Leaderboard, Winner
 from sersearch.evaluation.probe.findings import Findings, read_findings
@@ -386,7 +386,8 @@ def _ranked_row(run: Run, board: Leaderboard, winner: Winner, predictions: Predi
 
 
 def _predictions(run: Run, winner: Winner) -> Predictions:
-    return Predictions.read(read_predictions(run, winner), run.store.emotions, winner.seeds)
+    learnt = learnt_noises(run, winner) if winner.condition == "noisy" else None
+    return Predictions.read(read_predictions(run, winner), run.store.emotions, winner.seeds, learnt)
 
 
 def _row(run: Run, winner: Winner, selection: Selection | None, predictions: Predictions | None) -> Row:

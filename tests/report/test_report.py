@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections import Counter
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -581,3 +582,19 @@ def test_the_command_compares_any_number_of_runs(several: list[Facts]) -> None:
     assert {tuple(row["runs"]) for board in two["leaderboards"] for row in board["rows"]} == {tuple(paths[:2])}
     alone = CliRunner().invoke(app, ["compare", paths[0]])
     assert "is one run, and a comparison needs two; name another run" in str(alone.exception)
+
+
+def test_noises_that_were_trained_on_are_told_from_unseen_ones(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "noises_of", lambda self, speaker: Counter({"hiss.flac": 1}))
+    facts = read_report(run)
+    sheets = {sheet.title: sheet for sheet in evidence(facts)}
+    assert sheets["Test UA by noise in training (%), noisy condition"].columns[2:] == ("trained on", "unseen")
+    assert "Test UA by noise in training (%), clean condition" not in sheets
+    for number, row in enumerate(facts.rows):
+        if row.winner.condition == "noisy":
+            table = predictions(facts, number)
+            noisy = table[table["noise"].notna()]
+            assert row.test
+            trained_on, unseen = row.test.groups["noise in training"]
+            assert trained_on.ua == pytest.approx(ua(noisy[noisy["noise"] == "hiss.flac"]))
+            assert unseen.ua == pytest.approx(ua(noisy[noisy["noise"] != "hiss.flac"]))
