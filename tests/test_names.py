@@ -23,7 +23,7 @@ from rich.text import Text
 
 from sersearch.errors import InputError, printable
 from sersearch.report import latex
-from sersearch.report.sheets import Sheet, file_name
+from sersearch.report.cells import Sheet, file_name
 from sersearch.report.text import csv_cell, table
 from sersearch.terminal.screen import Screen
 

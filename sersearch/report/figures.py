@@ -15,12 +15,12 @@ from matplotlib.patheffects import withStroke
 
 from sersearch.evaluation.probe.findings import Attribute, Findings, ProbedModule, ProbedWinner
 from sersearch.report.captions import CHANCE
+from sersearch.report.cells import file_name, percent
 from sersearch.report.comparison import Robustness
 from sersearch.report.facts import Facts, Row, Sweep
 from sersearch.report.landscape import Landscape, Size, landscape
 from sersearch.report.modules import HEADINGS, classes, label_places, pictured, spread, title
 from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA
-from sersearch.report.sheets import file_name, percent
 from sersearch.statistics.intervals import Interval
 from sersearch.study.conditions import Condition
 

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable
 
 from sersearch.errors import printable
+from sersearch.report.cells import Sheet, file_name
 from sersearch.report.facts import Facts
 from sersearch.report.modules import module_sheets
-from sersearch.report.sheets import Sheet, evidence, file_name, leaderboards
+from sersearch.report.sheets import evidence, leaderboards
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sersearch.evaluation.probe.findings import ATTRIBUTES, Accuracy, Attribute, Findings, ProbedModule, ProbedWinner
+from sersearch.report.cells import NONE, Sheet, bounds, percent
 from sersearch.report.comparison import format_p
 from sersearch.report.facts import Facts
 from sersearch.report.paper import CONTRIBUTIONS, TABLE_5
-from sersearch.report.sheets import NONE, Sheet, bounds, percent
 from sersearch.statistics.families import LEVEL
 from sersearch.study.configuration.base import MODULES, Module
 

@@ -13,7 +13,7 @@ from matplotlib import colormaps
 
 from sersearch.errors import printable
 from sersearch.evaluation.leaderboard import Candidates
-from sersearch.report import sheets
+from sersearch.report import cells, sheets
 from sersearch.report.facts import Facts, Row, Sweep, format_settings, varying
 from sersearch.report.landscape import Landscape, landscape
 from sersearch.report.modules import module_data, module_sheets
@@ -58,14 +58,14 @@ def page(facts: Facts) -> str:
         confusion=_confusion,
         shades=_shades,
         plural=_plural,
-        percent=sheets.percent,
-        bounds=sheets.bounds,
-        against_next=sheets.against_next,
-        beside_paper=sheets.beside_paper,
+        percent=cells.percent,
+        bounds=cells.bounds,
+        against_next=cells.against_next,
+        beside_paper=cells.beside_paper,
         best_of_row=sheets.best_of_row,
         ranks=sheets.ranks,
-        settings=sheets.settings,
-        file_name=sheets.file_name,
+        settings=cells.settings,
+        file_name=cells.file_name,
         format_settings=format_settings,
         legible_cells=LEGIBLE_CELLS,
         data=_data(facts, rows),
@@ -132,8 +132,8 @@ def _sweep(sweep: Sweep) -> dict[str, Any]:
                 "ua": _short(curve.ua),
                 "filtered": _short(curve.filtered),
                 "peak": curve.peak_h1,
-                "test": sheets.percent(curve.test_ua),
-                "paper": [PEAK_H1, sheets.percent(PEAK_TEST_UA[condition])] if sweep.is_papers else None,
+                "test": cells.percent(curve.test_ua),
+                "paper": [PEAK_H1, cells.percent(PEAK_TEST_UA[condition])] if sweep.is_papers else None,
             }
             for condition, curve in sweep.curves.items()
         },

@@ -2,62 +2,36 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sersearch.digests import short_digest
 from sersearch.evaluation.leaderboard import Candidates
 from sersearch.report.captions import CHANCE, chance_note, ranking_notes, robustness_notes
-from sersearch.report.comparison import Robustness, format_p
+from sersearch.report.cells import (
+    NONE,
+    Sheet,
+    against_next,
+    beside_paper,
+    bounds,
+    estimate,
+    notation,
+    percent,
+    place_of,
+    ranges,
+    settings,
+)
+from sersearch.report.comparison import Robustness
 from sersearch.report.evidence import Evidence, Slice
 from sersearch.report.facts import Facts, Row, Standing, Sweep, format_settings, varying
 from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA, TABLE_3, TABLE_4
 from sersearch.run.ledger import Result
-from sersearch.statistics.families import Pair
-from sersearch.statistics.intervals import Estimate, Interval
+from sersearch.statistics.intervals import Estimate
 from sersearch.study.conditions import Condition
-from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.network import KERNELS
 from sersearch.study.fold import Fold, Split
 from sersearch.study.paper import COPIES, papers_space
-
-NONE = "–"
-
-# Of an interval that was sampled, the ends are given.
-MOST_LISTED = 8
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table.
-
-    Attributes:
-        name: what `file_name` makes the name of a file or an anchor.
-        title: a line above it.
-        columns: headings.
-        rows: as many cells each.
-        notes: sentences below it.
-    """
-
-    name: str
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-
-
-def file_name(name: str) -> str:
-    """Make a name of any characters the name of a file or an anchor; different names stay different.
-
-    Example:
-        >>> file_name("sweep-h1"), file_name("sweep-../h 1")
-        ('sweep-h1', 'sweep-..-h-1-5c9af200beac04f4')
-    """
-    safe = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII)[:100]
-    return safe if safe == name else f"{safe}-{short_digest(name)}"
 
 
 def leaderboards(facts: Facts) -> list[Sheet]:
@@ -92,7 +66,7 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
     rows = facts.ranked(condition)
     beside_papers = [row for row in rows if row.paper_ua is not None]
     columns: dict[str, Callable[[Row], str]] = {
-        "": lambda row: _place(facts, row),
+        "": lambda row: place_of(facts, row),
         "ranks": lambda row: ranks(facts.standing(row)),
         "model": lambda row: row.winner.title,
         "space": lambda row: row.winner.candidates.space,
@@ -488,7 +462,7 @@ def _papers_ranges(candidates: Candidates) -> str:
     for name, sizes in zip(KERNELS, zip(*sizes_tried, strict=True), strict=True):
         values = sorted(set(sizes))
         if len(values) > 1:
-            texts.append(f"{name} {_notation(values)}")
+            texts.append(f"{name} {notation(values)}")
     return ", ".join(texts)
 
 
@@ -529,81 +503,3 @@ def _sheet(
 ) -> Sheet:
     cells = tuple(tuple(cell(row) for cell in columns.values()) for row in rows)
     return Sheet(sheet, title, tuple(columns), cells, tuple(notes))
-
-
-def settings(candidates: Candidates, configuration: Configuration) -> list[str]:
-    """What tells a configuration from others of its space: its kernels, and whatever else varies."""
-    left_out = ("features", *KERNELS, *configuration.meaningless)
-    values = configuration.record()
-    others = {name: values[name] for name in varying(candidates) if name not in left_out}
-    parts = [kernels([size]) for size in configuration.kernels]
-    return [*parts, format_settings(others)] if others else parts
-
-
-def beside_paper(row: Row) -> str:
-    """The paper's figure, starred where the training is not the paper's."""
-    star = "*" if row.departures else ""
-    return percent(row.paper_ua) + star
-
-
-def _place(facts: Facts, row: Row) -> str:
-    standing = facts.standing(row)
-    return f"{standing.place} {standing.tie}" if standing else ""
-
-
-def against_next(facts: Facts, row: Row) -> str:
-    """How far a row is above the next, and the p value of that."""
-    standing = facts.standing(row)
-    return above(standing.following if standing else None)
-
-
-def above(following: Pair | None) -> str:
-    """How far the first of a pair is above the second, and the p value of that."""
-    if following is None:
-        return NONE
-    # Adding zero makes no difference of minus nothing.
-    difference = round(following.comparison.difference, 2) + 0.0
-    return f"{difference:+.2f}, p: {format_p(following.adjusted_p)}"
-
-
-def estimate(found: Slice) -> str:
-    """UA and its interval, marked where it can't be told from chance."""
-    mark = f" {CHANCE}" if found.at_chance else ""
-    return f"{found.ua:.2f} {bounds(found.interval)}".rstrip() + mark
-
-
-def bounds(interval: Interval | None) -> str:
-    """An interval in brackets, nothing where there is none."""
-    return f"[{interval.low:.1f}, {interval.high:.1f}]" if interval else ""
-
-
-def percent(value: float | None) -> str:
-    """A figure with two decimals."""
-    return NONE if value is None else f"{value:.2f}"
-
-
-def kernels(sizes: Sequence[tuple[int, int]]) -> str:
-    """Both layers' kernels, height x width."""
-    return ", ".join(f"{h}×{w}" for h, w in sizes)
-
-
-def ranges(candidates: Candidates, name: str) -> str:
-    """The values of a parameter that were tried, in Table 2's notation."""
-    records = [configuration.record() for configuration in candidates.results]
-    values = sorted({value for record in records if (value := _hashable(record.get(name))) is not None})
-    if not values:
-        return NONE
-    return "M" if (candidates.model, name) == ("FST-CLDNN", "h1") else _notation(values)
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _notation(values: Sequence[Any]) -> str:
-    low, high = values[0], values[-1]
-    if isinstance(low, int) and low < high and list(values) == list(range(low, high + 1)):
-        return f"{low}:{high}"
-    if isinstance(low, float) and len(values) > MOST_LISTED:
-        return f"{low:g} to {high:g}"
-    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)

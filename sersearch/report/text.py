@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sersearch.errors import printable
+from sersearch.report.cells import Sheet
 from sersearch.report.facts import Facts, fold_records
 from sersearch.report.modules import module_sheets
-from sersearch.report.sheets import Sheet, evidence, leaderboards
+from sersearch.report.sheets import evidence, leaderboards
 
 
 def summary(facts: Facts) -> str:

@@ -14,19 +14,11 @@ import numpy as np
 
 from sersearch.evaluation.test_partition import read_predictions
 from sersearch.report.captions import chance_note, ranking_notes
+from sersearch.report.cells import NONE, Sheet, above, bounds, estimate, percent, settings
 from sersearch.report.comparison import Ranking, format_p, rank
 from sersearch.report.evidence import Predictions
 from sersearch.report.facts import Facts, Row, Standing, ranking_record, units_of
-from sersearch.report.sheets import (
-    NONE,
-    Sheet,
-    above,
-    bounds,
-    estimate,
-    percent,
-    ranks,
-    settings,
-)
+from sersearch.report.sheets import ranks
 from sersearch.statistics.corrections import holm
 from sersearch.statistics.counts import Counts
 from sersearch.statistics.tests import Comparison, paired_difference

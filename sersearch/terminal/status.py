@@ -8,7 +8,7 @@ from typing import Any
 from sersearch.evaluation.verify import verify_computed
 from sersearch.planning.forecast import seconds_left
 from sersearch.planning.tasks import tasks
-from sersearch.report.sheets import Sheet
+from sersearch.report.cells import Sheet
 from sersearch.run.ledger import Result, ledger_digest
 from sersearch.run.run import Run
 from sersearch.run.verify import FAULTS, NEVER_BEGUN, UNFINISHED, verify

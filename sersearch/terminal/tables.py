@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sersearch.errors import printable
-from sersearch.report.sheets import Sheet
+from sersearch.report.cells import Sheet
 from sersearch.report.text import table
 from sersearch.terminal.screen import Screen, say
 
