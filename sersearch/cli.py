@@ -12,7 +12,7 @@ import typer
 
 from sersearch.commands import data, results, studies
 from sersearch.errors import InputError, machine_fault, printable
-from sersearch.interruption import end_on_ctrl_c
+from sersearch.interruption import end_on_ctrl_c, end_process
 from sersearch.terminal.commands import App
 from sersearch.terminal.screen import let_streams_take_anything, say, say_on_stderr
 
@@ -52,8 +52,9 @@ def main() -> None:
         reason = machine_fault(error)
         if not reason:
             raise
-        say_on_stderr(f"sersearch: {reason}; finished work is kept")
-        sys.exit(1)
+        # At once: without memory, libraries crash where they clean up.
+        sys.stdout.flush()
+        end_process(1, f"sersearch: {reason}; finished work is kept")
 
 
 app.command("corpus")(data.describe_corpus)

@@ -86,7 +86,8 @@ def end_process(code: int, line: str = "") -> None:
     if line:
         _print(line)
     # A clean-up may hang, as on a file system that does not answer.
-    threading.Timer(_CLEANUP_S, os._exit, [code]).start()
+    with suppress(RuntimeError):  # without memory there is no new thread
+        threading.Timer(_CLEANUP_S, os._exit, [code]).start()
     for clean_up in reversed(_cleanups):
         with suppress(Exception):
             clean_up()

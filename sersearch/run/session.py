@@ -1,14 +1,14 @@
 """The session of a run: one search at a time works on it.
 
-    RUN/sessions/NUMBER.json     who works on the run: host, process, since when
+    RUN/sessions/ID.json         who works on the run: host, process, since when
     RUN/sessions/ID.stopping     the session ends: a trial that was handed out does not begin
 
 Who writes: the driver of a search, before it changes anything of the run. It removes its objects at the end. What a
 reader may find: the record of a driver that was killed. The next driver on the same host sees that the process is gone
 and takes the run over; a driver on another host can't see it, so a person decides.
 
-Each driver puts its record once, under the next number, and then looks for others: of two that begin at the same time,
-at most one stays.
+Each driver puts its record under a name of its own, and then looks for others: of two that begin at the same time, at
+most one stays. Because no name is used twice, nobody removes the record of a driver that has just begun.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class SessionRecord(BaseModel):
         return f"host {self.host}, process {self.pid}, since {self.since}"
 
 
-_Sessions = dict[int, SessionRecord | None]
-"""Sessions by number; None for a record that is damaged."""
+_Sessions = dict[str, SessionRecord | None]
+"""Sessions by the name of their record; None for a record that is damaged."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,11 @@ class Session:
 
     Attributes:
         storage: storage of the run.
-        number: number of the session.
         record: what is on record.
         replaced: sessions that were taken over from, in words.
     """
 
     storage: Storage
-    number: int
     record: SessionRecord
     replaced: tuple[str, ...] = ()
 
@@ -111,7 +109,7 @@ class Session:
     @property
     def is_held(self) -> bool:
         """Whether no other search has taken the run over."""
-        content = self.storage.get(_name(self.number))
+        content = self.storage.get(_name(self.record.id))
         return content is not None and _parse(content) == self.record
 
     def stop(self) -> None:
@@ -123,7 +121,7 @@ class Session:
         with suppress(OSError):
             self.storage.delete(self.stopping)
             if self.is_held:
-                self.storage.delete(_name(self.number))
+                self.storage.delete(_name(self.record.id))
 
 
 @contextmanager
@@ -146,34 +144,33 @@ def _begin(storage: Storage, take_over: bool) -> Session:
     before = _sessions(storage)
     if not take_over:
         _refuse_living(storage, before)
-    record = SessionRecord.of_this_process()
-    number = 1 + max(before, default=0)
-    session = Session(storage, number, record, tuple(other.driver if other else "unknown" for other in before.values()))
-    if not storage.put_once(_name(number), record.model_dump_json(indent=1).encode()):
-        _refuse_living(storage, _new(storage, before))
-        raise InputError(f"{storage.locate('')}: another search has just begun or ended; run the same command again")
+    session = Session(
+        storage,
+        SessionRecord.of_this_process(),
+        tuple(other.driver if other else "unknown" for other in before.values()),
+    )
+    own = _name(session.record.id)
+    storage.put(own, session.record.model_dump_json(indent=1).encode())
     try:
-        _refuse_living(storage, _new(storage, before | {number: record}))
+        others = {name: record for name, record in _sessions(storage).items() if name not in (own, *before)}
+        _refuse_living(storage, others)
+        # Looked at last: another search may have taken the run over in the meantime.
+        if not session.is_held:
+            raise InputError(f"{storage.locate('')}: another search has just taken over; wait until it ends")
     except InputError:
         session.end()
         raise
-    for name in storage.list(f"{FOLDER}/"):
-        if f"{FOLDER}/{name}" != _name(number):
-            storage.delete(f"{FOLDER}/{name}")
+    for name in before:
+        storage.delete(name)
+        storage.delete(f"{name.removesuffix('.json')}.stopping")
     return session
 
 
-def _new(storage: Storage, before: _Sessions) -> _Sessions:
-    """The sessions that began after others were listed; they may have got the number of one that ended."""
-    now = _sessions(storage)
-    return {number: record for number, record in now.items() if number not in before or before[number] != record}
-
-
 def _refuse_living(storage: Storage, sessions: _Sessions) -> None:
-    for number, record in sessions.items():
+    for name, record in sessions.items():
         if record is None:
             raise InputError(
-                f"{storage.locate(_name(number))}: is damaged, so another search may work on this run; make sure that "
+                f"{storage.locate(name)}: is damaged, so another search may work on this run; make sure that "
                 "none does, and add --take-over"
             )
         if not record.has_died:
@@ -186,13 +183,11 @@ def _refuse_living(storage: Storage, sessions: _Sessions) -> None:
 def _sessions(storage: Storage) -> _Sessions:
     """List the sessions on record; any of them may end while this reads."""
     sessions: _Sessions = {}
-    for name in storage.list(f"{FOLDER}/"):
-        stem = name.removesuffix(".json")
-        if not stem.isdecimal():
-            continue
-        content = storage.get(f"{FOLDER}/{name}")
+    for entry in storage.list(f"{FOLDER}/"):
+        name = f"{FOLDER}/{entry}"
+        content = storage.get(name) if name.endswith(".json") else None
         if content is not None:
-            sessions[int(stem)] = _parse(content)
+            sessions[name] = _parse(content)
     return sessions
 
 
@@ -203,8 +198,8 @@ def _parse(content: bytes) -> SessionRecord | None:
         return None
 
 
-def _name(number: int) -> str:
-    return f"{FOLDER}/{number:06}.json"
+def _name(id: str) -> str:
+    return f"{FOLDER}/{id}.json"
 
 
 def _boot() -> str:

@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -93,7 +94,9 @@ def report(path: Path) -> tuple[str, str]:
         probed = [findings.model_dump(mode="json") for findings in facts.probed]
     except InputError as error:
         return refusal(error)
-    return "done", json.dumps(facts.record() | {"probed": probed})
+    # How often test speakers were opened depends on the copies of the run that were reported before.
+    record = {name: value for name, value in facts.record().items() if name != "openings"}
+    return "done", json.dumps(record | {"probed": probed})
 
 
 def read_probes(path: Path) -> tuple[str, str]:
@@ -290,7 +293,7 @@ def test_the_record_of_another_run_shows_no_number_as_its_own(whole: Run, tiny_s
     outcome, said = answer("status", path, home=tmp_path)
     assert outcome == "done"
     assert "0 of 4 trials done" in said
-    assert "best" not in said
+    assert not re.search(r"\d\.\d\d", said), "a UA is shown"
     outcome, said = answer("status", path, "--verify", home=tmp_path)
     assert said.count("extra: ") == 4
 

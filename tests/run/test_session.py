@@ -42,9 +42,11 @@ def hold(storage: Folder) -> subprocess.Popen[str]:
     return process
 
 
-def put(storage: Folder, number: int, changes: dict[str, object]) -> None:
+def put(storage: Folder, changes: dict[str, object]) -> str:
+    """Put the record of a session; returns the name of its file."""
     record = SessionRecord.of_this_process().model_copy(update=changes)
-    storage.put(f"sessions/{number:06}.json", record.model_dump_json().encode())
+    storage.put(f"sessions/{record.id}.json", record.model_dump_json().encode())
+    return f"{record.id}.json"
 
 
 def test_a_session_leaves_nothing_behind(storage: Folder) -> None:
@@ -72,7 +74,8 @@ def test_the_second_is_refused_and_the_first_may_be_killed(storage: Folder) -> N
     with working_on(storage) as session:
         assert len(session.replaced) == 1
         assert f"process {first.pid}" in session.replaced[0]
-        assert storage.list("sessions/") == ["000002.json"], "what the killed session left is gone, its end included"
+        own = [f"{session.record.id}.json"]
+        assert storage.list("sessions/") == own, "what the killed session left is gone, its end included"
     first.communicate()
     assert storage.list("sessions/") == []
 
@@ -90,14 +93,14 @@ def test_the_second_is_refused_and_the_first_may_be_killed(storage: Folder) -> N
 )
 def test_what_is_certainly_dead(storage: Folder, changes: dict[str, object], died: bool) -> None:
     """Of another host or container nothing is certain."""
-    put(storage, 1, changes)
+    name = put(storage, changes)
     if died:
         with working_on(storage) as session:
             assert session.is_held
     else:
         with pytest.raises(InputError, match="another search works"), working_on(storage):
             pass
-        assert storage.list("sessions/") == ["000001.json"]
+        assert storage.list("sessions/") == [name]
         with working_on(storage, take_over=True) as session:
             assert session.is_held
     assert storage.list("sessions/") == []
@@ -124,7 +127,7 @@ def test_a_damaged_record_is_refused_in_one_line(storage: Folder, content: bytes
 
 
 def test_of_many_that_begin_at_once_at_most_one_holds(storage: Folder) -> None:
-    """Some sessions on record are of killed processes, whose numbers are used again."""
+    """Some sessions on record are of killed processes."""
     holding: list[int] = []
     most: list[int] = []
     refusals: list[str] = []
@@ -132,7 +135,7 @@ def test_of_many_that_begin_at_once_at_most_one_holds(storage: Folder) -> None:
     def begin(number: int) -> None:
         for turn in range(30):
             if number == 0 and turn % 3 == 0:
-                put(storage, 1 + turn % 2, {"process_start": "1"})
+                put(storage, {"process_start": "1"})
             try:
                 with working_on(storage):
                     holding.append(number)
