@@ -59,7 +59,7 @@ class Evidence:
         recipe: interval of the overall UA over folds, for networks that are trained again; None of one partition.
         macro_f1: mean F1 of the emotions that occur, in per cent.
         wa: weighted accuracy, the share of utterances that are right, in per cent.
-        noisy_alone: the noisy copies without the clean ones; None where there are none.
+        noisy_alone: the noisy copies alone, without the clean ones; None in a test of clean copies.
         recalls: of each emotion; None for one that the test partition lacks.
         confusion: [E, E] counts, all seeds added up.
         speakers: each test speaker.

@@ -288,7 +288,7 @@ def check_split(store: Store, folds: Sequence[Fold]) -> tuple[str, ...]:
 
 
 def _shared_noises(store: Store, folds: Sequence[Fold]) -> list[str]:
-    """How many noisy test copies hold a noise that is learnt from, too; nothing where there are none."""
+    """Say how many noisy test copies hold a noise that is trained on, too; empty for a store without noise."""
     if not store.recipe.noises:
         return []
     speakers = {name for fold in folds for name in (*fold.train, *fold.test)}

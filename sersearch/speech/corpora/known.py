@@ -75,7 +75,7 @@ class KnownCorpus(_Record):
         source: where it can be had.
         licence: under which it can be used.
         utterances: published number of utterances, without those that are left out; None if it is not certain.
-        speakers: published number of speakers, likewise.
+        speakers: published number of speakers, without those that are left out; None if it is not certain.
         example: a path, to show how it is laid out.
         unusable: why it can't be used; empty for a corpus that can.
         pattern: regular expression for the end of a path, without suffix. What it matches is the utterance's id; its
