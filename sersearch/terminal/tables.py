@@ -30,7 +30,8 @@ def print_sheets(sheets: Sequence[Sheet], console: Screen, whole: str) -> None:
     said: set[str] = set()
     for sheet in sheets:
         if not console.is_terminal:
-            for line in ("", *table(sheet).split("\n")):
+            # What follows right after a table would be a row of it.
+            for line in ("", *table(sheet).split("\n"), *([""] if sheet is sheets[-1] else [])):
                 console.say(line)
             continue
         widths = fitting_widths(sheet.columns, sheet.rows, console.width)
