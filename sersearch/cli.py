@@ -91,7 +91,7 @@ def run_demo(
     _say(f"corpus speech {speech}")
     data.describe_corpus("speech", speech)
     _say(f"features --corpus speech={speech} --noise {out / 'noise'} --noises 1 --snrs 1 --out {store}")
-    data.build_features([f"speech={speech}"], store, out / "noise", noises=1, snrs=1)
+    data.build_features([f"speech={speech}"], store, str(out / "noise"), noises=1, snrs=1)
     _say(f"search {out / 'study.toml'} --run {run}")
     studies.search_study(out / "study.toml", run)
     _say(f"report {run}")

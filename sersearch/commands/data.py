@@ -19,6 +19,7 @@ from sersearch.terminal.arguments import (
     parse_corpora,
     parse_list,
     parse_mapping,
+    parse_noise,
     parse_pair,
     parse_snr_range,
 )
@@ -71,7 +72,10 @@ def build_features(
         typer.Option(metavar="NAME=DIR", help="The corpus, as for the command corpus; several of them share a store."),
     ],
     out: Annotated[Path, typer.Option(metavar="STORE", help="Where the store is built; run again to continue.")],
-    noise: Annotated[Path | None, typer.Option(metavar="DIR", help="Any folder of audio.")] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Any folder of audio, or NAME=DIR for a noise library of the catalogue."),
+    ] = None,
     emotions: Emotions = None,
     map: Mapping = None,
     distinct_speakers: DistinctSpeakers = False,
@@ -98,6 +102,7 @@ def build_features(
     from sersearch.store.build import build_store
     from sersearch.terminal.corpus import BuildProgress
 
+    noise_library, noise_folder = parse_noise(noise)
     recordings = read_corpora(
         parse_corpora(corpus),
         parse_list(emotions),
@@ -109,7 +114,8 @@ def build_features(
         store = build_store(
             out,
             recordings,
-            noise,
+            noise_folder,
+            noise_library=noise_library,
             noises=noises if noise else 0,
             snrs=snrs if noise else 0,
             snr_range=parse_snr_range(snr_range),
@@ -194,7 +200,7 @@ def show_store(
     corpus: Annotated[
         list[str] | None, typer.Option(metavar="NAME=DIR", help="With --verify: make some rows again from the corpus.")
     ] = None,
-    noise: Annotated[Path | None, typer.Option(metavar="DIR", help="The noise library, for noisy rows.")] = None,
+    noise: Annotated[str | None, typer.Option(metavar="DIR", help="The noise library, for noisy rows.")] = None,
     map: Mapping = None,
     distinct_speakers: DistinctSpeakers = False,
     speakers: Speakers = None,
@@ -220,7 +226,8 @@ def show_store(
             distinct_speakers=distinct_speakers,
             about_speakers=speakers,
         )
-    facts = store_facts(opened) | (checked_facts(opened, recordings, noise) if verify else {})
+    _, noise_folder = parse_noise(noise)
+    facts = store_facts(opened) | (checked_facts(opened, recordings, noise_folder) if verify else {})
     if format is Format.json:
         say_json(facts)
     else:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sersearch.report.units import Units
 from sersearch.speech.augment import snr_bands
+from sersearch.speech.corpora.known_noises import known_noises
 from sersearch.statistics.counts import Counts, macro_f1, mean_recall, recalls, speaker_confusions, weighted_accuracy
 from sersearch.statistics.intervals import Interval, recipe_interval, speaker_interval
 from sersearch.statistics.seeds import SeedSpread, seed_spread
@@ -108,6 +109,7 @@ class Predictions:
         noise_N: name of the clip in each noisy copy, "" in a clean one.
         snr_db_N: of each noisy copy; NaN of a clean one.
         columns_N: the corpus, and the further columns of the manifest, by name; "" where a corpus lacks a column.
+        noise_library: name of the noise library in the catalogue, which says what kind a noise is.
     """
 
     emotions: tuple[str, ...]
@@ -118,6 +120,7 @@ class Predictions:
     noise_N: NDArray[np.str_]
     snr_db_N: NDArray[np.float64]
     columns_N: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    noise_library: str | None = None
 
     @classmethod
     def read(
@@ -126,6 +129,7 @@ class Predictions:
         emotions: tuple[str, ...],
         seeds: int,
         learnt: Sequence[Collection[str]] | None = None,
+        noise_library: str | None = None,
     ) -> Self:
         """Read a winner's predictions.
 
@@ -134,6 +138,7 @@ class Predictions:
             emotions: names of the classes.
             seeds: how many there are.
             learnt: the noises that each of these trials was trained on; None where that is not asked.
+            noise_library: name of the store's noise library in the catalogue; None for any folder.
         """
         table = pa.concat_tables(tables)
         index = {name: number for number, name in enumerate(emotions)}
@@ -149,6 +154,7 @@ class Predictions:
             speaker_N=np.array(table["speaker"].to_pylist(), np.str_),
             noise_N=np.array([noise or "" for noise in table["noise"].to_pylist()], np.str_),
             snr_db_N=np.array(table["snr_db"].to_pylist(), np.float64),
+            noise_library=noise_library,
             columns_N=_read_columns(table) | ({} if learnt is None else {NOISE: _mark_unseen(tables, learnt)}),
         )
 
@@ -212,7 +218,8 @@ class Predictions:
         return clean + tuple(self._slice(name, found_N) for name, found_N in snr_bands(self.snr_db_N).items())
 
     def _noise_kinds(self) -> tuple[Slice, ...]:
-        kind_N = np.array([noise_kind(noise) if noise else "" for noise in self.noise_N.tolist()], np.str_)
+        kinds = [noise_kind(noise, self.noise_library) if noise else "" for noise in self.noise_N.tolist()]
+        kind_N = np.array(kinds, np.str_)
         slices = [self._slice(str(kind), kind_N == kind) for kind in np.unique(kind_N[~self.clean_N])]
         return tuple(sorted(slices, key=lambda found: found.ua))
 
@@ -254,13 +261,21 @@ def _values(column_N: NDArray[np.str_]) -> int:
     return int(np.count_nonzero(np.unique(column_N)))
 
 
-def noise_kind(noise: str) -> str:
-    """What kind of noise a clip is, from its path in the library: the folder it is in, or its name without numbers.
+def noise_kind(noise: str, library: str | None = None) -> str:
+    """What kind of noise a clip is: what the catalogue says of a known library, or what its path in the library says.
+
+    That is the folder it is in, or its name without numbers.
+
+    Args:
+        noise: path of the clip in the library.
+        library: name of the library in the catalogue; None for any folder.
 
     Example:
         >>> noise_kind("001 - Dog bark/1-100032-A.flac"), noise_kind("babble-12.wav"), noise_kind("7.wav")
         ('Dog bark', 'babble', '7')
     """
+    if library and (kind := known_noises()[library].kind(noise)):
+        return kind
     path = PurePosixPath(noise)
     name = path.parent.name or path.stem
     return re.sub(r"^[\d\W_]+|[\d\W_]+$", "", name) or name

@@ -387,7 +387,8 @@ def _ranked_row(run: Run, board: Leaderboard, winner: Winner, predictions: Predi
 
 def _predictions(run: Run, winner: Winner) -> Predictions:
     learnt = learnt_noises(run, winner) if winner.condition == "noisy" else None
-    return Predictions.read(read_predictions(run, winner), run.store.emotions, winner.seeds, learnt)
+    tables, library = read_predictions(run, winner), run.store.recipe.noise_library
+    return Predictions.read(tables, run.store.emotions, winner.seeds, learnt, library)
 
 
 def _row(run: Run, winner: Winner, selection: Selection | None, predictions: Predictions | None) -> Row:

@@ -45,6 +45,7 @@ def build_store(
     corpus: Corpus,
     noise_folder: Path | None = None,
     *,
+    noise_library: str | None = None,
     noises: int = 20,
     snrs: int = 3,
     snr_range: tuple[float, float] = (-10.0, 15.0),
@@ -65,6 +66,7 @@ def build_store(
         out: folder of the store: new, empty, or with a store of the same recipe.
         corpus: one or several corpora, as `read_corpora` returns them.
         noise_folder: any folder of audio; may be None if no noise is drawn.
+        noise_library: name of the noise library in the catalogue (`known_noises`); None for any folder.
         noises: number of noises drawn per utterance, without replacement.
         snrs: number of SNRs drawn per utterance; with `noises` = `snrs` = 0 the store holds clean utterances only.
         snr_range: lowest and highest SNR in dB.
@@ -90,7 +92,7 @@ def build_store(
     """
     _check_numbers(noises, snrs, snr_range, noise_folder)
     survey = examine(corpus, workers, progress=decoded)
-    library = read_noises(noise_folder, workers, decoded) if noises and noise_folder else None
+    library = read_noises(noise_folder, workers, decoded, noise_library) if noises and noise_folder else None
     if note and survey.ignored:
         note(f"not read in {', '.join(map(str, corpus.folders))}: {describe_ignored(survey.ignored)}")
     if note and library and library.ignored:
@@ -117,6 +119,7 @@ def build_store(
         dtype=dtype,
         noise_groups=noise_groups,
         noise_unit=noise_unit,
+        noise_library=noise_library if library else None,
     )
     shares = share_noises(library, survey.corpus, recipe) if library and noise_groups else None
     with locked(out):

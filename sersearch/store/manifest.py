@@ -39,6 +39,7 @@ class Recipe(BaseModel):
         bands: number of Mel bands M.
         noise_groups: number of groups of speakers with noises of their own; 0 if all speakers share all noises.
         noise_unit: what is dealt to these groups: recordings, or the library's folders with all that is in them.
+        noise_library: name of the noise library in the catalogue; None for any folder of audio.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,13 +59,15 @@ class Recipe(BaseModel):
     bands: int = BANDS
     noise_groups: int = 0
     noise_unit: NoiseUnit = "recording"
+    noise_library: str | None = None
 
     @property
     def fingerprint(self) -> str:
         """Hash of the recipe, 16 hexadecimal digits."""
-        # Stores whose noises are shared keep the fingerprints that they had before there were groups.
-        shared = {"noise_groups", "noise_unit"} if not self.noise_groups else None
-        return short_digest(self.model_dump(mode="json", exclude=shared))
+        # A setting that is not used is left out, so that stores keep the fingerprints that they had before it.
+        unused = set() if self.noise_groups else {"noise_groups", "noise_unit"}
+        unused |= set() if self.noise_library else {"noise_library"}
+        return short_digest(self.model_dump(mode="json", exclude=unused))
 
     @property
     def copies(self) -> int:

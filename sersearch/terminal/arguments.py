@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sersearch.errors import InputError
+from sersearch.errors import InputError, unknown
 
 
 class Format(StrEnum):
@@ -100,6 +100,21 @@ def parse_corpora(given: list[str]) -> dict[str, Path]:
             raise InputError(f"--corpus {pair}: the name {name} is given twice; give each corpus a name of its own")
         folders[name] = folder
     return folders
+
+
+def parse_noise(given: str | None) -> tuple[str | None, Path | None]:
+    """Read DIR or NAME=DIR, the forms of --noise: name of a noise library of the catalogue, and its folder."""
+    if given is None:
+        return None, None
+    from sersearch.speech.corpora.known_noises import known_noises
+
+    name, separator, folder = given.partition("=")
+    # A folder's own name may hold an equals sign.
+    if separator and folder and not Path(given).exists():
+        if name not in known_noises():
+            raise InputError(f"--noise {given}: {unknown(name, known_noises(), 'noise')}; or give a folder")
+        return name, Path(folder)
+    return None, Path(given)
 
 
 def parse_mapping(given: list[str] | None) -> dict[str, str]:

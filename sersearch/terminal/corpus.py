@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +13,7 @@ from rich.text import Text
 from sersearch.errors import printable
 from sersearch.speech.audio import describe_ignored
 from sersearch.speech.corpora import Survey, known_corpora
+from sersearch.speech.corpora.known_noises import known_noises
 from sersearch.terminal.lines import MINUTE_S, EveryMinute
 from sersearch.terminal.live import clock
 from sersearch.terminal.screen import Screen
@@ -30,12 +31,21 @@ def print_catalogue(console: Screen) -> None:
         lines = [corpus.title, "; ".join(fact for fact in facts if fact), corpus.source]
         lines += [f"can't be used: {corpus.unusable}"] if corpus.unusable else []
         lines += [f"leaves out {corpus.left_out}"] if corpus.left_out else []
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(width=widest, no_wrap=True, style="bold")
-        grid.add_column(overflow="fold")
-        grid.add_row(name, Text("\n".join(lines)))
-        console.print(grid)
-    console.print("Any other corpus needs a manifest.csv with the columns path, speaker and emotion.", highlight=False)
+        _print_entry(name.ljust(widest), lines, console)
+    console.say("Any other corpus needs a manifest.csv with the columns path, speaker and emotion.")
+    console.print()
+    console.say("Noise libraries, for --noise NAME=DIR; any other folder of audio is read whole:")
+    for name, noises in known_noises().items():
+        parts = f"; {', '.join(noises.kept)}" if noises.kept else ""
+        _print_entry(name.ljust(widest), [f"{noises.title}{parts}", noises.licence, noises.source], console)
+
+
+def _print_entry(name: str, lines: Sequence[str], console: Screen) -> None:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column(overflow="fold")
+    grid.add_row(name, Text("\n".join(lines)))
+    console.print(grid)
 
 
 def _print_origin(survey: Survey, console: Screen) -> None:

@@ -12,6 +12,7 @@ from sersearch.digests import sha256_of
 from sersearch.errors import InputError
 from sersearch.speech.audio import (
     SAMPLING_RATE,
+    AudioFolder,
     Waveform,
     decode,
     describe_ignored,
@@ -20,6 +21,7 @@ from sersearch.speech.audio import (
     no_audio,
 )
 from sersearch.speech.corpora.corpus import Refusal
+from sersearch.speech.corpora.known_noises import known_noises
 
 SHORTEST_ACTIVE_MS = 100
 _CACHE_BYTES = 512 * 2**20
@@ -105,7 +107,10 @@ class NoiseLibrary(Mapping[str, Waveform]):
 
 
 def read_noises(
-    folder: Path, workers: int | None = None, progress: Callable[[int, int], object] | None = None
+    folder: Path,
+    workers: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
+    library: str | None = None,
 ) -> NoiseLibrary:
     """Read a noise library, and decode every clip once to check that it can be used.
 
@@ -113,6 +118,8 @@ def read_noises(
         folder: any folder of audio.
         workers: number of threads; None for a few more than there are cores.
         progress: called with (files decoded, files in total) after each file.
+        library: name of a library of the catalogue (`known_noises`), of which only the noises are read; None for any
+            folder, of which all audio is.
 
     Returns:
         The library; `refused` holds the clips that can't be decoded, that hold nothing but a constant, or that are
@@ -125,6 +132,8 @@ def read_noises(
     listing = list_audio(folder)
     if not listing.files:
         raise no_audio(folder, listing.ignored)
+    if library:
+        listing = _select(listing, folder, library)
     with ThreadPoolExecutor(workers) as pool:
         results = []
         for result in pool.map(partial(_clip, folder), listing.files):
@@ -140,6 +149,22 @@ def read_noises(
             f"{not_read}; give another folder"
         )
     return NoiseLibrary(folder, clips, refused, listing.ignored)
+
+
+def _select(listing: AudioFolder, folder: Path, library: str) -> AudioFolder:
+    """Leave out what is no noise of a known library, and count it as not read."""
+    known = known_noises()[library]
+    # The folder's own name may be a part of the pattern.
+    root = folder.resolve().name
+    noises = tuple(path for path in listing.files if known.kind(f"{root}/{path.relative_to(folder).as_posix()}"))
+    if not noises:
+        raise InputError(
+            f"{folder}: none of its {len(listing.files)} audio files is a noise of {known.title}; give the folder that "
+            f"holds files such as {known.example}"
+        )
+    left_out = len(listing.files) - len(noises)
+    unused = {f"audio that {library} leaves out": left_out} if left_out else {}
+    return AudioFolder(noises, {**listing.ignored, **unused})
 
 
 def summarise_refusals(refused: Sequence[Refusal], folder: Path) -> str:
