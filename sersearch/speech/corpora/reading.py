@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sersearch.errors import InputError
+from sersearch.speech.corpora.audformat import is_database, read_database
 from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance
 from sersearch.speech.corpora.known import known_corpora, read_known
 from sersearch.speech.corpora.labels import check_emotions, map_labels, tidy
@@ -48,7 +49,8 @@ def read_corpora(
     Args:
         folders: folder of each corpus, or path of its manifest, by the name of the corpus. The name is one of the
             catalogue (`known_corpora`) for a corpus as it is distributed; any other name for a corpus that is described
-            by a manifest.csv with the columns path, speaker, emotion and optionally gender, utterance and others.
+            by a manifest.csv with the columns path, speaker, emotion and optionally gender, utterance and others, or
+            that is a database in audformat.
         emotions: emotions to keep; None for those that the catalogue names (the paper's six in RAVDESS), and for all in
             any other corpus. Of several corpora, None keeps the emotions that all of them have.
         by_hand: label or emotion -> emotion that it is to become; the usual synonyms (angry, neu) are mapped without.
@@ -89,6 +91,8 @@ def read_corpora(
 
 
 def _read(name: str, folder: Path, distinct_speakers: bool) -> Corpus:
+    if is_database(folder):
+        return read_database(name, folder)
     if name in known_corpora() and not folder.is_file():
         return read_known(name, folder)
     return read_manifest(name, folder, distinct_speakers, known_corpora())
