@@ -142,13 +142,16 @@ class Manifest(BaseModel):
         path = folder / MANIFEST
         if not path.is_file():
             raise InputError(f"{folder}: is not a store (it has no {MANIFEST}); build one with `sersearch features`")
+        content = path.read_bytes()
         try:
-            manifest = cls.model_validate_json(path.read_bytes())
+            manifest = cls.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
         else:
-            if manifest.digest != manifest._digest_of_fields():
+            # The digest is of what was written: fields that have been added since have their defaults.
+            written = json.loads(content)
+            if written.pop("digest", "") != digest(written):
                 reason = "its digest is not that of its content"
             elif manifest.fingerprint != manifest.recipe.fingerprint:
                 reason = "its fingerprint is not that of its recipe"
@@ -158,11 +161,9 @@ class Manifest(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Replace `store.json` in the folder of a store in one step."""
-        sealed = self.model_copy(update={"digest": self._digest_of_fields()})
+        fields = self.model_dump(mode="json", exclude={"digest"})
+        sealed = self.model_copy(update={"digest": digest(fields)})
         durable.write(folder / MANIFEST, f"{sealed.model_dump_json(indent=1)}\n".encode())
-
-    def _digest_of_fields(self) -> str:
-        return digest(self.model_dump(mode="json", exclude={"digest"}))
 
 
 def content_of(survey: Survey) -> str:

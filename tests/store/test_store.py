@@ -16,7 +16,7 @@ import psutil
 import pytest
 import soundfile
 
-from sersearch.digests import sha256_of
+from sersearch.digests import digest, sha256_of
 from sersearch.errors import InputError
 from sersearch.speech.corpora import Corpus, read_corpus
 from sersearch.store.build import build_store
@@ -552,3 +552,14 @@ def test_arrow_files_elsewhere_are_found_before_any_is_made_again(
         flip_a_byte(store / info.file)  # whoever reads it again is told so
     for info in tiny_store.speakers:
         np.testing.assert_array_equal(open_store(store).frames(info.speaker), tiny_store.frames(info.speaker))
+
+
+def test_a_store_outlives_a_field_that_is_added_to_its_recipe(tiny_store: Store, tmp_path: Path) -> None:
+    shutil.copytree(tiny_store.path, tmp_path / "store")
+    manifest = tmp_path / "store" / "store.json"
+    written = json.loads(manifest.read_bytes())
+    for name in ("noise_groups", "noise_unit", "noise_library"):
+        del written["recipe"][name]
+    written["digest"] = digest({name: value for name, value in written.items() if name != "digest"})
+    manifest.write_text(json.dumps(written))
+    assert open_store(tmp_path / "store").fingerprint == tiny_store.fingerprint
