@@ -46,11 +46,14 @@ def _csv(figures: Sequence[Mapping[str, Any]]) -> str:
 
 def folds(facts: Facts) -> str:
     """Each fold and seed of each row as CSV; UA in per cent, rounded to 4 decimals."""
+    # An SVM may be a row of the leaderboard and one of Table 3.
+    of_both = {(row.winner.key, row.winner.condition) for row in facts.rows}
+    others = [row for row in facts.baselines if (row.winner.key, row.winner.condition) not in of_both]
     rows = [
         {"model": row.winner.candidates.model, "features": row.winner.features, "space": row.winner.candidates.space}
         | {"condition": row.winner.condition, "protocol": row.winner.candidates.protocol}
         | record
-        for row in (*facts.rows, *facts.baselines)
+        for row in (*facts.rows, *others)
         for record in fold_records(row)
     ]
     return _csv(rows)
