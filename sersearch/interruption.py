@@ -95,6 +95,11 @@ def end_process(code: int, line: str = "") -> None:
     os._exit(code)
 
 
+def is_ending() -> bool:
+    """Whether `end_process` was called: what dies from now on has been killed."""
+    return _ending.locked()
+
+
 def _watch(reader: int) -> None:
     """Wait for signals, and react to each."""
     while True:

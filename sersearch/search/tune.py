@@ -24,7 +24,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from sersearch.errors import InputError
-from sersearch.interruption import end_process, reacting
+from sersearch.interruption import end_process, is_ending, reacting
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run
 from sersearch.run.session import Session
@@ -179,6 +179,8 @@ def _refuse_unschedulable(run: Run) -> None:
 
 def _end_process(watcher: Watcher, reason: str) -> None:
     """End this process immediately: its main thread may be waiting for Ray forever."""
+    if is_ending():
+        return  # Ray was killed because the process ends
     watcher.lost(reason)
     end_process(1)
 
