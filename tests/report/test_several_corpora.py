@@ -133,7 +133,7 @@ def test_names_that_make_no_sense(given: tuple[str, ...], said: str, tmp_path: P
 
 
 def test_functionals_take_the_same_corpora(store: Store, folders: dict[str, Path], tmp_path: Path) -> None:
-    pytest.importorskip("opensmile")
+    pytest.importorskip("opensmile", reason="openSMILE is not installed")
     corpora = [f"--corpus={name}={folder}" for name, folder in folders.items()]
     code, said = say("functionals", *corpora, "--sets", "IS09", "--out", store.path, "--workers", 1)
     assert code == 0, said

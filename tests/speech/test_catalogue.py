@@ -179,7 +179,7 @@ def test_tess_corrects_the_name_of_a_speaker(unpacked: Callable[[str], Path]) ->
 
 
 def test_enterface_as_it_unpacks(tmp_path: Path) -> None:
-    pytest.importorskip("av")
+    pytest.importorskip("av", reason="PyAV is not installed: videos are not listed")
     folder = tree(tmp_path, enterface())
     corpus = read_corpus("enterface", folder)
     assert (len(corpus.utterances), len(corpus.speakers)) == (1287, 43)
@@ -248,7 +248,7 @@ def test_a_corpus_without_speakers_is_refused_with_the_reason(tmp_path: Path) ->
 def test_the_example_of_each_entry_fits(name: str, tmp_path: Path) -> None:
     known = known_corpora()[name]
     if known.example.endswith((".avi", ".m4a")):
-        pytest.importorskip("av")
+        pytest.importorskip("av", reason="PyAV is not installed: videos are not listed")
     corpus = read_corpus(name, tree(tmp_path, iter([known.example])))
     assert len(corpus.utterances) == 1
     assert corpus.utterances[0].emotion in SYNONYMS
@@ -268,7 +268,7 @@ def test_the_example_of_each_entry_fits(name: str, tmp_path: Path) -> None:
 )
 def test_single_names(name: str, path: str, speaker: str, emotion: str, gender: str | None, tmp_path: Path) -> None:
     if path.endswith(".m4a"):
-        pytest.importorskip("av")
+        pytest.importorskip("av", reason="PyAV is not installed: videos are not listed")
     (utterance,) = read_corpus(name, tree(tmp_path, iter([path]))).utterances
     assert (utterance.speaker, utterance.emotion, utterance.gender) == (speaker, emotion, gender)
 
