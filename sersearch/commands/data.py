@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from sersearch.terminal.arguments import (
     parse_snr_range,
 )
 from sersearch.terminal.screen import Screen, say, say_json, say_on_stderr
+
+if TYPE_CHECKING:
+    from sersearch.speech.corpora import Corpus
 
 
 def describe_corpus(
@@ -98,18 +101,11 @@ def build_features(
 
     Example: [bold]sersearch features --corpus ravdess=data/RAVDESS --noise data/ESC-10 --out stores/ravdess[/bold]
     """
-    from sersearch.speech.corpora import read_corpora
     from sersearch.store.build import build_store
     from sersearch.terminal.corpus import BuildProgress
 
     noise_library, noise_folder = parse_noise(noise)
-    recordings = read_corpora(
-        parse_corpora(corpus),
-        parse_list(emotions),
-        by_hand=parse_mapping(map),
-        distinct_speakers=distinct_speakers,
-        about_speakers=speakers,
-    )
+    recordings = _read_corpora(corpus, parse_list(emotions), map, distinct_speakers, speakers)
     with BuildProgress() as progress:
         store = build_store(
             out,
@@ -161,7 +157,6 @@ def add_functionals(
 
     Example: [bold]sersearch functionals --corpus ravdess=data/RAVDESS --out stores/ravdess[/bold]
     """
-    from sersearch.speech.corpora import read_corpora
     from sersearch.store.reader import open_store
     from sersearch.store.vectors.opensmile import SETS, extract_functionals, reasons_for_nan
     from sersearch.store.vectors.table import import_table
@@ -178,13 +173,7 @@ def add_functionals(
     if table:
         added.append(import_table(store, *parse_pair("--table", table)))
     if corpus:
-        recordings = read_corpora(
-            parse_corpora(corpus),
-            store.emotions,
-            by_hand=parse_mapping(map),
-            distinct_speakers=distinct_speakers,
-            about_speakers=speakers,
-        )
+        recordings = _read_corpora(corpus, store.emotions, map, distinct_speakers, speakers)
         with BuildProgress() as progress:
             wanted = SETS if sets is None else parse_list(sets)
             added += extract_functionals(store, recordings, wanted or (), workers, progress)
@@ -210,7 +199,6 @@ def show_store(
 
     Example: [bold]sersearch store stores/ravdess --verify --corpus ravdess=data/RAVDESS --noise data/ESC-10[/bold]
     """
-    from sersearch.speech.corpora import read_corpora
     from sersearch.store.reader import open_manifest, open_store
     from sersearch.terminal.store import checked_facts, print_store, store_facts
 
@@ -219,13 +207,7 @@ def show_store(
     opened = open_manifest(store) if verify else open_store(store)
     recordings = None
     if corpus:
-        recordings = read_corpora(
-            parse_corpora(corpus),
-            opened.emotions,
-            by_hand=parse_mapping(map),
-            distinct_speakers=distinct_speakers,
-            about_speakers=speakers,
-        )
+        recordings = _read_corpora(corpus, opened.emotions, map, distinct_speakers, speakers)
     _, noise_folder = parse_noise(noise)
     facts = store_facts(opened) | (checked_facts(opened, recordings, noise_folder) if verify else {})
     if format is Format.json:
@@ -234,3 +216,22 @@ def show_store(
         print_store(facts, Screen())
     if verify and facts["faults"]:
         raise typer.Exit(1)
+
+
+def _read_corpora(
+    given: list[str],
+    emotions: tuple[str, ...] | None,
+    mapping: list[str] | None,
+    distinct_speakers: bool,
+    about_speakers: Path | None,
+) -> Corpus:
+    """Read the corpora that --corpus names, as the other options say."""
+    from sersearch.speech.corpora import read_corpora
+
+    return read_corpora(
+        parse_corpora(given),
+        emotions,
+        by_hand=parse_mapping(mapping),
+        distinct_speakers=distinct_speakers,
+        about_speakers=about_speakers,
+    )

@@ -13,7 +13,8 @@ from sersearch.speech.corpora.tables import gender_of
 HEADER = "db.yaml"
 """The file that makes a folder a database."""
 
-_SCHEMES = ("speaker", "gender", "sex", "language", "transcription", "text", "age")
+_FURTHER = ("language", "transcription", "text", "age")
+_SCHEMES = ("speaker", "gender", "sex", *_FURTHER)
 
 
 def is_database(folder: Path) -> bool:
@@ -88,9 +89,7 @@ def _utterance(name: str, folder: Path, index: Any, labels: dict[str, str]) -> U
     if start_s is not None or end_s is not None:
         id += f":{start_s or 0:g}-{'' if end_s is None else f'{end_s:g}'}"
     gender = gender_of(labels.get("gender", "") or labels.get("sex", ""), str(path))
-    extra = {
-        column: value for column, value in labels.items() if column in ("language", "transcription", "text", "age")
-    }
+    extra = {column: value for column, value in labels.items() if column in _FURTHER}
     audio = path if path.is_absolute() else folder / path
     speaker = tidy(labels["speaker"])
     return Utterance(id, audio, speaker, gender, labels["emotion"], name, extra, start_s, end_s)

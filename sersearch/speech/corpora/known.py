@@ -7,15 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, cached_property
-from importlib.resources import files
 from pathlib import Path
-from tomllib import loads
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from sersearch.errors import InputError
 from sersearch.speech.audio import audio_files
+from sersearch.speech.corpora.catalogues import match_end, read_catalogue
 from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance
 from sersearch.speech.corpora.tables import gender_of, read_table
 
@@ -48,7 +47,7 @@ class Deviation(_Record):
 
     def concerns(self, path: str) -> bool:
         """Tell whether a file is meant, given its path without suffix."""
-        return bool(self.path) and _ends_with(self.path, path) is not None
+        return bool(self.path) and match_end(self.path, path) is not None
 
 
 class LabelFiles(_Record):
@@ -142,13 +141,10 @@ class KnownCorpus(_Record):
 def known_corpora() -> Mapping[str, KnownCorpus]:
     """All corpora of the catalogue and their variants, by name."""
     corpora: dict[str, KnownCorpus] = {}
-    for file in sorted(files(__package__).joinpath("catalogue").iterdir(), key=lambda file: file.name):
-        if not file.name.endswith(".toml"):
-            continue
-        name = file.name.removesuffix(".toml")
-        corpora[name] = KnownCorpus.model_validate(loads(file.read_text(encoding="utf-8")))
-        for variant in corpora[name].variants:
-            corpora[f"{name}-{variant}"] = corpora[name].variant(variant)
+    for name, corpus in read_catalogue("catalogue", KnownCorpus).items():
+        corpora[name] = corpus
+        for variant in corpus.variants:
+            corpora[f"{name}-{variant}"] = corpus.variant(variant)
     return corpora
 
 
@@ -205,7 +201,7 @@ class _Reading:
         self._applied.update(applied)
         if any(exception.leave_out for exception in applied):
             return
-        match = _ends_with(self.corpus.pattern, written)
+        match = match_end(self.corpus.pattern, written)
         if match is None:
             self.refused.append(Refusal(path, self._why(written)))
             return
@@ -252,16 +248,6 @@ class _Reading:
         for emotion, codes in sorted(self._codes.items()):
             if len(codes) > 1:
                 yield f"{' and '.join(sorted(codes))} are both {emotion} ({counts[emotion]})"
-
-
-def _ends_with(pattern: str, path: str) -> re.Match[str] | None:
-    """Match the end of a path, from the beginning of a name."""
-    return _compiled(pattern).fullmatch(path)
-
-
-@cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"(?:.*/)?(?P<id_>{pattern})")
 
 
 def _read_labels(name: str, labels: LabelFiles, folder: Path) -> dict[str, dict[str, str]]:

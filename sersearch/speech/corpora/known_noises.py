@@ -1,12 +1,11 @@
 """Noise libraries whose layout is known: one TOML file in `noise_catalogue` describes each, as `known` does corpora."""
 
-import re
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
-from tomllib import loads
 
 from pydantic import BaseModel, ConfigDict
+
+from sersearch.speech.corpora.catalogues import match_end, read_catalogue
 
 
 class KnownNoises(BaseModel):
@@ -44,7 +43,7 @@ class KnownNoises(BaseModel):
             >>> known_noises()["esc-50"].kind("audio/1-100032-A-0.wav")
             'dog'
         """
-        match = re.fullmatch(rf"(?:.*/)?{self.pattern}", name.rpartition(".")[0])
+        match = match_end(self.pattern, name.rpartition(".")[0])
         if match is None:
             return None
         fields = match.groupdict()
@@ -57,12 +56,9 @@ class KnownNoises(BaseModel):
 def known_noises() -> Mapping[str, KnownNoises]:
     """All noise libraries of the catalogue and their variants, by name."""
     libraries: dict[str, KnownNoises] = {}
-    for file in sorted(files(__package__).joinpath("noise_catalogue").iterdir(), key=lambda file: file.name):
-        if not file.name.endswith(".toml"):
-            continue
-        name = file.name.removesuffix(".toml")
-        libraries[name] = KnownNoises.model_validate(loads(file.read_text(encoding="utf-8")))
-        for variant, parts in libraries[name].variants.items():
+    for name, library in read_catalogue("noise_catalogue", KnownNoises).items():
+        libraries[name] = library
+        for variant, parts in library.variants.items():
             changed = {"kept": parts, "variants": {}}
-            libraries[f"{name}-{variant}"] = libraries[name].model_copy(update=changed)
+            libraries[f"{name}-{variant}"] = library.model_copy(update=changed)
     return libraries
