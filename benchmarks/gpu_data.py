@@ -38,4 +38,7 @@ def generated(copies: int, frames: int, seed: int) -> Utterances:
     speakers = tuple(np.concatenate(part).astype(np.float32) for part in (found[:half], found[half:]))
     offset = np.concatenate([np.cumsum(part) - part for part in (length[:half], length[half:])])
     speaker = (np.arange(copies) >= half).astype(np.int64)
-    return Utterances(speakers, speaker, offset, length, emotion, np.arange(copies) // EMOTIONS % 3 > 0, ("a", "b"))
+    noisy = np.arange(copies) // EMOTIONS % 3 > 0
+    ranges = np.stack([offset, length], 1)
+    clean = tuple(ranges[~noisy & (speaker == number)] for number in (0, 1))
+    return Utterances(speakers, speaker, offset, length, emotion, noisy, ("a", "b"), clean)

@@ -82,7 +82,9 @@ def alike(steps: int) -> Dataset:
     frames = np.random.default_rng(0).standard_normal((MINIBATCH * steps, BANDS), np.float32)
     numbers = np.arange(MINIBATCH)
     zeros, length = np.zeros(MINIBATCH, np.int64), np.full(MINIBATCH, steps)
-    utterances = Utterances((frames,), zeros, numbers * steps, length, numbers % 6, numbers > 4, ("s",))
+    offset, noisy = numbers * steps, numbers > 4
+    clean = (np.stack([offset, length], 1)[~noisy],)
+    utterances = Utterances((frames,), zeros, offset, length, numbers % 6, noisy, ("s",), clean)
     return Dataset(utterances, utterances, EMOTIONS, moments_of(frames))
 
 

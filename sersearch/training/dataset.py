@@ -70,7 +70,7 @@ class Utterances:
     emotion: NDArray[np.int64]
     noisy: NDArray[np.bool_]
     speakers: tuple[str, ...]
-    clean: tuple[NDArray[np.int64], ...] = ()
+    clean: tuple[NDArray[np.int64], ...]
     _resident: dict[str, Resident] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:

@@ -29,13 +29,16 @@ def generate_dataset(lengths: NDArray[np.int64], bands: int, minibatch: int, val
 
 def _noise(lengths: NDArray[np.int64], bands: int, emotions: int) -> Utterances:
     index = np.arange(len(lengths))
+    offset = np.cumsum(lengths) - lengths
+    noisy = index >= len(index) // 2
     frames = np.random.default_rng(0).standard_normal((int(lengths.sum()), bands), np.float32)
     return Utterances(
         frames=(frames,),
         speaker=np.zeros_like(index),
-        offset=np.cumsum(lengths) - lengths,
+        offset=offset,
         length=lengths,
         emotion=index % emotions,
-        noisy=index >= len(index) // 2,
+        noisy=noisy,
         speakers=("noise",),
+        clean=(np.stack([offset, lengths], 1)[~noisy],),
     )

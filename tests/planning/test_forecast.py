@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import cache
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -28,6 +29,8 @@ from sersearch.planning.plan import PAPERS_DATA, make_plan
 from sersearch.planning.tasks import Task, tasks
 from sersearch.study.agenda import Agenda, Outcome
 from sersearch.study.configuration import Configuration, NetworkConfiguration
+from sersearch.study.configuration.network import Normalisation
+from sersearch.training.system import system_class
 from tests.planning.test_plan import ST, S, T, shipped, study
 from tests.trials import IDENTITY
 
@@ -217,6 +220,15 @@ def test_calibration_measures_the_ends_of_each_model() -> None:
     every = [relative_cost(task.configuration) for task in shipped("paper").tasks]
     assert relative_cost(chosen[0]) == min(every)
     assert relative_cost(chosen[-1]) == max(every)
+
+
+@pytest.mark.parametrize("normalisation", get_args(Normalisation))
+def test_every_normalisation_is_measured(normalisation: Normalisation) -> None:
+    lengths = np.array([20, 30, 40])
+    tiny = FST.model_copy(update={"normalisation": normalisation, "maps": 2, "cells": 4, "dense": (4,)})
+    training_s, evaluation_s = system_class(tiny).measure(tiny, 6, lengths, "cpu")
+    assert training_s > 0
+    assert evaluation_s > 0
 
 
 @pytest.mark.slow("two processes import torch and train")
