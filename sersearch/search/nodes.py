@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -28,6 +29,32 @@ def lacking(resources: Resources, nodes: Iterable[Mapping[str, Any]]) -> str:
         return f"a trial takes {asked}, but the only machine has {_amounts(cpus[0], gpus[0])}"
     most = _amounts(max(cpus, default=0), max(gpus, default=0))
     return f"a trial takes {asked}, but none of {len(alive)} machines has that (at most {most})"
+
+
+def slots(resources: Resources, nodes: Iterable[Mapping[str, Any]]) -> int:
+    """Count how many trials the nodes that are alive train at a time.
+
+    Args:
+        resources: of one trial; all of it has to be on one node.
+        nodes: the cluster's, as `ray.nodes()` lists them.
+    """
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    return sum(_slots_of(resources, float(node.get("CPU", 0)), float(node.get("GPU", 0))) for node in alive)
+
+
+def _slots_of(resources: Resources, cpus: float, gpus: float) -> int:
+    by_cpus = _times(resources.cpus, cpus)
+    if not resources.gpus:
+        return by_cpus
+    if resources.gpus >= 1:
+        return min(by_cpus, _times(resources.gpus, gpus))
+    # A share of a GPU is one of a single GPU.
+    return min(by_cpus, int(gpus) * _times(resources.gpus, 1))
+
+
+def _times(part: float, whole: float) -> int:
+    """How often a part goes into a whole; 0.3 goes into 0.9 three times, which floating point alone would deny."""
+    return math.floor(whole / part + 1e-6)
 
 
 def _amounts(cpus: float, gpus: float) -> str:

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 
 import ray
 from ray import tune
-from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
@@ -28,10 +27,12 @@ from sersearch.interruption import end_process, is_ending, reacting
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run
 from sersearch.run.session import Session
+from sersearch.search.controller import NoProgress
 from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.losses import Losses, describe_loss
-from sersearch.search.nodes import lacking
+from sersearch.search.nodes import lacking, slots
 from sersearch.search.pruning import Pruner
+from sersearch.search.scheduler import FirstCome
 from sersearch.search.session import session_folder, start_local_ray
 from sersearch.search.suggest import sources
 from sersearch.search.watchdog import Watchdog
@@ -204,7 +205,7 @@ def _fit(run: Run, searcher: AgendaSearcher, scratch: Path) -> None:
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=_FirstCome(searcher),
+            scheduler=FirstCome(searcher.lost, lambda: searcher.slots),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.config["key"],
@@ -217,7 +218,7 @@ def _fit(run: Run, searcher: AgendaSearcher, scratch: Path) -> None:
             stop=_Stop(searcher),
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[_Relay(searcher)],
+            callbacks=[_Relay(searcher), NoProgress()],
         ),
     ).fit()
 
@@ -242,6 +243,7 @@ class AgendaSearcher(Searcher):
 
     Attributes:
         stopped: why no further trial is handed out; empty while trials are.
+        slots: how many trials the cluster trains at a time, when it was last looked at.
     """
 
     def __init__(
@@ -254,6 +256,7 @@ class AgendaSearcher(Searcher):
         self.session = session
         self.watcher = watcher
         self.stopped = ""
+        self.slots = 0
         self._handed_out: dict[str, _HandedOut] = {}
         self._running: set[str] = set()
         self._again: deque[Trial] = deque()
@@ -301,7 +304,9 @@ class AgendaSearcher(Searcher):
         if not self.session.is_held:
             self.stop("another search has taken the run over (--take-over)")
             return
-        lack = lacking(self.run.study.resources, ray.nodes())
+        nodes = ray.nodes()
+        self.slots = slots(self.run.study.resources, nodes)
+        lack = lacking(self.run.study.resources, nodes)
         if not lack:
             self._no_node_since = None
         elif self._no_node_since is None:
@@ -432,31 +437,6 @@ class AgendaSearcher(Searcher):
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray pickles it to restore a run, which is never done."""
-        return {}
-
-
-class _FirstCome(FIFOScheduler):
-    """Starts trials in the order in which they came, looking at those alone that have not ended."""
-
-    def __init__(self, searcher: AgendaSearcher) -> None:
-        super().__init__()
-        self._searcher = searcher
-        self._live: list[Any] = []
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        self._live.append(trial)
-
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        # Ray Tune calls this before the searcher, which does not get the error.
-        error_file = Path(trial.error_file or "")
-        self._searcher.lost(trial.trial_id, error_file.read_text() if error_file.is_file() else "")
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        self._live = [trial for trial in self._live if not trial.is_finished()]
-        return next((trial for trial in self._live if trial.status == trial.PENDING), None)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing, as the searcher."""
         return {}
 
 
