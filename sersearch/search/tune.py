@@ -358,9 +358,11 @@ class AgendaSearcher(Searcher):
     def _enter(self, handed_out: _HandedOut, begun: bool) -> None:
         """Enter a trial that has ended: its result, or that it is put back."""
         trial = handed_out.trial
-        if trial.key in self._lagging:
-            commit_pruned(self.run, trial)
         committed = self.run.ledger.result(trial.key)
+        if committed is None and trial.key in self._lagging:
+            # Reports of several epochs at a time may come when the trial is already done.
+            commit_pruned(self.run, trial)
+            committed = self.run.ledger.result(trial.key)
         if committed:
             self._losses.progressed(trial.key)
             self.pruner.ended(committed)
