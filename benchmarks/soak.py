@@ -51,7 +51,7 @@ ORPHAN = re.compile(
     rb"Traceback \(most recent call last\):\n"
     rb'  File "<string>", line 1, in <module>\n'
     rb"(?:  .*\n)+"
-    rb"EOFError: Ran out of input\n"
+    rb"(?:EOFError: Ran out of input|_pickle.UnpicklingError: pickle data was truncated)\n"
 )
 
 COMMANDS = ("features", "functionals", "search", "report", "probe")
