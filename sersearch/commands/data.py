@@ -200,7 +200,7 @@ def show_store(
     Example: [bold]sersearch store stores/ravdess --verify --corpus ravdess=data/RAVDESS --noise data/ESC-10[/bold]
     """
     from sersearch.store.reader import open_manifest, open_store
-    from sersearch.terminal.store import checked_facts, print_store, store_facts
+    from sersearch.terminal.store import checked_facts, histogram_facts, print_store, store_facts
 
     if (corpus or noise) and not (verify and corpus):
         raise InputError("rows are made again with --verify and --corpus NAME=DIR; --noise DIR adds noisy ones")
@@ -210,6 +210,8 @@ def show_store(
         recordings = _read_corpora(corpus, opened.emotions, map, distinct_speakers, speakers)
     _, noise_folder = parse_noise(noise)
     facts = store_facts(opened) | (checked_facts(opened, recordings, noise_folder) if verify else {})
+    if not facts.get("faults"):
+        facts |= histogram_facts(opened)
     if format is Format.json:
         say_json(facts)
     else:
