@@ -97,6 +97,7 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
     notes += _speaker_note(rows)
     notes += _training_notes(rows)
     notes += _split_note(facts, condition)
+    notes += _corpora_note(rows)
     notes += _paper_notes(facts, [row.departures for row in beside_papers])
     return _sheet(f"leaderboard-{condition}", f"Leaderboard, {condition} condition", columns, rows, notes)
 
@@ -165,6 +166,17 @@ def _split_note(facts: Facts, condition: Condition) -> list[str]:
         if (condition == "noisy" if "noise recording" in words else by_name or "(column " in words)
     ]
     return [f"{title}: {'; '.join(shown)}."] if shown else []
+
+
+def _corpora_note(rows: Sequence[Row]) -> list[str]:
+    """How several tested corpora make one UA."""
+    tested = {each.name for row in rows if row.test for each in row.test.groups.get("corpus", ())}
+    if len(tested) < 2:
+        return []
+    return [
+        f"UA is of all test utterances of the {len(tested)} corpora together, so a corpus of more utterances counts "
+        "more; the table of test UA by corpus has each."
+    ]
 
 
 def best_of_row(row: Row) -> str:

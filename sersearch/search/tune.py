@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from sersearch.cluster.connection import connect, first_line
 from sersearch.errors import InputError
 from sersearch.interruption import end_process, is_ending, reacting
 from sersearch.run.ledger import Epoch, Result
@@ -38,9 +38,6 @@ from sersearch.search.watchdog import Watchdog
 from sersearch.search.worker import Worker, commit_pruned
 from sersearch.study.agenda import FAILED, Agenda
 from sersearch.study.trial import Trial
-
-CONNECTION_TIMEOUT_S = 10.0
-"""How long connecting to a cluster may take."""
 
 LOOK_EVERY_S = 2.0
 """How often a search looks whether it still holds the run, and whether a node is left that can train a trial."""
@@ -145,25 +142,14 @@ def _start_ray(address: str | None, folder: Path) -> str:
     Raises:
         InputError: no Ray cluster answers at the address.
     """
+    if address is not None:
+        connect(address)
+        return ""
     try:
-        host, _, port = (address or "").rpartition(":")
-        if host and port.isdecimal():
-            # Ray itself would retry for minutes.
-            socket.create_connection((host, int(port)), timeout=CONNECTION_TIMEOUT_S).close()
-        if address is None:
-            start_local_ray(folder, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        start_local_ray(folder, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises many types here, some of them Exception itself.
         ray.shutdown()
-        lines = str(error).strip().splitlines()
-        reason = lines[0] if lines else type(error).__name__
-        if address is None:
-            return f"Ray could not be started ({reason})"
-        raise InputError(
-            f"--address {address} was given, but no Ray cluster answers there ({reason}): start one with "
-            "`ray start --head`, or leave --address out to train on this machine alone"
-        ) from error
+        return f"Ray could not be started ({first_line(error)})"
     return ""
 
 

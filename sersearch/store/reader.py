@@ -146,13 +146,25 @@ class Store:
             self._noises[speaker] = Counter(noise for noise in noises if noise is not None)
         return self._noises[speaker]
 
+    def snrs_and_durations_of(self, speaker: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """SNR in dB, NaN for a clean one, and duration in seconds of each copy of one speaker: [U] each.
+
+        Raises:
+            InputError: the store has no such speaker, or the file of the speaker is damaged.
+        """
+        table = self._read_columns(speaker, ["snr_db", "duration_s"])
+        snr_db_U, duration_s_U = (np.array(table[name].to_pylist(), np.float64) for name in table.column_names)
+        return snr_db_U, duration_s_U
+
     def _read_labels(self, speaker: str, columns: list[str]) -> list[dict[str, str | None]]:
         """Some columns of one speaker's rows, without the frames."""
+        return cast(list[dict[str, str | None]], self._read_columns(speaker, columns).to_pylist())
+
+    def _read_columns(self, speaker: str, columns: list[str]) -> pa.Table:
         file = self.path / self.info(speaker).file
         try:
             present = set(pq.read_schema(file).names)
-            table = pq.read_table(file, columns=[name for name in columns if name in present])
-            return cast(list[dict[str, str | None]], table.to_pylist())
+            return pq.read_table(file, columns=[name for name in columns if name in present])
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
