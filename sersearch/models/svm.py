@@ -8,6 +8,7 @@ Shapes: U utterances, D numbers per vector; V other utterances.
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Literal, get_args
 
 import numpy as np
@@ -145,7 +146,18 @@ def classify(
     others: NDArray[np.int64],
     C: float,
 ) -> NDArray[np.int64]:
-    """Train an SVM on some utterances and predict the classes of others.
+    """Train an SVM on some utterances and predict the classes of others; see `decide`."""
+    return decide(kernel_UU, label_U, train, others, C)[0]
+
+
+def decide(
+    kernel_UU: NDArray[np.float64],
+    label_U: NDArray[np.int64],
+    train: NDArray[np.int64],
+    others: NDArray[np.int64],
+    C: float,
+) -> tuple[NDArray[np.int64], dict[int, NDArray[np.float64]]]:
+    """Train an SVM on some utterances and predict the classes of others, with a decision value of each class.
 
     If all training utterances have the same class, which an SVM cannot be trained on, that class is predicted.
 
@@ -157,11 +169,42 @@ def classify(
         C: penalty of an error, before the weight of its class.
 
     Returns:
-        The predicted class of each of the others.
+        The predicted class of each of the others, and their decision values by class, see `one_against_rest`.
     """
     classes = np.unique(label_U[train])
     if len(classes) == 1:
-        return np.full(len(others), classes[0])
+        return np.full(len(others), classes[0]), {int(classes[0]): np.zeros(len(others))}
     svm = fit(kernel_UU, label_U, train, C)
-    predicted: NDArray[np.int64] = svm.predict(kernel_UU[np.ix_(others, train)])
-    return predicted
+    kernel_UV = kernel_UU[np.ix_(others, train)]
+    predicted: NDArray[np.int64] = svm.predict(kernel_UV)
+    svm.decision_function_shape = "ovo"
+    decision_UP = svm.decision_function(kernel_UV).reshape(len(others), -1)
+    if len(classes) == 2:
+        # scikit-learn turns the sign of a single pair.
+        decision_UP = -decision_UP
+    _, values_UK = one_against_rest(decision_UP, len(classes))
+    return predicted, dict(zip(classes.tolist(), values_UK.T, strict=True))
+
+
+def one_against_rest(decision_UP: NDArray[np.float64], classes: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Make one decision value per class from those of all pairs of classes, as scikit-learn does.
+
+    A class' value is the number of pairs that it wins, plus the sum of its pairs' decisions squashed into (-1/3, 1/3),
+    which orders the classes that win as many. The class that libsvm predicts is the first one that wins most pairs, so
+    only among classes that win equally many can another one have the largest value.
+
+    Args:
+        decision_UP: decisions of the pairs (0, 1), (0, 2), ..., (1, 2), ...; positive where the first class wins.
+        classes: K, how many there are.
+
+    Returns:
+        The number of the predicted class [U], and the values [U, K].
+    """
+    votes_UK = np.zeros((len(decision_UP), classes), np.int64)
+    sum_UK = np.zeros((len(decision_UP), classes))
+    for decision_U, (first, second) in zip(decision_UP.T, combinations(range(classes), 2), strict=True):
+        votes_UK[:, first] += decision_U > 0
+        votes_UK[:, second] += decision_U <= 0
+        sum_UK[:, first] += decision_U
+        sum_UK[:, second] -= decision_U
+    return votes_UK.argmax(1), votes_UK + sum_UK / (3 * (np.abs(sum_UK) + 1))

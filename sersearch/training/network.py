@@ -42,6 +42,7 @@ from sersearch.training.generated import generate_dataset
 from sersearch.training.representations import represent
 from sersearch.training.system import (
     Device,
+    Prediction,
     System,
     derive_seed,
     environment,
@@ -261,13 +262,20 @@ class NetworkSystem(System):
         assert weights is not None, "a network is not trained again to predict"
         self.model.load_state_dict(safetensors.torch.load(weights))
 
-    def predict(self, store: Store, speakers: Sequence[str], condition: Condition) -> NDArray[np.int64]:
-        """The class of the largest logit of each copy."""
+    def predict(self, store: Store, speakers: Sequence[str], condition: Condition) -> Prediction:
+        """The posterior probabilities of each copy, and the class of the largest one.
+
+        On a CPU each copy is computed alone, so that its bits do not depend on the others and a model that was exported
+        gives them again (docs/decisions.md#one-at-a-time).
+        """
         utterances = open_utterances(store, speakers, self.configuration.trim)
         if condition == "clean":
             utterances = utterances.select(np.flatnonzero(~utterances.noisy))
-        predicted: NDArray[np.int64] = self.logits(self.view(utterances)).argmax(1).numpy()
-        return predicted
+        view = self.view(utterances)
+        if self.model.backend == "gpu":
+            return predict_classes(self.logits(view).softmax(1))
+        probabilities = [posteriors(self.model, view.minibatch([index])) for index in range(len(utterances))]
+        return predict_classes(torch.cat(probabilities))
 
     def represent(
         self, store: Store, speakers: Sequence[str], rows: NDArray[np.int64]
@@ -291,6 +299,18 @@ class NetworkSystem(System):
 
     def _copy_weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+
+
+def posteriors(model: CLDNN, batch: Minibatch) -> Tensor:
+    """The posterior probabilities [B, E] of a minibatch, without dropout."""
+    with torch.inference_mode():
+        logits_BE: Tensor = model(batch.x_BTF, batch.lengths_B)
+        return logits_BE.softmax(1)
+
+
+def predict_classes(probability_UE: Tensor) -> Prediction:
+    """The most probable class of each copy; on a tie, the first one."""
+    return Prediction(probability_UE.argmax(1).numpy(), probability_UE.numpy())
 
 
 def class_weights(data: Dataset) -> Tensor:

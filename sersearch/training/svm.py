@@ -21,14 +21,14 @@ from threadpoolctl import threadpool_limits
 
 from sersearch.digests import short_digest
 from sersearch.errors import InputError
-from sersearch.models.svm import apply_kernel, classify, fit, standardise, standardise_by
+from sersearch.models.svm import apply_kernel, classify, decide, fit, standardise, standardise_by
 from sersearch.run.ledger import Confusion, Result
 from sersearch.store.reader import Store
 from sersearch.store.vectors.reader import VectorSet, open_vector_set
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import SVMConfiguration
 from sersearch.study.trial import Trial
-from sersearch.training.system import Device, System, environment, processor, validation_confusion
+from sersearch.training.system import Device, Prediction, System, environment, processor, validation_confusion
 
 # Vectors and their products are kept from trial to trial, up to this many bytes each per process.
 CACHE_BYTES = 512 * 2**20
@@ -261,16 +261,21 @@ class SupportVectorMachine(System):
     def load(self, weights: bytes | None) -> None:
         """Nothing to take: `predict` fits."""
 
-    def predict(self, store: Store, speakers: Sequence[str], condition: Condition) -> NDArray[np.int64]:
-        """Fit to the training speakers and predict the clean utterances of others."""
+    def predict(self, store: Store, speakers: Sequence[str], condition: Condition) -> Prediction:
+        """Fit to the training speakers and predict the clean utterances of others, with their decision values."""
         assert condition == "clean", "support vector machines are trained on clean speech only"
         train = self.trial.fold.train
         data = open_vectors(store, self.trial, (*train, *speakers))
         known, others = data.rows(train), data.rows(speakers)
         with threadpool_limits(1):
-            predicted = classify(data.kernel(self.configuration), data.emotion_U, known, others, self.configuration.C)
-        by_utterance = dict(zip((data.utterance[row] for row in others), predicted.tolist(), strict=True))
-        return np.array([by_utterance[utterance] for utterance in _clean_utterances(store, speakers)], np.int64)
+            kernel_UU = data.kernel(self.configuration)
+            predicted_U, values = decide(kernel_UU, data.emotion_U, known, others, self.configuration.C)
+        decision_UE = np.full((len(others), len(data.emotions)), np.nan)
+        for emotion, values_U in values.items():
+            decision_UE[:, emotion] = values_U
+        place = {data.utterance[row]: number for number, row in enumerate(others)}
+        order = [place[utterance] for utterance in _clean_utterances(store, speakers)]
+        return Prediction(predicted_U[order], decision_UE[order], "decision")
 
 
 def _clean_utterances(store: Store, speakers: Sequence[str]) -> list[str]:
