@@ -7,6 +7,7 @@ representation, E emotions.
 from __future__ import annotations
 
 import io
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels import gpu
 from sersearch.models.kernels.loops import one_thread
 from sersearch.run.ledger import Confusion, Epoch, Result, mean_recall_of
-from sersearch.store.reader import Store
+from sersearch.store.reader import Store, pack_moments
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration, NetworkConfiguration
 from sersearch.study.configuration.base import Module
@@ -52,6 +53,9 @@ from sersearch.training.system import (
 
 # Evaluation has no gradients to hold, so a GPU takes this many training minibatches at a time; a CPU's cache doesn't.
 EVALUATED_TOGETHER = 4
+
+METADATA = "sersearch"
+"""The entry of the weights' metadata that says what belongs to them."""
 
 # Epochs of generated data by which a machine's pace is measured.
 MEASURED_EPOCHS = 2
@@ -233,9 +237,26 @@ class NetworkSystem(System):
         )
 
     def weights(self) -> bytes:
-        """The best epoch's weights in the safetensors format."""
-        content: bytes = safetensors.torch.save(self._best_weights)
+        """The best epoch's weights in the safetensors format, with `describe` as their metadata."""
+        return self._pack(self._best_weights)
+
+    def portable(self, store: Store) -> bytes:
+        """The model's weights, as `weights` gives them."""
+        return self._pack(self._copy_weights())
+
+    def _pack(self, weights: Mapping[str, Tensor]) -> bytes:
+        # One entry, because safetensors writes several in any order, and the same weights are to be the same bytes.
+        content: bytes = safetensors.torch.save(dict(weights), {METADATA: self.describe()})
         return content
+
+    def describe(self) -> str:
+        """What belongs to the weights, as JSON: configuration, emotions, and the moments of the training frames."""
+        description = {
+            "configuration": self.configuration.record(),
+            "emotions": list(self.data.emotions),
+            "moments": pack_moments(self.data.moments),
+        }
+        return json.dumps(description, sort_keys=True)
 
     @classmethod
     def measure(

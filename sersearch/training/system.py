@@ -125,6 +125,17 @@ class System(ABC):
     def load(self, weights: bytes | None) -> None:
         """Take a trained model, what `weights` returned, to predict with."""
 
+    def portable(self, store: Store) -> bytes | None:
+        """The trained model in the safetensors format, with all that predicting needs beside its configuration.
+
+        Args:
+            store: that it was trained on; no test speaker's file is read.
+
+        Returns:
+            None where the model can't be used without the run; see `Configuration.classifier`.
+        """
+        return None
+
     @classmethod
     def measure(
         cls, configuration: Configuration, emotions: int, lengths: NDArray[np.int64], device: Device
