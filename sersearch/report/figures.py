@@ -54,18 +54,13 @@ Draw = Callable[[Figure], object]
 
 
 def figures(facts: Facts) -> Iterator[tuple[str, bytes]]:
-    """Draw everything; an unfinished run's figures say so.
+    """Write everything that `draw` draws.
 
     Yields:
         A file's name, with its ending, and its content.
     """
-    for drawn, size, draw in _drawings(facts):
-        file = file_name(drawn)
+    for file, figure in draw(facts):
         with rc_context(_STYLE):
-            figure = Figure(figsize=size, layout="constrained")
-            draw(figure)
-            if facts.state:
-                figure.supxlabel(facts.state.replace(" Exploratory:", "\nExploratory:"), fontsize=7, color="#a00000")
             # Laid out once for all formats, because that takes longest.
             figure.draw_without_rendering()
             figure.set_layout_engine("none")
@@ -75,6 +70,21 @@ def figures(facts: Facts) -> Iterator[tuple[str, bytes]]:
                 figure.savefig(sink, format=form, dpi=160, metadata=undated)
                 content = sink.getvalue()
                 yield f"{file}.{form}", _CONTROL_CHARACTERS.sub(b"?", content) if form == "svg" else content
+
+
+def draw(facts: Facts) -> Iterator[tuple[str, Figure]]:
+    """Draw everything; an unfinished run's figures say so.
+
+    Yields:
+        A figure's name, without an ending, and the figure.
+    """
+    for name, size, fill in _drawings(facts):
+        with rc_context(_STYLE):
+            figure = Figure(figsize=size, layout="constrained")
+            fill(figure)
+            if facts.state:
+                figure.supxlabel(facts.state.replace(" Exploratory:", "\nExploratory:"), fontsize=7, color="#a00000")
+        yield file_name(name), figure
 
 
 def _drawings(facts: Facts) -> Iterator[tuple[str, tuple[float, float], Draw]]:

@@ -149,6 +149,7 @@ class NetworkConfiguration(Configuration):
     class_weights: bool = False
 
     system: ClassVar[str] = "sersearch.training.network:NetworkSystem"
+    classifier: ClassVar[str | None] = "sersearch.deployment.network:NetworkClassifier"
     switches: ClassVar[tuple[str, ...]] = ("model", "features")
     described: ClassVar[tuple[str, ...]] = ("model", "features", *KERNELS)
     feature_settings: ClassVar[tuple[str, ...]] = FEATURE_SETTINGS
