@@ -134,6 +134,18 @@ def test_more_trials_are_drawn_in_place(finished: Path, tiny_store: Store, tmp_p
     assert leaderboard(run) == leaderboard(finished)
 
 
+def test_slots_that_a_window_leaves_idle_are_named(tiny_store: Store, tmp_path: Path) -> None:
+    run, study = tmp_path / "run", tmp_path / "sampled.toml"
+    study.write_text(STUDY.replace("trials = 14", "trials = 2\nwindow = 1"))
+    cores = ("--set", f"resources.cpus={CORES / 2}")
+    done = sersearch("search", study, "--store", tiny_store.path, "--run", run, *cores)
+    assert done.returncode == 0, done.stderr
+    assert "2 trials fit on the cluster, but this study has at most 1 to train at a time" in " ".join(
+        done.stderr.split()
+    )
+    assert not (run / "slots.json").exists(), "the study sets the window"
+
+
 def test_an_optuna_storage_holds_the_run(finished: Path, tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/studies.db"
     first = sersearch("export-optuna", finished, storage)
