@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sersearch.commands import data, results, studies
+from sersearch.commands import cluster, data, results, studies
 from sersearch.errors import InputError, machine_fault, printable
 from sersearch.interruption import end_on_ctrl_c, end_process
 from sersearch.terminal.commands import App
@@ -71,6 +71,10 @@ app.command("probe")(results.probe_run)
 app.command("rerun")(results.rerun_trial)
 app.command("compare")(results.compare_runs)
 app.command("export-optuna")(results.export_run)
+
+cluster_app = App(no_args_is_help=True, rich_markup_mode="rich", help="Prepare a search on more than one machine.")
+cluster_app.command("check")(cluster.check_cluster)
+app.add_typer(cluster_app, name="cluster")
 
 
 @app.command("demo")

@@ -1,14 +1,16 @@
 """Lost workers, without Ray: pauses, progress and the end."""
 
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from sersearch.run.run import Run, start_run
-from sersearch.run.session import working_on
+from sersearch.run.session import Session, working_on
 from sersearch.search import tune
 from sersearch.search.losses import PAUSES_S, STALLED_AFTER, Losses, describe_loss
+from sersearch.search.nodes import Nodes
 from sersearch.search.tune import AgendaSearcher
 from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
@@ -110,14 +112,23 @@ class Clock:
 @pytest.fixture
 def watcher(monkeypatch: pytest.MonkeyPatch) -> Mock:
     monkeypatch.setattr(tune.time, "monotonic", Clock())
-    monkeypatch.setattr(tune.ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+    monkeypatch.setattr(tune.ray, "nodes", lambda: [listed("only", CPU=2.0)])
     return Mock()
+
+
+def listed(id: str, **resources: float) -> dict[str, Any]:
+    """A node as `ray.nodes()` lists it."""
+    return {"NodeID": id, "NodeManagerAddress": f"{id}.lan", "Alive": True, "Resources": resources}
+
+
+def searcher_of(run: Run, session: Session, watcher: Mock) -> AgendaSearcher:
+    return AgendaSearcher(run.agenda(), run, session, {}, watcher, Nodes(run.study.resources))
 
 
 def test_a_search_whose_workers_are_all_lost_ends(run: Run, watcher: Mock) -> None:
     """Some begin an attempt before, some do not; none counts as a failure, not even after a failure on record."""
     with working_on(run.storage) as session:
-        searcher = AgendaSearcher(run.agenda(), run, session, {}, watcher)
+        searcher = searcher_of(run, session, watcher)
         first = run.agenda().left[0]
         run.ledger.begin(first).fail(RuntimeError("out of luck"))
         handed_out = 0
@@ -140,7 +151,7 @@ def test_a_search_whose_workers_are_all_lost_ends(run: Run, watcher: Mock) -> No
 
 def test_a_failure_is_an_attempt_on_record(run: Run, watcher: Mock) -> None:
     with working_on(run.storage) as session:
-        searcher = AgendaSearcher(run.agenda(), run, session, {}, watcher)
+        searcher = searcher_of(run, session, watcher)
         for number in range(2):
             given = searcher.suggest(str(number))
             assert isinstance(given, dict)
@@ -156,7 +167,7 @@ def test_a_failure_is_an_attempt_on_record(run: Run, watcher: Mock) -> None:
 def test_a_record_that_is_damaged_stops_the_search(run: Run, watcher: Mock) -> None:
     """Ray Tune would log the error and go on."""
     with working_on(run.storage) as session:
-        searcher = AgendaSearcher(run.agenda(), run, session, {}, watcher)
+        searcher = searcher_of(run, session, watcher)
         given = searcher.suggest("0")
         assert isinstance(given, dict)
         run.storage.put(f"trials/{given['key']}/result.json", b"{")
@@ -167,10 +178,10 @@ def test_a_record_that_is_damaged_stops_the_search(run: Run, watcher: Mock) -> N
 
 
 def test_the_last_node_is_awaited_for_a_while(run: Run, watcher: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": True, "Resources": {}}]
+    nodes = [listed("worker", CPU=2.0), listed("head")]
     monkeypatch.setattr(tune.ray, "nodes", lambda: nodes)
     with working_on(run.storage) as session:
-        searcher = AgendaSearcher(run.agenda(), run, session, {}, watcher)
+        searcher = searcher_of(run, session, watcher)
         nodes[0]["Alive"] = False
         searcher.look_around()
         (sentence,) = watcher.note.call_args.args
@@ -186,12 +197,14 @@ def test_the_last_node_is_awaited_for_a_while(run: Run, watcher: Mock, monkeypat
             searcher.look_around()
         assert searcher.over
         assert searcher.stopped.endswith(f"for {tune.NODE_AWAITED_S:.0f} s")
-        assert watcher.note.call_count == 2
+        _, awaited, lost = [call.args[0] for call in watcher.note.call_args_list]
+        assert lost == "node worker.lan lost, now 0 nodes, 0 slots"
+        assert awaited == sentence
 
 
 def test_a_search_that_was_taken_over_stops(run: Run, watcher: Mock) -> None:
     with working_on(run.storage) as session:
-        searcher = AgendaSearcher(run.agenda(), run, session, {}, watcher)
+        searcher = searcher_of(run, session, watcher)
         assert isinstance(searcher.suggest("0"), dict)
         with working_on(run.storage, take_over=True):
             for _ in range(10):
