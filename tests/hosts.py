@@ -22,7 +22,7 @@ from platformdirs import user_cache_path
 REPOSITORY = Path(__file__).parents[1]
 NETWORK = "10.77.0"
 PORT = 6379
-STARTED_S = 60.0
+_RAY = (sys.executable, "-m", "ray.scripts.scripts")
 
 # Everything that a host mounts is visible to it alone. Folders are shared at their own paths: they are kept open below
 # /run while a new /tmp covers those that lie in /tmp.
@@ -90,15 +90,26 @@ class Host:
         """The words of a command of sersearch."""
         return [sys.executable, "-m", "sersearch", *words]
 
-    def start_ray(self, cpus: int = 1, gpus: int = 0, head: str = "") -> None:
-        """Start a node of a Ray cluster: its head, unless the head's address is given."""
+    def start_ray(self, cpus: int = 1, gpus: int = 0, head: str = "", mode: str = "disabled") -> None:
+        """Start a node of a Ray cluster: its head, unless the head's address is given.
+
+        Args:
+            cpus: that Ray hands out.
+            gpus: that Ray hands out, there or not.
+            head: address of the head.
+            mode: of authentication.
+        """
         where = ["--address", f"{head}:{PORT}"] if head else ["--head", "--port", PORT, "--include-dashboard", "false"]
         done = self.run(
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", *where),
+            *("env", f"RAY_AUTH_MODE={mode}", *_RAY, "start", *where),
             *("--node-ip-address", self.address, "--num-cpus", cpus, "--num-gpus", gpus),
             *("--object-store-memory", 100_000_000, "--disable-usage-stats"),
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+    def stop_ray(self) -> None:
+        """End this host's Ray."""
+        self.run(*_RAY, "stop", "--force")
 
     def shell(self, command: str) -> None:
         """Run a command of the shell on this host, such as `mount`."""
@@ -123,6 +134,17 @@ class Host:
                     killed += 1
         assert killed, f"no process {name} on {self.name}"
 
+    def kill_driver(self, run: str) -> None:
+        """Kill this host's commands of sersearch on a run."""
+        killed = 0
+        for process in _in_namespace(self.pid):
+            with suppress(psutil.Error):
+                words = process.cmdline()
+                if "sersearch" in words and run in words:
+                    process.kill()
+                    killed += 1
+        assert killed, f"no command on {run} on {self.name}"
+
 
 def _in_namespace(pid: int) -> list[psutil.Process]:
     """All processes of a host: also those that entered its namespaces from outside, which are nobody's children."""
@@ -142,11 +164,11 @@ def hosts(number: int, *shared: Path) -> Iterator[list[Host]]:
     if missing := [tool for tool in ("ip", "unshare", "nsenter", "setpriv") if not shutil.which(tool)]:
         pytest.skip(f"no {missing[0]} here, which makes hosts of namespaces")
     keepers: list[subprocess.Popen[str]] = []
+    made: list[Host] = []
     try:
         switch = _keep(keepers, ["unshare", "-n", "sh", "-c", "echo up; exec sleep 86400"])
         _ip(switch, "link", "add", "bridge", "type", "bridge")
         _ip(switch, "link", "set", "bridge", "up")
-        made = []
         for k in range(1, number + 1):
             separate = ["unshare", "-m", "-n", "-u", "-p", "-i", "-f", "--mount-proc", "--kill-child"]
             unshared = _keep(
@@ -161,7 +183,8 @@ def hosts(number: int, *shared: Path) -> Iterator[list[Host]]:
             for process in psutil.Process(keeper.pid).children():
                 process.kill()  # the first process of a host; the others end with it
             keeper.kill()
-            keeper.wait()
+        for ended in (*keepers, *(process for host in made for process in host.processes)):
+            ended.communicate()
 
 
 def _keep(keepers: list[subprocess.Popen[str]], command: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from sersearch.errors import InputError
 CONNECTION_TIMEOUT_S = 10.0
 """How long connecting to a cluster may take."""
 
+_TOKEN = re.compile("unauthenticated|invalid ?auth|auth[a-z]* ?token", re.IGNORECASE)
+
 
 def connect(address: str) -> None:
     """Connect to the Ray cluster at an address.
@@ -26,15 +29,24 @@ def connect(address: str) -> None:
     Raises:
         InputError: none answers there.
     """
+    answers = False
     try:
         host, _, port = address.rpartition(":")
         if host and port.isdecimal():
             # Ray itself would retry for minutes.
             socket.create_connection((host, int(port)), timeout=CONNECTION_TIMEOUT_S).close()
+            answers = True
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises many types here, some of them Exception itself.
         ray.shutdown()
         reason = first_line(error)
+        if answers or _TOKEN.search(str(error)):
+            # A cluster with a token does not tell a driver without one what is wrong.
+            raise InputError(
+                f"--address {address} was given, but the Ray cluster there does not accept this process ({reason}): if "
+                "it has a token, set RAY_AUTH_MODE=token and put its file into ~/.ray/auth_token; if it has none, "
+                "set RAY_AUTH_MODE=disabled; if it is of another version, install that version of Ray"
+            ) from error
         raise InputError(
             f"--address {address} was given, but no Ray cluster answers there ({reason}): start one with "
             "`ray start --head`, or leave --address out to train on this machine alone"

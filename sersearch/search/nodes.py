@@ -237,7 +237,10 @@ class Nodes:
                 continue
             node, standing = self.alive[id], self._standings[id]
             if fault:
+                is_told = standing.reason == fault
                 self._set_aside(id, fault, now_s)
+                if is_told:
+                    continue
                 yield f"node {node.address} is left out ({fault}), now {self.counted}"
             else:
                 standing.reason = ""

@@ -101,7 +101,7 @@ class Worker(tune.Trainable):
     def _advance(self, run: Run, attempt: Attempt) -> dict[str, Any]:
         if self._system is None:
             device: Device = "cuda" if run.study.resources.gpus else "cpu"
-            if device == "cuda" and not torch.cuda.is_available():
+            if device == "cuda" and not has_gpu():
                 raise NodeFault("Ray grants a GPU here, but torch finds no CUDA device")
             self._system = make_system(attempt.trial, open_data(run, attempt.trial), device)
             self._steps: Iterator[Epoch | None] = run_steps(self._system, attempt)
@@ -133,8 +133,13 @@ class Worker(tune.Trainable):
         return self._report("refused", reason=reason)
 
     def _report(self, outcome: Outcome = "", **more: Any) -> dict[str, Any]:
-        node = ray.get_runtime_context().get_node_id()
+        node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
         return {"key": self._key, "done": bool(outcome), "outcome": outcome, "node": node, **more}
+
+
+def has_gpu() -> bool:
+    """Whether torch finds a GPU on this machine."""
+    return torch.cuda.is_available()
 
 
 def _is_nodes(error: Exception) -> bool:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from sersearch.digests import sha256_of
 from sersearch.durable import beside, private_folder, sync
-from sersearch.errors import InputError
+from sersearch.errors import InputError, refuse_uri
 from sersearch.speech.features import Moments
 from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo
 
@@ -58,6 +58,7 @@ def open_manifest(path: Path) -> "Store":
     Raises:
         InputError: the folder holds no store, or the store is incomplete.
     """
+    refuse_uri(path)
     manifest = Manifest.read(path)
     if manifest.missing:
         raise InputError(

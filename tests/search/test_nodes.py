@@ -90,11 +90,13 @@ def test_a_node_that_refuses_is_set_aside_and_used_again_when_it_passes_a_check(
     assert settle(nodes, TWO, 0.99 * PAUSES_S[0], checks) == []
     assert checks.checked == []
     checks.faults["2"] = "RUN: read-only"
-    said = settle(nodes, TWO, PAUSES_S[0], checks)
-    assert said == ["node 10.0.0.2 is left out (RUN: read-only), now 1 node, 4 slots"]
+    assert settle(nodes, TWO, PAUSES_S[0], checks) == [], "that was said before"
+    checks.faults["2"] = "RUN: no such folder"
+    said = settle(nodes, TWO, PAUSES_S[0] + PAUSES_S[1], checks)
+    assert said == ["node 10.0.0.2 is left out (RUN: no such folder), now 1 node, 4 slots"]
     checks.faults.clear()
-    assert settle(nodes, TWO, PAUSES_S[0] + PAUSES_S[1], checks) == ["node 10.0.0.2 is used, now 2 nodes, 8 slots"]
-    assert checks.checked == [["2"], ["2"]]
+    assert settle(nodes, TWO, sum(PAUSES_S[:3]), checks) == ["node 10.0.0.2 is used, now 2 nodes, 8 slots"]
+    assert checks.checked == [["2"]] * 3
     assert nodes.avoided == []
 
 
