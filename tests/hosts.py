@@ -76,7 +76,7 @@ class Host:
         """A command line that runs another one on this host."""
         return ["nsenter", "-t", str(self.pid), "-m", "-n", "-u", "-p", "-i", "env", *_environment(), *map(str, words)]
 
-    def run(self, *words: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: object, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         """Run a command on this host to its end."""
         return subprocess.run(self.on(*words), capture_output=True, text=True, timeout=timeout, check=False)
 
@@ -228,7 +228,7 @@ def _environment() -> list[str]:
     ]
 
 
-def wait_until(happens, process: subprocess.Popen[str] | None = None, timeout: float = 600.0) -> None:  # type: ignore[no-untyped-def]
+def wait_until(happens, process: subprocess.Popen[str] | None = None, timeout: float = 900.0) -> None:  # type: ignore[no-untyped-def]
     """Wait until something is so, or fail: at the latest when the process ends."""
     deadline = time.monotonic() + timeout
     while not happens():

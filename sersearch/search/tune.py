@@ -137,6 +137,8 @@ def _search_with_ray(
         watch = Watchdog(lambda name: lost(f"Ray's {name} on this machine has died"))
     with output_to(run.path / "ray.log"):
         try:
+            if address:
+                _copy_store(run, agenda, watcher)
             with closing(ready_nodes(run, watcher.checked, is_cluster=address is not None)) as nodes:
                 searcher = AgendaSearcher(agenda, run, session, results, watcher, nodes)
                 with reacting(searcher.signalled):
@@ -145,6 +147,15 @@ def _search_with_ray(
         finally:
             watch.stop()
             ray.shutdown()
+
+
+def _copy_store(run: Run, agenda: Agenda, watcher: Watcher) -> None:
+    """Write the Arrow files that the nodes' workers will map, before they all find them missing at once."""
+    folds = {trial.fold for trial in agenda.trials.values() if trial.configuration.vectors is None}
+    missing = run.store.without_arrow(sorted({speaker for fold in folds for speaker in fold.learnt}))
+    if missing:
+        watcher.note(f"writing the Arrow files of {len(missing)} speakers of {run.store_path}, once for all nodes")
+        run.store.write_arrow(missing)
 
 
 def _start_ray(address: str | None, folder: Path) -> str:
