@@ -7,6 +7,7 @@ mended. Trials are kept away from a node by its label `ray.io/node-id`, which ev
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,10 +49,13 @@ class Node:
 
     def slots(self, resources: Resources) -> int:
         """How many trials fit on the node at a time."""
-        fit = int(self.cpus / resources.cpus + 1e-9)
-        if resources.gpus > 1:
-            return min(fit, int(self.gpus / resources.gpus))
-        return min(fit, int(1 / resources.gpus + 1e-9) * int(self.gpus)) if resources.gpus else fit
+        by_cpus = _times(resources.cpus, self.cpus)
+        if not resources.gpus:
+            return by_cpus
+        if resources.gpus >= 1:
+            return min(by_cpus, _times(resources.gpus, self.gpus))
+        # A share of a GPU is one of a single GPU.
+        return min(by_cpus, int(self.gpus) * _times(resources.gpus, 1))
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,11 @@ class Finding:
     node: Node
     sight: Sight | None
     fault: str
+
+
+def _times(part: float, whole: float) -> int:
+    """How often a part goes into a whole; 0.3 goes into 0.9 three times, which floating point alone would deny."""
+    return math.floor(whole / part + 1e-6)
 
 
 def alive(listed: Iterable[Mapping[str, Any]]) -> dict[str, Node]:
@@ -197,10 +206,15 @@ class Nodes:
         return lack
 
     @property
+    def slots(self) -> int:
+        """How many trials can be trained at a time."""
+        return sum(node.slots(self.resources) for node in self.usable)
+
+    @property
     def counted(self) -> str:
         """How many nodes there are that can train a trial, and how many trials at a time."""
-        slots = [slots for node in self.usable if (slots := node.slots(self.resources))]
-        return f"{_plural(len(slots), 'node')}, {_plural(sum(slots), 'slot')}"
+        nodes = sum(bool(node.slots(self.resources)) for node in self.usable)
+        return f"{_plural(nodes, 'node')}, {_plural(self.slots, 'slot')}"
 
     def update(self, nodes: Mapping[str, Node], now_s: float) -> Iterator[str]:
         """Compare with the nodes that are alive now.

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray import tune
@@ -32,11 +32,12 @@ from sersearch.search.check import ready_nodes
 from sersearch.search.connection import connect, first_line, output_to
 from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.losses import NODE_DIED, NOT_STARTED, Losses, address_in, describe_loss, node_in
-from sersearch.search.nodes import Finding, Nodes, alive
+from sersearch.search.nodes import Nodes, alive
 from sersearch.search.pruning import Pruner
 from sersearch.search.session import session_folder, start_local_ray
 from sersearch.search.suggest import sources
 from sersearch.search.watchdog import HeadWatch, Watchdog
+from sersearch.search.watcher import Watcher
 from sersearch.search.worker import Worker, commit_pruned
 from sersearch.study.agenda import FAILED, Agenda
 from sersearch.study.trial import Trial
@@ -50,31 +51,6 @@ NODE_AWAITED_S = 300.0
 RESULT_AWAITED_S = 90.0
 """How long a result that a node has reported may take to be seen in the run's folder; NFS remembers for 30 s that an
 object was not there."""
-
-
-class Watcher(Protocol):
-    """Receives the events of a search, in the driver's process."""
-
-    def started(self, trial: Trial) -> None:
-        """A worker has started a trial."""
-
-    def epoch(self, key: str, epoch: Epoch) -> None:
-        """A trial has finished an epoch."""
-
-    def finished(self, key: str, result: Result | None, error: str) -> None:
-        """A trial has a result, or has failed for good: then the result is None and the error says why."""
-
-    def dropped(self, key: str, reason: str) -> None:
-        """A trial has stopped and can be resumed from its last checkpoint; without a reason it had not started."""
-
-    def checked(self, findings: Sequence[Finding]) -> None:
-        """The nodes of the cluster were checked before the search begins."""
-
-    def note(self, sentence: str) -> None:
-        """Something happened that a person should read; may be called by any thread."""
-
-    def lost(self, reason: str) -> None:
-        """The search can't continue; the process ends when this returns."""
 
 
 def search(

@@ -90,7 +90,7 @@ def test_a_node_is_killed_and_the_leaderboard_is_the_same(three: list[Host], wor
 
 
 def test_nodes_that_cannot_train_are_left_out_by_name(three: list[Host], world: Path) -> None:
-    """The second host has no package, the third may only read; then the first sees no store."""
+    """The second host has no package, the third may only read."""
     good, without, reading = three
     hide = "; ".join(f"mount -t tmpfs none '{folder}'" for folder in _packages())
     without.shell(hide)
@@ -111,17 +111,6 @@ def test_nodes_that_cannot_train_are_left_out_by_name(three: list[Host], world: 
     committed = open_run(run).ledger.results()
     assert {result.host for result in committed.values()} == {"host1"}
     assert {open_run(run).ledger.attempts(key) for key in committed} == {1}
-
-    # The driver is on a host that is no part of the cluster's good ones, and sees the store.
-    good.shell(f"mount -t tmpfs none '{world / 'store'}'")
-    reading.shell(f"umount -l '{world}'")
-    reading.stop_ray()
-    none = reading.run(*search(world, reading, run="other")[:-1], f"{good.address}:{PORT}")
-    assert none.returncode == 2, none.stderr
-    *_, line = none.stderr.splitlines()
-    assert line.startswith(f"sersearch: {world / 'runs' / 'other'}: no node is left that can train a trial (node ")
-    assert f"node {good.address}: {world / 'store'}: " in line
-    assert f"node {without.address}: sersearch can't be imported there" in line
 
 
 def row_of(text: str, address: str) -> str:
