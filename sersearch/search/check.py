@@ -51,7 +51,7 @@ class Demand:
         gpus: whether trials are trained on GPUs.
         sersearch: version of the driver's package.
         commit: its commit; empty where that can't be told.
-        probe: the objects that nodes write to the run begin with this name.
+        probe: the objects that nodes write to the run in one check begin with this name.
     """
 
     run: Path | None = None
@@ -60,7 +60,7 @@ class Demand:
     gpus: bool = False
     sersearch: str = field(default_factory=lambda: version("sersearch"))
     commit: str = field(default_factory=lambda: environment("")["commit"])
-    probe: str = field(default_factory=lambda: f"{SESSIONS}/{secrets.token_hex(8)}")
+    probe: str = ""
 
     @classmethod
     def of_run(cls, run: Run) -> Demand:
@@ -140,6 +140,8 @@ def check_nodes(nodes: Sequence[Node], demand: Demand, closed: threading.Event |
         closed: ends the check when it is set; nodes that have not answered by then are found at fault.
     """
     closed = closed or threading.Event()
+    # Several checks may be under way, and a network's file system may remember objects of one before.
+    demand = replace(demand, probe=f"{SESSIONS}/{secrets.token_hex(8)}")
     with _probe_of_driver(demand) as storage:
         answers = _ask(nodes, _look, {node.id: (demand, node.id) for node in nodes}, closed)
         findings = [_find(node, answers[node.id], demand) for node in nodes]
