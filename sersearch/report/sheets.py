@@ -25,6 +25,7 @@ from sersearch.report.cells import (
 from sersearch.report.comparison import Robustness
 from sersearch.report.evidence import Evidence, Slice
 from sersearch.report.facts import Facts, Row, Standing, Sweep, format_settings, varying
+from sersearch.report.machines import machines
 from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA, TABLE_3, TABLE_4
 from sersearch.run.ledger import Result
 from sersearch.statistics.intervals import Estimate
@@ -49,8 +50,9 @@ def evidence(facts: Facts) -> list[Sheet]:
     sheets += [_robustness(facts, each) for each in facts.robustness]
     sheets += [_seeds(facts)] if facts.run.study.seeds > 1 else []
     sheets += [_sweep(facts, sweep) for sweep in facts.sweeps]
-    # A space has no UA that could be chance.
-    sheets = [*(_with_chance(sheet, facts) for sheet in sheets), _spaces(facts)]
+    # A space or a machine has no UA that could be chance.
+    trained = [result for trials in facts.board.trials.values() for _, result in trials]
+    sheets = [*(_with_chance(sheet, facts) for sheet in sheets), _spaces(facts), machines(trained)]
     return [sheet for sheet in sheets if sheet.rows]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import redirect_stderr
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -24,8 +26,12 @@ from sersearch.study.conditions import Condition
 from sersearch.study.fold import PARTS, Fold, Part
 from sersearch.study.study import Study
 from sersearch.study.trial import Folds, StoreIdentity, Trial
+from sersearch.terminal.cluster import print_check
 from sersearch.terminal.lines import MINUTE_S, EveryMinute
 from sersearch.terminal.screen import Screen
+
+if TYPE_CHECKING:
+    from sersearch.search.nodes import Finding
 
 BAR_WIDTH = 60
 KEY_WIDTH = 8
@@ -154,6 +160,10 @@ class SearchProgress:
             return
         self._say(f"put back {key} {name}: {reason}", "yellow")
 
+    def checked(self, findings: Sequence[Finding]) -> None:
+        """Print the check of a cluster's nodes."""
+        print_check(findings, self.console)
+
     def note(self, sentence: str) -> None:
         """Print a sentence above the live view."""
         self._say(sentence, "yellow")
@@ -161,8 +171,10 @@ class SearchProgress:
     def lost(self, reason: str) -> None:
         """The search can't go on."""
         if self.console.is_terminal:
-            self._live.stop()
-        self._say(f"sersearch: {reason}; finished work is kept: resume with `sersearch resume RUN`", "red")
+            # Stopping puts the first standard error back, whose words go to Ray's log now.
+            with redirect_stderr(sys.stderr):
+                self._live.stop()
+        self._say(f"sersearch: {reason}", "red")
 
     def left(self) -> int:
         """Trials that are running or still to come, at most."""
