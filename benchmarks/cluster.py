@@ -45,6 +45,7 @@ from sersearch.run.storage import Folder
 from sersearch.search import tune
 from sersearch.search.controller import pending_trials
 from sersearch.search.environment import configure_ray_tune
+from sersearch.search.nodes import Finding, Nodes, alive
 from sersearch.study.study import parse_study
 from sersearch.study.trial import StoreIdentity, Trial
 
@@ -141,6 +142,9 @@ class Watcher:
         """Count."""
         self.put_back += 1
 
+    def checked(self, findings: Sequence[Finding]) -> None:
+        """Nothing."""
+
     def note(self, sentence: str) -> None:
         """Print it."""
         print(sentence)
@@ -182,7 +186,13 @@ class Cluster:
         self.driver_cpu_s = 0.0
         self.events_done = 0
         self.nodes: list[dict[str, Any]] = [
-            {"Alive": True, "Resources": {"CPU": float(slots), "GPU": float(gpus)}} for _ in range(nodes)
+            {
+                "Alive": True,
+                "NodeID": str(number),
+                "NodeManagerAddress": f"node-{number}",
+                "Resources": {"CPU": float(slots), "GPU": float(gpus)},
+            }
+            for number in range(nodes)
         ]
         self._cold = deque((node, slot) for slot in range(slots) for node in range(nodes))
         self._warm: deque[tuple[int, int]] = deque()
@@ -226,7 +236,9 @@ class Cluster:
         self.events_done += 1
         with self._driver():
             self.searcher.look_around()
-            while not self._exhausted and len(self._suggested) + self._starting < pending_trials(self.searcher.slots):
+            while not self._exhausted and len(self._suggested) + self._starting < pending_trials(
+                self.searcher.nodes.slots
+            ):
                 id = f"{next(self._ids):08x}"
                 config = self.searcher.suggest(id)
                 if not isinstance(config, dict):
@@ -289,7 +301,7 @@ class Cluster:
         with self._driver():
             for report in reports:
                 ends = self.searcher.ends(report)
-                self.searcher.progressed(working.trial.key, Epoch(**report["epoch"]))  # type: ignore[arg-type]
+                self.searcher.progressed(working.trial.key, Epoch(**report["epoch"]), str(slot[0]))  # type: ignore[arg-type]
                 assert not ends
             if done:
                 self.searcher.on_trial_complete(working.id, reports[-1])
@@ -384,7 +396,9 @@ def simulate(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         patch.object(ray, "nodes", lambda: cluster.nodes),
         working_on(run.storage) as session,
     ):
-        cluster.search(tune.AgendaSearcher(agenda, run, session, {}, watcher))
+        nodes = Nodes(study.resources)
+        nodes.begin(alive(cluster.nodes), {}, cluster.now_s)
+        cluster.search(tune.AgendaSearcher(agenda, run, session, {}, watcher, nodes))
     assert watcher.finished_trials == given.trials == len(run.ledger.results())
     bound_s = max(sum(work) / slots, max(work))
     in_order_s = makespan([Job(seconds) for seconds in work], slots)

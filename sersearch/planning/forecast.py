@@ -227,11 +227,12 @@ def make_forecast(
     Args:
         plan: whose tasks are left.
         rates: fitted where as many trials ran at a time.
-        parallel: trials at a time.
+        parallel: trials at a time; no more than the plan can use.
         generator: where the simulations' draws come from.
         epochs: that every trial is assumed to take, at most its limit; None for early stopping.
         finished: trials of the study that are done; from three on, those to come take epochs and a pace like theirs.
     """
+    parallel = min(parallel, plan.at_a_time or parallel)
     configurations = [task.configuration for task in plan.tasks]
     observed = [spent.steps for spent in finished if spent.configuration.step_limits[1] > 1]
     expected_s = np.array([rates.step_s(c, plan.data) for c in configurations])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import redirect_stderr
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -21,11 +23,15 @@ from sersearch.planning.tasks import tasks
 from sersearch.run.ledger import Epoch, Result
 from sersearch.study.agenda import Agenda
 from sersearch.study.conditions import Condition
-from sersearch.study.fold import PARTS, Part
+from sersearch.study.fold import PARTS, Fold, Part
 from sersearch.study.study import Study
 from sersearch.study.trial import Folds, StoreIdentity, Trial
+from sersearch.terminal.cluster import print_check
 from sersearch.terminal.lines import MINUTE_S, EveryMinute
 from sersearch.terminal.screen import Screen
+
+if TYPE_CHECKING:
+    from sersearch.search.nodes import Finding
 
 BAR_WIDTH = 60
 KEY_WIDTH = 8
@@ -159,6 +165,10 @@ class SearchProgress:
             return
         self._say(f"put back {key} {name}: {reason}", "yellow")
 
+    def checked(self, findings: Sequence[Finding]) -> None:
+        """Print the check of a cluster's nodes."""
+        print_check(findings, self.console)
+
     def note(self, sentence: str) -> None:
         """Print a sentence above the live view."""
         self._say(sentence, "yellow")
@@ -166,8 +176,10 @@ class SearchProgress:
     def lost(self, reason: str) -> None:
         """The search can't go on."""
         if self.console.is_terminal:
-            self._live.stop()
-        self._say(f"sersearch: {reason}; finished work is kept: resume with `sersearch resume RUN`", "red")
+            # Stopping puts the first standard error back, whose words go to Ray's log now.
+            with redirect_stderr(sys.stderr):
+                self._live.stop()
+        self._say(f"sersearch: {reason}", "red")
 
     def left(self) -> int:
         """Trials that are running or still to come, at most."""
@@ -248,10 +260,16 @@ def parts_of(study: Study, identity: StoreIdentity) -> Iterator[str]:
         if len(folds) == 1:
             said |= dict.fromkeys(_part(part, folds[0].speakers(part)) for part in parts)
             continue
-        sizes = ", ".join(f"{len(folds[0].speakers(part))} {part}" for part in parts)
-        tested = _few([" and ".join(fold.test) for fold in folds])
+        sizes = ", ".join(f"{_sizes(folds, part)} {part}" for part in parts)
+        tested = _few([" and ".join(_few(fold.test)) for fold in folds])
         said[f"{protocol}: {len(folds)} folds of {sizes} speakers; tested in turn: {', '.join(tested)}"] = None
     yield from said
+
+
+def _sizes(folds: Sequence[Fold], part: Part) -> str:
+    """How many speakers a part has, from the smallest fold to the largest."""
+    sizes = sorted(len(fold.speakers(part)) for fold in folds)
+    return " to ".join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))
 
 
 def _part(part: Part, speakers: Sequence[str]) -> str:
