@@ -297,7 +297,16 @@ class Cluster:
                 elif self.now_s >= working.saved_s + CHECKPOINT_S:
                     working.attempt.save(json.dumps([each.model_dump() for each in working.epochs]).encode(), (epoch,))
                     working.saved_s = self.now_s
-            reports.append({"key": working.trial.key, "done": done, "epoch": epoch.model_dump()})
+            reports.append(
+                {
+                    "key": working.trial.key,
+                    "done": done,
+                    "outcome": "committed" if done else "",
+                    "node": str(slot[0]),
+                    "epoch": epoch.model_dump(),
+                    "result": seal(_result(working)) if done else None,
+                }
+            )
         with self._driver():
             for report in reports:
                 ends = self.searcher.ends(report)
@@ -335,7 +344,7 @@ class Cluster:
             for working in lost:
                 if working.attempt is None:
                     self._starting -= 1
-                self.searcher.lost(working.id, "The actor died because its node has died.")
+                self.searcher.lost(working.id, "The actor is dead because its node has died. Node Id: 8f")
                 self.searcher.on_trial_complete(working.id, None, error=True)
 
 

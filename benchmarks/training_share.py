@@ -8,15 +8,17 @@ is from the process's beginning to the first step of training. Per slot, what is
 trial. The last lines extrapolate to trials of a minute: the same start and end, and the same seconds per trial.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
 import psutil
@@ -27,6 +29,10 @@ from sersearch.run.ledger import Attempt, Epoch, Ledger, Result
 from sersearch.run.run import Run, start_run
 from sersearch.study.study import parse_study
 from sersearch.study.trial import Trial
+
+if TYPE_CHECKING:
+    # Importing it takes part of the time that is measured.
+    from sersearch.search.nodes import Finding
 
 LONG_TRIAL_S = 60.0
 LONG_SEARCH_TRIALS = 100
@@ -111,6 +117,9 @@ class Watcher:
     def dropped(self, key: str, reason: str) -> None:
         """No trial goes on later here."""
         raise RuntimeError(reason)
+
+    def checked(self, findings: Sequence[Finding]) -> None:
+        """Nothing."""
 
     def note(self, sentence: str) -> None:
         """Nothing."""

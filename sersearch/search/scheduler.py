@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,10 @@ from sersearch.search.controller import allow_pending, forget, pending_trials
 
 FORGET_EVERY = 64
 """After so many ended trials Ray Tune forgets them, which takes a look at each trial that it holds."""
+
+
+COUNT_EVERY_S = 2.0
+"""How often the slots are counted, which takes a look at each node."""
 
 
 class FirstCome(FIFOScheduler):
@@ -32,6 +38,7 @@ class FirstCome(FIFOScheduler):
         self._lost = lost
         self._slots = slots
         self._pending_allowed = 0
+        self._count_at_s = -math.inf
         self._waiting: OrderedDict[str, Any] = OrderedDict()
         self._ended: list[Any] = []
 
@@ -66,6 +73,10 @@ class FirstCome(FIFOScheduler):
         return None
 
     def _allow_pending(self, tune_controller: Any) -> None:
+        now_s = time.monotonic()
+        if now_s < self._count_at_s:
+            return
+        self._count_at_s = now_s + COUNT_EVERY_S
         allowed = pending_trials(self._slots())
         if allowed != self._pending_allowed:
             allow_pending(tune_controller, allowed)
