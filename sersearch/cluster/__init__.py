@@ -1,1 +1,1 @@
-"""Files that start a Ray cluster and a search on it, rendered from settings."""
+"""Ray clusters: files that start one, connecting to one, and running jobs there in place of processes here."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from sersearch.cluster.connection import connect, first_line
 from sersearch.errors import InputError
 from sersearch.interruption import end_process, is_ending, reacting
 from sersearch.run.ledger import Epoch, Result
@@ -31,6 +31,7 @@ from sersearch.run.session import Session
 from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.losses import Losses, describe_loss
 from sersearch.search.nodes import lacking
+from sersearch.search.nodes import slots as count_slots
 from sersearch.search.pruning import Pruner
 from sersearch.search.session import session_folder, start_local_ray
 from sersearch.search.suggest import sources
@@ -38,9 +39,6 @@ from sersearch.search.watchdog import Watchdog
 from sersearch.search.worker import Worker, commit_pruned
 from sersearch.study.agenda import FAILED, Agenda
 from sersearch.study.trial import Trial
-
-CONNECTION_TIMEOUT_S = 10.0
-"""How long connecting to a cluster may take."""
 
 LOOK_EVERY_S = 2.0
 """How often a search looks whether it still holds the run, and whether a node is left that can train a trial."""
@@ -100,8 +98,6 @@ def search(
     """
     configure_ray_tune()
     silence_optuna()
-    if not agenda.complete:
-        agenda.draw_from(sources(run, agenda))
     if agenda.complete:
         return ""
     with session_folder() as folder:
@@ -126,6 +122,8 @@ def _search_with_ray(
     with _output_to(run.path / "ray.log"):
         try:
             _refuse_unschedulable(run)
+            if _begin_drawing(run, agenda, watcher):
+                return ""
             searcher = AgendaSearcher(agenda, run, session, results, watcher)
             with reacting(searcher.signalled):
                 _fit(run, searcher, folder / "tune")
@@ -145,25 +143,14 @@ def _start_ray(address: str | None, folder: Path) -> str:
     Raises:
         InputError: no Ray cluster answers at the address.
     """
+    if address is not None:
+        connect(address)
+        return ""
     try:
-        host, _, port = (address or "").rpartition(":")
-        if host and port.isdecimal():
-            # Ray itself would retry for minutes.
-            socket.create_connection((host, int(port)), timeout=CONNECTION_TIMEOUT_S).close()
-        if address is None:
-            start_local_ray(folder, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        start_local_ray(folder, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises many types here, some of them Exception itself.
         ray.shutdown()
-        lines = str(error).strip().splitlines()
-        reason = lines[0] if lines else type(error).__name__
-        if address is None:
-            return f"Ray could not be started ({reason})"
-        raise InputError(
-            f"--address {address} was given, but no Ray cluster answers there ({reason}): start one with "
-            "`ray start --head`, or leave --address out to train on this machine alone"
-        ) from error
+        return f"Ray could not be started ({first_line(error)})"
     return ""
 
 
@@ -175,6 +162,16 @@ def _refuse_unschedulable(run: Run) -> None:
     """
     if lack := lacking(run.study.resources, ray.nodes()):
         raise InputError(f"study {run.study.name}: {lack}; set cpus and gpus in [resources] to less, or add a node")
+
+
+def _begin_drawing(run: Run, agenda: Agenda, watcher: Watcher) -> bool:
+    """Have samplers draw for an agenda; whether it is complete then."""
+    slots = count_slots(run.study.resources, ray.nodes())
+    agenda.draw_from(sources(run, agenda, slots))
+    most = agenda.most_at_a_time
+    if most is not None and most < slots and not agenda.complete:
+        watcher.note(f"{slots} trials fit on the cluster, but this study has at most {most} to train at a time")
+    return agenda.complete
 
 
 def _end_process(watcher: Watcher, reason: str) -> None:
