@@ -132,6 +132,14 @@ def test_a_shell_reads_the_names_that_were_given(study: str, path: str) -> None:
         assert done.stdout.decode().split("\0")[:-1] == expected
 
 
+def test_the_script_is_for_the_head(tmp_path: Path) -> None:
+    script = tmp_path / "cluster.sh"
+    script.write_text(rendered("ssh").replace("10.0.0.1", "192.0.2.77"))
+    done = subprocess.run(["bash", str(script), "up"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "this machine is not 192.0.2.77: run this file there\n")
+    assert list(tmp_path.iterdir()) == [script]
+
+
 def test_options_of_sbatch(tmp_path: Path) -> None:
     text = rendered("slurm with all")
     options = {line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH")}
@@ -213,6 +221,8 @@ def test_rays_launcher_takes_the_configuration(name: str) -> None:
     assert "--env RAY_AUTH_MODE=token" in configuration["docker"]["run_options"]
     (start,) = [line for line in configuration["head_start_ray_commands"] if "--head" in line]
     assert "--dashboard-host=127.0.0.1" in start
+    (install,) = configuration["head_setup_commands"]
+    assert {"aws": "boto3", "gcp": "google-api-python-client"}[name[:3]] in install.split()
     assert ("spot" in str(types["worker"]) or "preemptible" in str(types["worker"])) == ("with all" in name)
 
 
