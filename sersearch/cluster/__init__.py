@@ -1,1 +1,1 @@
-"""A Ray cluster that somebody else has started: connecting to it, and running jobs there in place of processes here."""
+"""Ray clusters: files that start one, connecting to one, and running jobs there in place of processes here."""

@@ -1,4 +1,4 @@
-"""Whether a machine or cluster can train a trial at all: Ray itself would wait forever for what no node has."""
+"""What a machine or cluster can train: whether a trial at all (Ray would wait forever), and how many at a time."""
 
 from __future__ import annotations
 
@@ -28,6 +28,17 @@ def lacking(resources: Resources, nodes: Iterable[Mapping[str, Any]]) -> str:
         return f"a trial takes {asked}, but the only machine has {_amounts(cpus[0], gpus[0])}"
     most = _amounts(max(cpus, default=0), max(gpus, default=0))
     return f"a trial takes {asked}, but none of {len(alive)} machines has that (at most {most})"
+
+
+def slots(resources: Resources, nodes: Iterable[Mapping[str, Any]]) -> int:
+    """Count how many trials run at a time on the nodes that are alive, each trial on one node.
+
+    Args:
+        resources: of one trial.
+        nodes: the cluster's, as `ray.nodes()` lists them.
+    """
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    return sum(resources.slots(float(node.get("CPU", 0)), float(node.get("GPU", 0))) for node in alive)
 
 
 def _amounts(cpus: float, gpus: float) -> str:

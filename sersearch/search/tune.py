@@ -31,6 +31,7 @@ from sersearch.run.session import Session
 from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.losses import Losses, describe_loss
 from sersearch.search.nodes import lacking
+from sersearch.search.nodes import slots as count_slots
 from sersearch.search.pruning import Pruner
 from sersearch.search.session import session_folder, start_local_ray
 from sersearch.search.suggest import sources
@@ -97,8 +98,6 @@ def search(
     """
     configure_ray_tune()
     silence_optuna()
-    if not agenda.complete:
-        agenda.draw_from(sources(run, agenda))
     if agenda.complete:
         return ""
     with session_folder() as folder:
@@ -123,6 +122,8 @@ def _search_with_ray(
     with _output_to(run.path / "ray.log"):
         try:
             _refuse_unschedulable(run)
+            if _begin_drawing(run, agenda, watcher):
+                return ""
             searcher = AgendaSearcher(agenda, run, session, results, watcher)
             with reacting(searcher.signalled):
                 _fit(run, searcher, folder / "tune")
@@ -161,6 +162,16 @@ def _refuse_unschedulable(run: Run) -> None:
     """
     if lack := lacking(run.study.resources, ray.nodes()):
         raise InputError(f"study {run.study.name}: {lack}; set cpus and gpus in [resources] to less, or add a node")
+
+
+def _begin_drawing(run: Run, agenda: Agenda, watcher: Watcher) -> bool:
+    """Have samplers draw for an agenda; whether it is complete then."""
+    slots = count_slots(run.study.resources, ray.nodes())
+    agenda.draw_from(sources(run, agenda, slots))
+    most = agenda.most_at_a_time
+    if most is not None and most < slots and not agenda.complete:
+        watcher.note(f"{slots} trials fit on the cluster, but this study has at most {most} to train at a time")
+    return agenda.complete
 
 
 def _end_process(watcher: Watcher, reason: str) -> None:

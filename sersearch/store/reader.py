@@ -178,7 +178,8 @@ class Store:
 
     def moments(self, speaker: str) -> Moments:
         """Return the moments of all frames of one speaker, as the build computed them."""
-        return _unpack_moments(self.table(speaker).schema.metadata)
+        metadata = self.table(speaker).schema.metadata
+        return unpack_moments({name: metadata[name.encode()].decode() for name in ("count", "moments")})
 
     def faults(self) -> dict[str, str]:
         """Read every byte of the store's own files: `store.json`, the Parquet files and the Arrow files.
@@ -331,14 +332,14 @@ def _size(path: Path) -> int | None:
 
 
 def pack_moments(moments: Moments) -> dict[str, str]:
-    """Encode moments as metadata of a Parquet file."""
+    """Encode moments as metadata of a file: their count in decimal, and all other numbers as base64 of float64."""
     packed = np.vstack([moments.total, moments.outer])
     return {"count": str(moments.count), "moments": b64encode(packed.tobytes()).decode()}
 
 
-def _unpack_moments(metadata: Mapping[bytes, bytes]) -> Moments:
+def unpack_moments(metadata: Mapping[str, str]) -> Moments:
     """Decode what `pack_moments` encoded."""
-    packed = np.frombuffer(b64decode(metadata[b"moments"]))
+    packed = np.frombuffer(b64decode(metadata["moments"]))
     bands = math.isqrt(packed.size)  # there are M + M x M numbers, so the root rounds down to M
     packed = packed.reshape(bands + 1, bands)
-    return Moments(int(metadata[b"count"]), packed[0], packed[1:])
+    return Moments(int(metadata["count"]), packed[0], packed[1:])
