@@ -252,6 +252,16 @@ def manifest_of(folder: Path, *lines: str) -> Path:
     return folder
 
 
+def test_sentences_are_counted_where_they_are_known(tmp_path: Path) -> None:
+    folder = manifest_of(tmp_path, "1.wav,ann,anger,7", "2.wav,ann,sad,7", "3.wav,bob,sad,8", "4.wav,bob,anger,8")
+    assert "sentences" not in works("corpus", "mine", folder)
+    manifest = folder / "manifest.csv"
+    texts = ("text", "Dogs sit", "Kids talk", "dogs sit", "")
+    lines = zip(manifest.read_text().splitlines(), texts, strict=True)
+    manifest.write_text("\n".join(f"{line},{text}" for line, text in lines))
+    assert "2 sentences (column text), 1 of them spoken by several speakers" in works("corpus", "mine", folder)
+
+
 def test_labels_are_mapped_and_said(tmp_path: Path) -> None:
     folder = manifest_of(tmp_path, "1.wav,ann,ANG,7", "2.wav,ann,exc,7", "3.wav,bob,sad,8", "4.wav,bob,neutral,8")
     by_hand = ("--map", "exc=happy", "--map", "neutral=calm")
