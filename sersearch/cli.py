@@ -73,6 +73,7 @@ app.command("compare")(results.compare_runs)
 app.command("export")(models.export_trial)
 app.command("predict")(models.predict_audio)
 app.command("export-optuna")(results.export_run)
+app.command("export-mlflow")(results.export_run_to_mlflow)
 
 
 @app.command("demo")

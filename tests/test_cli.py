@@ -68,6 +68,7 @@ COMMANDS = [
     "compare",
 ]
 COMMANDS += ["probe", "export-optuna", "demo"]
+COMMANDS += ["export", "predict", "export-mlflow"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
