@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sersearch.commands import data, models, results, studies
+from sersearch.commands import cluster, data, models, results, studies, templates
 from sersearch.errors import InputError, machine_fault, printable
 from sersearch.interruption import end_on_ctrl_c, end_process
 from sersearch.terminal.commands import App
@@ -74,6 +74,16 @@ app.command("export")(models.export_trial)
 app.command("predict")(models.predict_audio)
 app.command("export-optuna")(results.export_run)
 app.command("export-mlflow")(results.export_run_to_mlflow)
+
+cluster_app = App(no_args_is_help=True, rich_markup_mode="rich", help="Prepare a search on more than one machine.")
+cluster_app.command("slurm")(templates.render_slurm)
+cluster_app.command("ssh")(templates.render_ssh)
+cluster_app.command("kuberay")(templates.render_kuberay)
+cluster_app.command("aws")(templates.render_aws)
+cluster_app.command("gcp")(templates.render_gcp)
+cluster_app.command("docker")(templates.render_docker)
+cluster_app.command("check")(cluster.check_cluster)
+app.add_typer(cluster_app, name="cluster")
 
 
 @app.command("demo")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sersearch.models.cldnn import CLDNN, cross_entropy
-from sersearch.models.kernels import gpu
+from sersearch.models.kernels import gpu, units
 from sersearch.models.kernels.loops import one_thread
 from sersearch.run.ledger import Confusion, Epoch, Result, mean_recall_of
 from sersearch.store.reader import Store, pack_moments
@@ -233,8 +233,15 @@ class NetworkSystem(System):
             seconds=sum(epoch.seconds for epoch in self.epochs),
             parameters=self.configuration.parameters(len(self.data.emotions)).total,
             confusion=self.confusion,
-            environment=environment(device, "torch"),
+            environment=environment(device, "torch") | self._products(),
         )
+
+    def _products(self) -> dict[str, str]:
+        """How a CPU computed the products of a trial in bfloat16, which depends on its units; for the record."""
+        if self.configuration.precision != "bf16" or self.model.backend == "gpu":
+            return {}
+        products = f"bf16 ({units.bf16_unit()})" if self.model.in_bf16 else "float32 (no units for bf16)"
+        return {"products": products}
 
     def weights(self) -> bytes:
         """The best epoch's weights in the safetensors format, with `describe` as their metadata."""
