@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sersearch.commands import data, models, results, studies, templates
+from sersearch.commands import cluster, data, models, results, studies, templates
 from sersearch.errors import InputError, machine_fault, printable
 from sersearch.interruption import end_on_ctrl_c, end_process
 from sersearch.terminal.commands import App
@@ -81,6 +81,7 @@ cluster_app.command("kuberay")(templates.render_kuberay)
 cluster_app.command("aws")(templates.render_aws)
 cluster_app.command("gcp")(templates.render_gcp)
 cluster_app.command("docker")(templates.render_docker)
+cluster_app.command("check")(cluster.check_cluster)
 app.add_typer(cluster_app, name="cluster")
 
 

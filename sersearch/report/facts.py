@@ -291,6 +291,7 @@ class Facts:
             "configuration": row.winner.configuration.record(),
             "keys": [result.trial.key for result in results],
             "environments": [result.environment for result in results],
+            "hosts": [result.host for result in results],
             "opened": list(row.opened),
             "test": asdict(row.test) if row.test else None,
             "folds": list(fold_records(row)),

@@ -25,6 +25,7 @@ from sersearch.report.cells import (
 from sersearch.report.comparison import Robustness
 from sersearch.report.evidence import Evidence, Slice
 from sersearch.report.facts import Facts, Row, Standing, Sweep, format_settings, varying
+from sersearch.report.machines import machines
 from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA, TABLE_3, TABLE_4
 from sersearch.run.ledger import Result
 from sersearch.statistics.intervals import Estimate
@@ -49,8 +50,9 @@ def evidence(facts: Facts) -> list[Sheet]:
     sheets += [_robustness(facts, each) for each in facts.robustness]
     sheets += [_seeds(facts)] if facts.run.study.seeds > 1 else []
     sheets += [_sweep(facts, sweep) for sweep in facts.sweeps]
-    # A space has no UA that could be chance.
-    sheets = [*(_with_chance(sheet, facts) for sheet in sheets), _spaces(facts)]
+    # A space or a machine has no UA that could be chance.
+    trained = [result for trials in facts.board.trials.values() for _, result in trials]
+    sheets = [*(_with_chance(sheet, facts) for sheet in sheets), _spaces(facts), machines(trained)]
     return [sheet for sheet in sheets if sheet.rows]
 
 
@@ -98,6 +100,7 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
     notes += _training_notes(rows)
     notes += _split_note(facts, condition)
     notes += _corpora_note(rows)
+    notes += _passage_note(facts) if condition == "noisy" else []
     notes += _paper_notes(facts, [row.departures for row in beside_papers])
     return _sheet(f"leaderboard-{condition}", f"Leaderboard, {condition} condition", columns, rows, notes)
 
@@ -166,6 +169,14 @@ def _split_note(facts: Facts, condition: Condition) -> list[str]:
         if (condition == "noisy" if "noise recording" in words else by_name or "(column " in words)
     ]
     return [f"{title}: {'; '.join(shown)}."] if shown else []
+
+
+def _passage_note(facts: Facts) -> list[str]:
+    """What is done to noisy copies beside noise."""
+    recipe = facts.run.store.recipe
+    done = ["their speech is reverberated"] if recipe.impulse_content else []
+    done += [f"they pass through codecs ({', '.join(recipe.codecs)})"] if recipe.codecs else []
+    return [f"The noisy copies hold more than noise, in training and in test: {', and '.join(done)}."] if done else []
 
 
 def _corpora_note(rows: Sequence[Row]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sersearch.digests import short_digest
-from sersearch.errors import InputError
+from sersearch.errors import InputError, refuse_uri
 from sersearch.run.ledger import Ledger, Result
 from sersearch.run.records import Record, read_record, seal
 from sersearch.run.session import FOLDER as SESSIONS
@@ -163,6 +163,7 @@ def open_run(path: Path, store: Path | None = None) -> Run:
     Raises:
         InputError: it is not a run, or its record is damaged.
     """
+    refuse_uri(path)
     storage = Folder(path)
     command = f"`sersearch search STUDY --run {path}`"
     again = f"{command} with the study that it began with writes it again and keeps the trials"
@@ -207,6 +208,7 @@ def bind_run(path: Path, study: Study, store: Path | None = None) -> Run:
     Raises:
         InputError: no store is named, or the folder holds another study, data or training.
     """
+    refuse_uri(path)
     chosen = store or (Path(study.store) if study.store else None)
     if chosen is None:
         raise InputError(f'study {study.name}: no store is named; add store = "..." to it or give --store STORE')

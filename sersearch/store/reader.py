@@ -5,12 +5,13 @@ the hash in the copy's own name. To hash an Arrow file takes less than a second 
 its reader needs it.
 """
 
+import errno
 import math
 import warnings
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -19,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from sersearch.digests import sha256_of
 from sersearch.durable import beside, private_folder, sync
-from sersearch.errors import InputError
+from sersearch.errors import InputError, refuse_uri
 from sersearch.speech.features import Moments
 from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo
 
@@ -31,6 +33,11 @@ Frames = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 ARROW = "arrow"
 """Folder of a store's Arrow files."""
+
+ARROW_LOCK = ".lock"
+
+WRITTEN_WITHIN_S = 600.0
+"""How long a process waits for another one to write an Arrow file before it writes one itself."""
 
 _DIGITS = 16
 
@@ -58,6 +65,7 @@ def open_manifest(path: Path) -> "Store":
     Raises:
         InputError: the folder holds no store, or the store is incomplete.
     """
+    refuse_uri(path)
     manifest = Manifest.read(path)
     if manifest.missing:
         raise InputError(
@@ -116,6 +124,17 @@ class Store:
             _check_arrow(arrow_file)
             self._checked.add(arrow_file)
         return _read_arrow(arrow_file)
+
+    def without_arrow(self, speakers: Iterable[str]) -> list[str]:
+        """Those of some speakers whose rows have no Arrow file yet, so that a reader has to write it first."""
+        infos = [self.info(speaker) for speaker in speakers]
+        folders = [folder for folder in (self.path / ARROW, private_folder()) if folder]
+        return [info.speaker for info in infos if not any(_arrow_files(folder, info) for folder in folders)]
+
+    def write_arrow(self, speakers: Iterable[str]) -> None:
+        """Write the Arrow files of some speakers that have none yet; see `table`."""
+        for speaker in speakers:
+            self._arrow_file(self.info(speaker))
 
     def emotions_of(self, speaker: str) -> frozenset[str]:
         """The emotions of one speaker's utterances, read from the labels alone.
@@ -187,7 +206,7 @@ class Store:
         Returns:
             What is wrong with each file, by its path in the store; "" for a file that is intact.
         """
-        faults = {MANIFEST: "", LOCK: ""}
+        faults = {MANIFEST: "", LOCK: "", f"{ARROW}/{ARROW_LOCK}": ""}
         for info in self.speakers:
             faults[info.file] = self._parquet_fault(info) or self._counts_fault(info)
             for path in _arrow_files(self.path / ARROW, info):
@@ -270,9 +289,10 @@ class Store:
         for folder in folders:
             with suppress(OSError):
                 folder.mkdir(exist_ok=True)
-                for path in _arrow_files(folder, info):  # another process may have written it
-                    return path
-                return _write_arrow(folder, info, self._read_parquet(info))
+                with _writing(folder):
+                    for path in _arrow_files(folder, info):  # another process may have written it
+                        return path
+                    return _write_arrow(folder, info, self._read_parquet(info))
         warnings.warn(
             f"can't write to {' or '.join(map(str, folders))}: each process holds its own copy of the frames",
             RuntimeWarning,
@@ -288,6 +308,26 @@ def _read_arrow(path: Path) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: is damaged ({reason}); delete it, and the next reader writes it again") from None
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Let one process at a time write Arrow files, so that the others find them.
+
+    On a file system without locks, or if the other one takes too long, several may write the same file.
+    """
+    lock = FileLock(folder / ARROW_LOCK, timeout=WRITTEN_WITHIN_S, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except (Timeout, NotImplementedError):
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP):
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _write_arrow(folder: Path, info: SpeakerInfo, table: pa.Table) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,8 +39,14 @@ def status_facts(run: Run, agenda: Agenda, results: Mapping[str, Result]) -> dic
         "complete": agenda.complete,
         "spaces": [_space(agenda, space.name, results) for space in run.study.spaces],
         "best": {condition: _best(done, condition) for condition in CONDITIONS},
+        "hosts": _hosts(done),
         "device_seconds_left": seconds_left(took, {}, tasks(agenda)),
     }
+
+
+def _hosts(done: list[Result]) -> dict[str, int]:
+    """How many trials each machine has finished, by its name."""
+    return dict(sorted(Counter(result.host for result in done).items()))
 
 
 def _best(done: list[Result], condition: Condition) -> dict[str, Any] | None:
@@ -73,6 +80,8 @@ def print_status(facts: dict[str, Any], console: Screen) -> None:
     if facts["left"] and facts["device_seconds_left"] is not None:
         console.say(f"about {clock(facts['device_seconds_left'])} of device time left")
     tables = [_spaces_table(facts), *([_best_table(facts)] if any(facts["best"].values()) else [])]
+    if len(facts["hosts"]) > 1:
+        tables.append(_hosts_table(facts))
     print_sheets(tables, console, "see all of it with --format json")
     for key, error in facts["failed"].items():
         console.say(f"failed: {key}: {error}", "red")
@@ -104,6 +113,11 @@ def _best_table(facts: dict[str, Any]) -> Sheet:
         if best
     ]
     return Sheet("best", "Best so far", ("condition", "validation UA (%)", "model", "trial"), tuple(rows))
+
+
+def _hosts_table(facts: dict[str, Any]) -> Sheet:
+    rows = tuple((host or "–", f"{done}") for host, done in facts["hosts"].items())
+    return Sheet("machines", "Machines", ("machine", "trials done"), rows)
 
 
 def _print_findings(facts: dict[str, Any], console: Screen) -> None:

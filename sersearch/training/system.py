@@ -16,6 +16,7 @@ import platform
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -282,8 +283,14 @@ def environment(device: str, *packages: str) -> dict[str, str]:
     }
 
 
+@lru_cache
 def processor() -> str:
-    """The device of what computes on a CPU."""
+    """The device of what computes on a CPU: its model, which Linux gives in /proc/cpuinfo alone."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return f"cpu ({value.strip()})"
     return f"cpu ({platform.processor() or platform.machine()})"
 
 
