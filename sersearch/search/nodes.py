@@ -195,6 +195,10 @@ class Nodes:
         """Ids of the nodes that trials are kept away from, sorted."""
         return sorted(id for id in self.alive if self._standings[id].reason)
 
+    def are_used_again(self, avoided: Iterable[str]) -> bool:
+        """Whether one of some nodes that a trial was kept away from may be used now."""
+        return any(id in self.alive and not self._standings[id].reason for id in avoided)
+
     @property
     def lack(self) -> str:
         """Why no node can train a trial at present; empty if one can."""

@@ -327,6 +327,11 @@ class AgendaSearcher(Searcher):
         self._running.remove(trial_id)
         handed_out = self._handed_out.pop(trial_id)
         report = result or {}
+        if result is None and not error and not self.stopping:
+            # It was recalled before it had a node, because a node that it avoids is used again.
+            self._again.append(handed_out.trial)
+            self.watcher.dropped(handed_out.trial.key, "")
+            return
         if fatal := report.get("fatal"):
             self.stop(fatal)
         try:
@@ -491,7 +496,12 @@ class _FirstCome(FIFOScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         self._live = [trial for trial in self._live if not trial.is_finished()]
-        return next((trial for trial in self._live if trial.status == trial.PENDING), None)
+        pending = [trial for trial in self._live if trial.status == trial.PENDING]
+        for trial in pending:
+            if self._searcher.nodes.are_used_again(trial.config["avoided"]):
+                # Its placement group would go on to wait for other nodes.
+                tune_controller.request_stop_trial(trial)
+        return pending[0] if pending else None
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as the searcher."""

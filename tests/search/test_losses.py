@@ -277,6 +277,33 @@ def test_a_trial_that_every_node_refuses_is_left_in_the_end(
         assert searcher.nodes.avoided == []
 
 
+def test_a_trial_that_waits_without_a_node_is_recalled_when_one_is_used_again(
+    run: Run, watcher: Mock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would wait for the other nodes alone, which may be lost."""
+    with working_on(run.storage) as session:
+        searcher = searcher_on_cluster(run, session, watcher, monkeypatch)
+        for _ in range(REFUSALS):
+            searcher.nodes.refused("two", "EIO", tune.time.monotonic())
+        given = searcher.suggest("0")
+        assert isinstance(given, dict)
+        assert given["avoided"] == ["two"]
+        scheduler, controller = tune._FirstCome(searcher), Mock()
+        waiting = Mock(status="PENDING", PENDING="PENDING", config=given, **{"is_finished.return_value": False})
+        scheduler.on_trial_add(controller, waiting)
+        assert scheduler.choose_trial_to_run(controller) is waiting
+        controller.request_stop_trial.assert_not_called()
+        while searcher.nodes.avoided:
+            searcher.look_around()
+        scheduler.choose_trial_to_run(controller)
+        controller.request_stop_trial.assert_called_once_with(waiting)
+        searcher.on_trial_complete("0")
+        again = searcher.suggest("1")
+        assert isinstance(again, dict)
+        assert (again["key"], again["avoided"]) == (given["key"], [])
+        watcher.dropped.assert_called_once_with(given["key"], "")
+
+
 def test_on_one_machine_a_refusal_ends_the_search(run: Run, watcher: Mock) -> None:
     with working_on(run.storage) as session:
         searcher = searcher_of(run, session, watcher)
