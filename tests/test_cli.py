@@ -68,11 +68,12 @@ COMMANDS = [
     "compare",
 ]
 COMMANDS += ["probe", "export-optuna", "demo"]
+COMMANDS += ["cluster slurm", "cluster ssh", "cluster kuberay", "cluster aws", "cluster gcp", "cluster docker"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_an_example(command: str) -> None:
-    assert "Example: sersearch " + command in works(command, "--help").replace("\n", " ").replace("  ", " ")
+    assert "Example: sersearch " + command in works(*command.split(), "--help").replace("\n", " ").replace("  ", " ")
 
 
 def test_a_folder_without_audio(tmp_path: Path) -> None:

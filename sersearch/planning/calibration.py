@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
 from collections.abc import Iterable, Sequence
@@ -156,10 +155,7 @@ def forecast_plan(plan: Plan, bound: BoundStudy | None, parallel: int | None, ep
 
 def slots(resources: Resources) -> int:
     """How many trials this machine runs at a time."""
-    fits = [(os.cpu_count() or 1) / resources.cpus]
-    if resources.gpus:
-        fits.append(torch.cuda.device_count() / resources.gpus)
-    return max(1, math.floor(min(fits)))
+    return max(1, resources.slots(os.cpu_count() or 1, torch.cuda.device_count() if resources.gpus else 0))
 
 
 def spread(configurations: Iterable[Configuration]) -> list[Configuration]:

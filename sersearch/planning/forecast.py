@@ -185,11 +185,12 @@ def make_forecast(
     Args:
         plan: whose tasks are left.
         rates: fitted where as many trials ran at a time.
-        parallel: trials at a time.
+        parallel: trials at a time; no more than the plan can use.
         generator: where the simulations' draws come from.
         epochs: that every trial is assumed to take, at most its limit; None for early stopping.
         observed: epochs that finished trials of the study took; from three on they stand for those to come.
     """
+    parallel = min(parallel, plan.at_a_time or parallel)
     configurations = [task.configuration for task in plan.tasks]
     step_s = np.array([rates.step_s(c, plan.data) for c in configurations])
     wall, device = [], []

@@ -23,11 +23,11 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from sersearch.cluster.connection import connect
 from sersearch.errors import InputError, machine_fault, printable
 from sersearch.run.run import RUN, Run, open_run
 from sersearch.run.session import FOLDER as SESSIONS
 from sersearch.run.storage import Folder
-from sersearch.search.connection import connect
 from sersearch.search.nodes import Finding, Node, Nodes, Sight, alive, lacking
 from sersearch.search.worker import STORE_VARIABLE
 from sersearch.store.reader import open_store

@@ -7,7 +7,6 @@ mended. Trials are kept away from a node by its label `ray.io/node-id`, which ev
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -49,13 +48,7 @@ class Node:
 
     def slots(self, resources: Resources) -> int:
         """How many trials fit on the node at a time."""
-        by_cpus = _times(resources.cpus, self.cpus)
-        if not resources.gpus:
-            return by_cpus
-        if resources.gpus >= 1:
-            return min(by_cpus, _times(resources.gpus, self.gpus))
-        # A share of a GPU is one of a single GPU.
-        return min(by_cpus, int(self.gpus) * _times(resources.gpus, 1))
+        return resources.slots(self.cpus, self.gpus)
 
 
 @dataclass(frozen=True)
@@ -94,11 +87,6 @@ class Finding:
     node: Node
     sight: Sight | None
     fault: str
-
-
-def _times(part: float, whole: float) -> int:
-    """How often a part goes into a whole; 0.3 goes into 0.9 three times, which floating point alone would deny."""
-    return math.floor(whole / part + 1e-6)
 
 
 def alive(listed: Iterable[Mapping[str, Any]]) -> dict[str, Node]:

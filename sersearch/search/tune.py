@@ -22,6 +22,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from sersearch.cluster.connection import connect, first_line, output_to
 from sersearch.errors import InputError
 from sersearch.interruption import end_process, is_ending, reacting
 from sersearch.run.ledger import Epoch, Result, result_name
@@ -29,7 +30,6 @@ from sersearch.run.records import unseal
 from sersearch.run.run import Run
 from sersearch.run.session import Session
 from sersearch.search.check import ready_nodes
-from sersearch.search.connection import connect, first_line, output_to
 from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.losses import NODE_DIED, NOT_STARTED, Losses, address_in, describe_loss, node_in
 from sersearch.search.nodes import Nodes, alive
@@ -82,8 +82,6 @@ def search(
     """
     configure_ray_tune()
     silence_optuna()
-    if not agenda.complete:
-        agenda.draw_from(sources(run, agenda))
     if agenda.complete:
         return ""
     with session_folder() as folder:
@@ -116,6 +114,8 @@ def _search_with_ray(
             if address:
                 _copy_store(run, agenda, watcher)
             with closing(ready_nodes(run, watcher.checked, is_cluster=address is not None)) as nodes:
+                if _begin_drawing(run, agenda, watcher, nodes.slots):
+                    return ""
                 searcher = AgendaSearcher(agenda, run, session, results, watcher, nodes)
                 with reacting(searcher.signalled):
                     _fit(run, searcher, folder / "tune")
@@ -152,6 +152,15 @@ def _start_ray(address: str | None, folder: Path) -> str:
         ray.shutdown()
         return f"Ray could not be started ({first_line(error)})"
     return ""
+
+
+def _begin_drawing(run: Run, agenda: Agenda, watcher: Watcher, slots: int) -> bool:
+    """Have samplers draw for an agenda; whether it is complete then."""
+    agenda.draw_from(sources(run, agenda, slots))
+    most = agenda.most_at_a_time
+    if most is not None and most < slots and not agenda.complete:
+        watcher.note(f"{slots} trials fit on the cluster, but this study has at most {most} to train at a time")
+    return agenda.complete
 
 
 def _end_process(watcher: Watcher, reason: str) -> None:

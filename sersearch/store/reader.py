@@ -165,13 +165,25 @@ class Store:
             self._noises[speaker] = Counter(noise for noise in noises if noise is not None)
         return self._noises[speaker]
 
+    def snrs_and_durations_of(self, speaker: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """SNR in dB, NaN for a clean one, and duration in seconds of each copy of one speaker: [U] each.
+
+        Raises:
+            InputError: the store has no such speaker, or the file of the speaker is damaged.
+        """
+        table = self._read_columns(speaker, ["snr_db", "duration_s"])
+        snr_db_U, duration_s_U = (np.array(table[name].to_pylist(), np.float64) for name in table.column_names)
+        return snr_db_U, duration_s_U
+
     def _read_labels(self, speaker: str, columns: list[str]) -> list[dict[str, str | None]]:
         """Some columns of one speaker's rows, without the frames."""
+        return cast(list[dict[str, str | None]], self._read_columns(speaker, columns).to_pylist())
+
+    def _read_columns(self, speaker: str, columns: list[str]) -> pa.Table:
         file = self.path / self.info(speaker).file
         try:
             present = set(pq.read_schema(file).names)
-            table = pq.read_table(file, columns=[name for name in columns if name in present])
-            return cast(list[dict[str, str | None]], table.to_pylist())
+            return pq.read_table(file, columns=[name for name in columns if name in present])
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
@@ -185,7 +197,8 @@ class Store:
 
     def moments(self, speaker: str) -> Moments:
         """Return the moments of all frames of one speaker, as the build computed them."""
-        return _unpack_moments(self.table(speaker).schema.metadata)
+        metadata = self.table(speaker).schema.metadata
+        return unpack_moments({name: metadata[name.encode()].decode() for name in ("count", "moments")})
 
     def faults(self) -> dict[str, str]:
         """Read every byte of the store's own files: `store.json`, the Parquet files and the Arrow files.
@@ -359,14 +372,14 @@ def _size(path: Path) -> int | None:
 
 
 def pack_moments(moments: Moments) -> dict[str, str]:
-    """Encode moments as metadata of a Parquet file."""
+    """Encode moments as metadata of a file: their count in decimal, and all other numbers as base64 of float64."""
     packed = np.vstack([moments.total, moments.outer])
     return {"count": str(moments.count), "moments": b64encode(packed.tobytes()).decode()}
 
 
-def _unpack_moments(metadata: Mapping[bytes, bytes]) -> Moments:
+def unpack_moments(metadata: Mapping[str, str]) -> Moments:
     """Decode what `pack_moments` encoded."""
-    packed = np.frombuffer(b64decode(metadata[b"moments"]))
+    packed = np.frombuffer(b64decode(metadata["moments"]))
     bands = math.isqrt(packed.size)  # there are M + M x M numbers, so the root rounds down to M
     packed = packed.reshape(bands + 1, bands)
-    return Moments(int(metadata[b"count"]), packed[0], packed[1:])
+    return Moments(int(metadata["count"]), packed[0], packed[1:])

@@ -23,7 +23,7 @@ from sersearch.planning.tasks import tasks
 from sersearch.run.ledger import Epoch, Result
 from sersearch.study.agenda import Agenda
 from sersearch.study.conditions import Condition
-from sersearch.study.fold import PARTS, Part
+from sersearch.study.fold import PARTS, Fold, Part
 from sersearch.study.study import Study
 from sersearch.study.trial import Folds, StoreIdentity, Trial
 from sersearch.terminal.cluster import print_check
@@ -256,10 +256,16 @@ def parts_of(study: Study, identity: StoreIdentity) -> Iterator[str]:
         if len(folds) == 1:
             said |= dict.fromkeys(_part(part, folds[0].speakers(part)) for part in parts)
             continue
-        sizes = ", ".join(f"{len(folds[0].speakers(part))} {part}" for part in parts)
-        tested = _few([" and ".join(fold.test) for fold in folds])
+        sizes = ", ".join(f"{_sizes(folds, part)} {part}" for part in parts)
+        tested = _few([" and ".join(_few(fold.test)) for fold in folds])
         said[f"{protocol}: {len(folds)} folds of {sizes} speakers; tested in turn: {', '.join(tested)}"] = None
     yield from said
+
+
+def _sizes(folds: Sequence[Fold], part: Part) -> str:
+    """How many speakers a part has, from the smallest fold to the largest."""
+    sizes = sorted(len(fold.speakers(part)) for fold in folds)
+    return " to ".join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))
 
 
 def _part(part: Part, speakers: Sequence[str]) -> str:

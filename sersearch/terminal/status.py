@@ -12,7 +12,7 @@ from sersearch.planning.tasks import tasks
 from sersearch.report.cells import Sheet
 from sersearch.run.ledger import Result, ledger_digest
 from sersearch.run.run import Run
-from sersearch.run.verify import FAULTS, NEVER_BEGUN, UNFINISHED, verify
+from sersearch.run.verify import FAULTS, NEVER_BEGUN, UNFINISHED, verify, verify_draws
 from sersearch.study.agenda import Agenda
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.terminal.live import clock, spent
@@ -140,7 +140,7 @@ def verified_facts(run: Run, agenda: Agenda, results: Mapping[str, Result]) -> d
         agenda: of the run.
         results: those that are not damaged.
     """
-    findings = [*verify(run, agenda.trials), *verify_computed(run, results)]
+    findings = [*verify(run, agenda.trials), *verify_draws(run, agenda), *verify_computed(run, results)]
     yet_to_come = agenda.upper_bound() - len(agenda.trials)
     return {
         "findings": [vars(finding) for finding in findings],

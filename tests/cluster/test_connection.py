@@ -15,7 +15,7 @@ PROGRAM = """
 import os, sys
 from pathlib import Path
 from sersearch.interruption import end_process
-from sersearch.search.connection import output_to
+from sersearch.cluster.connection import output_to
 from sersearch.terminal.screen import say_on_stderr
 
 say_on_stderr("before")

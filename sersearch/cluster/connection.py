@@ -49,7 +49,7 @@ def connect(address: str) -> None:
             ) from error
         raise InputError(
             f"--address {address} was given, but no Ray cluster answers there ({reason}): start one with "
-            "`ray start --head`, or leave --address out to train on this machine alone"
+            "`ray start --head`, or leave --address out to work on this machine alone"
         ) from error
 
 
