@@ -68,7 +68,15 @@ COMMANDS = [
     "compare",
 ]
 COMMANDS += ["probe", "export-optuna", "demo"]
-COMMANDS += ["cluster slurm", "cluster ssh", "cluster kuberay", "cluster aws", "cluster gcp", "cluster docker"]
+COMMANDS += [
+    "cluster check",
+    "cluster slurm",
+    "cluster ssh",
+    "cluster kuberay",
+    "cluster aws",
+    "cluster gcp",
+    "cluster docker",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -31,6 +31,7 @@ from sersearch.run.storage import Folder
 from sersearch.search.nodes import Finding, Node, Nodes, Sight, alive, lacking
 from sersearch.search.worker import STORE_VARIABLE
 from sersearch.store.reader import open_store
+from sersearch.study.agenda import Agenda
 from sersearch.training.system import environment, processor
 
 ANSWERS_WITHIN_S = 90.0
@@ -129,6 +130,15 @@ def ready_nodes(run: Run, checked: Callable[[Sequence[Finding]], object], is_clu
     if nodes.lack:
         raise InputError(f"{run.path}: {nodes.lack}; mend a node, and start the search again")
     return nodes
+
+
+def copy_store(run: Run, agenda: Agenda, note: Callable[[str], object]) -> None:
+    """Write the Arrow files that the nodes' workers will map, before they all find them missing at once."""
+    folds = {trial.fold for trial in agenda.trials.values() if trial.configuration.vectors is None}
+    missing = run.store.without_arrow(sorted({speaker for fold in folds for speaker in fold.learnt}))
+    if missing:
+        note(f"writing the Arrow files of {len(missing)} speakers of {run.store_path}, once for all nodes")
+        run.store.write_arrow(missing)
 
 
 def check_nodes(nodes: Sequence[Node], demand: Demand, closed: threading.Event | None = None) -> list[Finding]:

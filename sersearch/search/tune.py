@@ -29,7 +29,7 @@ from sersearch.run.ledger import Epoch, Result, result_name
 from sersearch.run.records import unseal
 from sersearch.run.run import Run
 from sersearch.run.session import Session
-from sersearch.search.check import ready_nodes
+from sersearch.search.check import copy_store, ready_nodes
 from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.losses import NODE_DIED, NOT_STARTED, Losses, address_in, describe_loss, node_in
 from sersearch.search.nodes import Nodes, alive
@@ -112,7 +112,7 @@ def _search_with_ray(
     with output_to(run.path / "ray.log"):
         try:
             if address:
-                _copy_store(run, agenda, watcher)
+                copy_store(run, agenda, watcher.note)
             with closing(ready_nodes(run, watcher.checked, is_cluster=address is not None)) as nodes:
                 if _begin_drawing(run, agenda, watcher, nodes.slots):
                     return ""
@@ -123,15 +123,6 @@ def _search_with_ray(
         finally:
             watch.stop()
             ray.shutdown()
-
-
-def _copy_store(run: Run, agenda: Agenda, watcher: Watcher) -> None:
-    """Write the Arrow files that the nodes' workers will map, before they all find them missing at once."""
-    folds = {trial.fold for trial in agenda.trials.values() if trial.configuration.vectors is None}
-    missing = run.store.without_arrow(sorted({speaker for fold in folds for speaker in fold.learnt}))
-    if missing:
-        watcher.note(f"writing the Arrow files of {len(missing)} speakers of {run.store_path}, once for all nodes")
-        run.store.write_arrow(missing)
 
 
 def _start_ray(address: str | None, folder: Path) -> str:
