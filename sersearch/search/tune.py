@@ -495,13 +495,15 @@ class _FirstCome(FIFOScheduler):
         self._searcher.lost(trial.trial_id, error_file.read_text() if error_file.is_file() else "")
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        self._live = [trial for trial in self._live if not trial.is_finished()]
-        pending = [trial for trial in self._live if trial.status == trial.PENDING]
-        for trial in pending:
+        for trial in self._pending():
             if self._searcher.nodes.are_used_again(trial.config["avoided"]):
-                # Its placement group would go on to wait for other nodes.
-                tune_controller.request_stop_trial(trial)
-        return pending[0] if pending else None
+                # Its placement group would go on to wait for other nodes. (In Ray 2.60 request_stop_trial does nothing.)
+                tune_controller.stop_trial(trial)
+        return next(iter(self._pending()), None)
+
+    def _pending(self) -> list[Any]:
+        self._live = [trial for trial in self._live if not trial.is_finished()]
+        return [trial for trial in self._live if trial.status == trial.PENDING]
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as the searcher."""

@@ -292,11 +292,11 @@ def test_a_trial_that_waits_without_a_node_is_recalled_when_one_is_used_again(
         waiting = Mock(status="PENDING", PENDING="PENDING", config=given, **{"is_finished.return_value": False})
         scheduler.on_trial_add(controller, waiting)
         assert scheduler.choose_trial_to_run(controller) is waiting
-        controller.request_stop_trial.assert_not_called()
+        controller.stop_trial.assert_not_called()
         while searcher.nodes.avoided:
             searcher.look_around()
         scheduler.choose_trial_to_run(controller)
-        controller.request_stop_trial.assert_called_once_with(waiting)
+        controller.stop_trial.assert_called_once_with(waiting)
         searcher.on_trial_complete("0")
         again = searcher.suggest("1")
         assert isinstance(again, dict)
