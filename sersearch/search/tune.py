@@ -497,7 +497,7 @@ class _FirstCome(FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         for trial in self._pending():
             if self._searcher.nodes.are_used_again(trial.config["avoided"]):
-                # Its placement group would go on to wait for other nodes. (In Ray 2.60 request_stop_trial does nothing.)
+                # Its placement group would go on to wait for other nodes. In Ray 2.60 request_stop_trial does nothing.
                 tune_controller.stop_trial(trial)
         return next(iter(self._pending()), None)
 
