@@ -18,7 +18,6 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
@@ -30,10 +29,12 @@ from sersearch.run.records import unseal
 from sersearch.run.run import Run
 from sersearch.run.session import Session
 from sersearch.search.check import copy_store, ready_nodes
+from sersearch.search.controller import NoProgress
 from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.losses import NODE_DIED, NOT_STARTED, Losses, address_in, describe_loss, node_in
 from sersearch.search.nodes import Nodes, alive
 from sersearch.search.pruning import Pruner
+from sersearch.search.scheduler import FirstCome
 from sersearch.search.session import session_folder, start_local_ray
 from sersearch.search.suggest import sources
 from sersearch.search.watchdog import HeadWatch, Watchdog
@@ -168,7 +169,7 @@ def _fit(run: Run, searcher: AgendaSearcher, scratch: Path) -> None:
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=_FirstCome(searcher),
+            scheduler=FirstCome(searcher.lost, lambda: searcher.nodes.slots, searcher.nodes.take_used_again),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.config["key"],
@@ -181,7 +182,7 @@ def _fit(run: Run, searcher: AgendaSearcher, scratch: Path) -> None:
             stop=_Stop(searcher),
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[_Relay(searcher)],
+            callbacks=[_Relay(searcher), NoProgress()],
         ),
     ).fit()
 
@@ -349,12 +350,14 @@ class AgendaSearcher(Searcher):
             report: the last of its worker; empty if the worker was lost before it could report.
         """
         trial = handed_out.trial
-        if trial.key in self._lagging:
-            commit_pruned(self.run, trial)
         committed = self.run.ledger.result(trial.key)
         if committed is None and report.get("outcome") == "committed":
             committed = unseal(Result, report["result"])
             self._unseen[trial.key] = (report["node"], time.monotonic() + RESULT_AWAITED_S)
+        if committed is None and trial.key in self._lagging:
+            # Reports of several epochs at a time may come when the trial is already done.
+            commit_pruned(self.run, trial)
+            committed = self.run.ledger.result(trial.key)
         if committed:
             self._losses.progressed(trial.key)
             self.pruner.ended(committed)
@@ -475,38 +478,6 @@ class AgendaSearcher(Searcher):
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray pickles it to restore a run, which is never done."""
-        return {}
-
-
-class _FirstCome(FIFOScheduler):
-    """Starts trials in the order in which they came, looking at those alone that have not ended."""
-
-    def __init__(self, searcher: AgendaSearcher) -> None:
-        super().__init__()
-        self._searcher = searcher
-        self._live: list[Any] = []
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        self._live.append(trial)
-
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        # Ray Tune calls this before the searcher, which does not get the error.
-        error_file = Path(trial.error_file or "")
-        self._searcher.lost(trial.trial_id, error_file.read_text() if error_file.is_file() else "")
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        for trial in self._pending():
-            if self._searcher.nodes.are_used_again(trial.config["avoided"]):
-                # Its placement group would go on to wait for other nodes. In Ray 2.60 request_stop_trial does nothing.
-                tune_controller.stop_trial(trial)
-        return next(iter(self._pending()), None)
-
-    def _pending(self) -> list[Any]:
-        self._live = [trial for trial in self._live if not trial.is_finished()]
-        return [trial for trial in self._live if trial.status == trial.PENDING]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing, as the searcher."""
         return {}
 
 

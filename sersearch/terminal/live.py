@@ -81,6 +81,7 @@ class SearchProgress:
         for result in results:
             if result.trial.key in named:
                 self._enter(result)
+        # Of running trials alone. The view is drawn by another thread, which may miss a trial that has just ended.
         self._epochs: dict[str, list[Epoch]] = {}
         self._seen_epoch = False
         self._looked_at = -math.inf
@@ -134,6 +135,7 @@ class SearchProgress:
     def finished(self, key: str, result: Result | None, error: str) -> None:
         """A trial has a result, or failed with an error."""
         name = trial_name(self.running.pop(key))
+        self._epochs.pop(key, None)
         if result is None:
             self.failed[key] = error
             self._say(f"failed {key} {name}: {error}", "red")
@@ -156,6 +158,7 @@ class SearchProgress:
     def dropped(self, key: str, reason: str) -> None:
         """A trial stands where its last checkpoint is; without a reason it had not begun."""
         name = trial_name(self.running.pop(key))
+        self._epochs.pop(key, None)
         if not reason:
             return
         self._say(f"put back {key} {name}: {reason}", "yellow")
@@ -184,8 +187,7 @@ class SearchProgress:
         """About how long the rest takes, from what its trials took so far; None where nothing tells yet."""
         done = [self._done[key] for key in self._agenda.trials if key in self._done]
         running = {
-            key: Spent(trial.configuration, len(self._epochs[key]), sum(epoch.seconds for epoch in self._epochs[key]))
-            for key, trial in self.running.items()
+            key: Spent(trial.configuration, *_so_far(self._epochs.get(key, ()))) for key, trial in self.running.items()
         }
         return seconds_left(done, running, tasks(self._agenda), self._parallel)
 
@@ -207,7 +209,7 @@ class SearchProgress:
 
     def _line(self) -> str:
         """How far the search is, on one line."""
-        running = [f"{trial_name(trial)}{_at(self._epochs[key])}" for key, trial in self.running.copy().items()]
+        running = [f"{trial_name(trial)}{_at(self._epochs.get(key, ()))}" for key, trial in self.running.copy().items()]
         few = ", ".join(running[:MOST_NAMED]) + (f" and {len(running) - MOST_NAMED} more" * (len(running) > MOST_NAMED))
         return "; ".join(part for part in (self._counts(), self._best_so_far(), few) if part)
 
@@ -231,7 +233,7 @@ class SearchProgress:
         running = list(self.running.copy().items())
         for key, trial in running[: max(most, 1)]:
             in_epochs = trial.configuration.step_limits[1] > 1
-            table.add_row(key[:KEY_WIDTH], trial_name(trial), *_figures(self._epochs[key], in_epochs))
+            table.add_row(key[:KEY_WIDTH], trial_name(trial), *_figures(self._epochs.get(key, ()), in_epochs))
         if len(running) <= max(most, 1):
             return table
         return Group(table, Text(f"and {len(running) - max(most, 1)} more"))
@@ -290,6 +292,11 @@ def describe_epoch(epoch: Epoch) -> str:
         f"epoch {epoch.epoch}: validation loss {epoch.validation_loss:.3f}, "
         f"UA {epoch.ua_noisy:.2f} noisy {epoch.ua_clean:.2f} clean, {epoch.seconds:.1f} s"
     )
+
+
+def _so_far(epochs: Sequence[Epoch]) -> tuple[int, float]:
+    """How many epochs there are, and their seconds."""
+    return len(epochs), sum(epoch.seconds for epoch in epochs)
 
 
 def spent(result: Result) -> Spent:

@@ -108,7 +108,7 @@ def print_forecast(forecast: Forecast, console: Screen) -> None:
     for name, found in (("wall time", forecast.wall), ("device time", forecast.device)):
         console.say(
             f"{name} with {forecast.parallel} at a time: {clock(found.middle)}, "
-            f"90 % between {clock(found.low)} and {clock(found.high)}",
+            f"80 % between {clock(found.low)} and {clock(found.high)}",
         )
     console.say(f"assumed: {'; '.join(forecast.assumptions)}")
 

@@ -14,10 +14,12 @@ from sersearch.search import tune
 from sersearch.search.losses import PAUSES_S, STALLED_AFTER, Losses, describe_loss
 from sersearch.search.nodes import REFUSALS, Nodes, alive
 from sersearch.search.tune import AgendaSearcher
+from sersearch.search.worker import open_data
 from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.study import parse_study
 from sersearch.study.trial import Trial
+from sersearch.training.system import run_trial
 from tests.trials import make_trial
 
 TRIALS = [make_trial(NetworkConfiguration(model="LDNN", cells=cells)) for cells in (4, 5, 6, 7)]
@@ -166,6 +168,32 @@ def test_a_failure_is_an_attempt_on_record(run: Run, watcher: Mock) -> None:
         watcher.finished.assert_called_once_with(failing.key, None, "RuntimeError: out of luck")
 
 
+@pytest.mark.slow("it trains two epochs")
+def test_a_trial_that_is_done_before_its_lag_is_seen_keeps_its_result(
+    tiny_store: Store, tmp_path: Path, watcher: Mock
+) -> None:
+    """Several epochs come in one report; the first of them lags, and the worker has committed the last one."""
+    table = {
+        "name": "x",
+        "spaces": [{"name": "l", "model": "LDNN", "cells": [4], "dense": [[4]], "learning_rate": [0.01, 0.001]}],
+        "training": {"epochs": 2, "patience": 2},
+        "search": {"pruner": "asha"},
+    }
+    run = start_run(tmp_path / "run", parse_study(table, "x.toml"), tiny_store.path)
+    with working_on(run.storage) as session:
+        searcher = searcher_of(run, session, watcher)
+        given = searcher.suggest("0")
+        assert isinstance(given, dict)
+        trial = searcher.agenda.trials[given["key"]]
+        result = run_trial(trial, open_data(run, trial), attempt=run.ledger.begin(trial))
+        searcher.pruner.lags = lambda trial, epoch: True  # type: ignore[method-assign]
+        report = {"key": trial.key, "done": False, "epoch": result.epochs[0].model_dump()}
+        assert searcher.ends(report)
+        searcher.on_trial_complete("0", report)
+    (key, committed, error) = watcher.finished.call_args.args
+    assert (key, committed.stopped, len(committed.epochs), error) == (trial.key, "epochs", 2, "")
+
+
 def test_a_record_that_is_damaged_stops_the_search(run: Run, watcher: Mock) -> None:
     """Ray Tune would log the error and go on."""
     with working_on(run.storage) as session:
@@ -288,15 +316,11 @@ def test_a_trial_that_waits_without_a_node_is_recalled_when_one_is_used_again(
         given = searcher.suggest("0")
         assert isinstance(given, dict)
         assert given["avoided"] == ["two"]
-        scheduler, controller = tune._FirstCome(searcher), Mock()
-        waiting = Mock(status="PENDING", PENDING="PENDING", config=given, **{"is_finished.return_value": False})
-        scheduler.on_trial_add(controller, waiting)
-        assert scheduler.choose_trial_to_run(controller) is waiting
-        controller.stop_trial.assert_not_called()
+        assert not searcher.nodes.take_used_again()
         while searcher.nodes.avoided:
             searcher.look_around()
-        scheduler.choose_trial_to_run(controller)
-        controller.stop_trial.assert_called_once_with(waiting)
+        assert searcher.nodes.take_used_again() == {"two"}
+        assert not searcher.nodes.take_used_again()
         searcher.on_trial_complete("0")
         again = searcher.suggest("1")
         assert isinstance(again, dict)
