@@ -19,8 +19,8 @@ def test_nodes_that_are_alike_share_a_row() -> None:
 
 
 def test_nodes_that_differ_are_told_and_those_that_do_not_answer_are_no_kind() -> None:
-    sheet = check_sheet([find(1), find(2, "Y"), find(3, answers=False, fault="it does not answer within 90 s")])
-    assert [row[-1] for row in sheet.rows] == ["good", "good", "it does not answer within 90 s"]
+    sheet = check_sheet([find(1), find(2, "Y"), find(3, answers=False, fault="it does not answer in time")])
+    assert [row[-1] for row in sheet.rows] == ["good", "good", "it does not answer in time"]
     assert sheet.rows[2][1:5] == ("–",) * 4
     assert "the same bits on nodes of one kind only" in sheet.notes[1]
     assert check_sheet([find(1), find(2)]).notes == ()
