@@ -70,15 +70,8 @@ COMMANDS = [
     "compare",
 ]
 COMMANDS += ["probe", "export-optuna", "demo"]
-COMMANDS += [
-    "cluster check",
-    "cluster slurm",
-    "cluster ssh",
-    "cluster kuberay",
-    "cluster aws",
-    "cluster gcp",
-    "cluster docker",
-]
+COMMANDS += ["export", "predict", "export-mlflow", "cluster check"]
+COMMANDS += ["cluster slurm", "cluster ssh", "cluster kuberay", "cluster aws", "cluster gcp", "cluster docker"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
