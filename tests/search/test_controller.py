@@ -4,20 +4,26 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sersearch.search.controller import pending_trials
 from sersearch.search.scheduler import FORGET_EVERY
-from tests.search.ended_trials import TRIALS
+from tests.search.controller_runs import TRIALS
+
+
+def run_tune(run: str, folder: Path) -> Any:
+    """Run Ray Tune in a process of its own; what the run says."""
+    command = [sys.executable, "-m", "tests.search.controller_runs", run, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow("it starts Ray")
 def test_ray_tune_forgets_ended_trials_and_still_hears_of_each_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.search.ended_trials", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = run_tune("forget", tmp_path)
     others = [number for number in range(1, TRIALS + 1) if number != FORGET_EVERY]
     assert sorted(number for number in found["heard"] if number) == others
     assert found["heard"].count(None) == 1
@@ -31,6 +37,11 @@ def test_ray_tune_forgets_ended_trials_and_still_hears_of_each_once(tmp_path: Pa
     assert found["made"] == TRIALS
     assert found["alive"] <= bound
     assert found["requests"] <= bound
+
+
+@pytest.mark.slow("it starts Ray")
+def test_a_trial_that_avoids_a_node_that_is_used_again_is_recalled(tmp_path: Path) -> None:
+    assert run_tune("recall", tmp_path)["heard"] == [False, True]
 
 
 @pytest.mark.parametrize(("slots", "pending"), [(0, 16), (2, 16), (256, 16), (6400, 400)])

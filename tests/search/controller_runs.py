@@ -1,8 +1,9 @@
-"""Run Ray Tune with the scheduler of a search, and print as JSON what it heard of and what is still in memory."""
+"""Runs of Ray Tune with the scheduler of a search; what they print as JSON is for test_controller.py."""
 
 import gc
 import json
 import sys
+import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class Numbers(Searcher):
         return {}
 
 
-def run(folder: Path) -> dict[str, Any]:
+def forget(folder: Path) -> dict[str, Any]:
     """Train all trials; see the test for what is returned."""
     controllers: list[TuneController] = []
     made: list[weakref.ref[Trial]] = []
@@ -114,9 +115,71 @@ def run(folder: Path) -> dict[str, Any]:
     }
 
 
+class Placed(Searcher):
+    """Suggests one trial that avoids the only node, and again without avoiding it when it is recalled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.node = ray.get_runtime_context().get_node_id()
+        self.heard: list[bool] = []
+        self.avoided = [[self.node], []]
+        self.waits_since_s = 0.0
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if len(self.heard) == 2:
+            return str(Searcher.FINISHED)
+        if len(self.avoided) + len(self.heard) < 2:
+            return None
+        self.waits_since_s = time.monotonic()
+        return {"number": 1, "avoided": self.avoided.pop(0)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self.heard.append(result is not None)
+
+    def used_again(self) -> set[str]:
+        is_waiting = not self.heard and 0 < self.waits_since_s < time.monotonic() - 2
+        return {self.node} if is_waiting else set()
+
+    def save(self, checkpoint_path: str) -> None: ...
+
+    def restore(self, checkpoint_path: str) -> None: ...
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def place(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    avoided = ",".join(config["avoided"])
+    labels = [{"ray.io/node-id": f"!in({avoided})"}] if avoided else None
+    return tune.PlacementGroupFactory([{"CPU": 1}], bundle_label_selector=labels)
+
+
+def recall(folder: Path) -> dict[str, Any]:
+    """Train a trial that avoids the only node until that is used again."""
+    placed = Placed()
+    tune.Tuner(
+        tune.with_resources(Step, place),
+        tune_config=tune.TuneConfig(
+            search_alg=placed,
+            scheduler=FirstCome(lambda *_: None, lambda: 2, placed.used_again),
+            num_samples=-1,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(folder),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[NoProgress()],
+        ),
+    ).fit()
+    return {"heard": placed.heard}
+
+
 if __name__ == "__main__":
     configure_ray_tune()
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    found = run(Path(sys.argv[1]))
+    runs = {"forget": forget, "recall": recall}
+    found = runs[sys.argv[1]](Path(sys.argv[2]))
     ray.shutdown()
     print(json.dumps(found))
