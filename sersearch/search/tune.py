@@ -112,11 +112,12 @@ def _search_with_ray(
         watch = Watchdog(lambda name: lost(f"Ray's {name} on this machine has died"))
     with output_to(run.path / "ray.log"):
         try:
-            if address:
-                _copy_store(run, agenda, watcher)
             with closing(ready_nodes(run, watcher.checked, is_cluster=address is not None)) as nodes:
                 if _begin_drawing(run, agenda, watcher, nodes.slots):
                     return ""
+                if address:
+                    # Only now the agenda has trials of spaces that a sampler draws from.
+                    _copy_store(run, agenda, watcher)
                 searcher = AgendaSearcher(agenda, run, session, results, watcher, nodes)
                 with reacting(searcher.signalled):
                     _fit(run, searcher, folder / "tune")

@@ -26,7 +26,6 @@ from sersearch.study.conditions import Condition
 from sersearch.study.fold import PARTS, Fold, Part
 from sersearch.study.study import Study
 from sersearch.study.trial import Folds, StoreIdentity, Trial
-from sersearch.terminal.cluster import print_check
 from sersearch.terminal.lines import MINUTE_S, EveryMinute
 from sersearch.terminal.screen import Screen
 
@@ -165,6 +164,9 @@ class SearchProgress:
 
     def checked(self, findings: Sequence[Finding]) -> None:
         """Print the check of a cluster's nodes."""
+        # The tables of a report bring pyarrow along, which a plan has no need of.
+        from sersearch.terminal.cluster import print_check
+
         print_check(findings, self.console)
 
     def note(self, sentence: str) -> None:
