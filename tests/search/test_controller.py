@@ -1,6 +1,7 @@
 """Ray Tune's memory of trials that have ended: what is forgotten, and that all that is touched is there in this Ray."""
 
 import gc
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,3 +134,65 @@ def test_ray_tune_forgets_ended_trials_and_still_hears_of_each_once(cluster: Non
 @pytest.mark.parametrize(("slots", "pending"), [(0, 16), (2, 16), (256, 16), (6400, 400)])
 def test_pending_trials_grow_with_the_cluster(slots: int, pending: int) -> None:
     assert pending_trials(slots) == pending
+
+
+class Placed(Searcher):
+    """Suggests one trial that avoids the only node, and again without avoiding it when it is recalled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.node = ray.get_runtime_context().get_node_id()
+        self.heard: list[bool] = []
+        self.avoided = [[self.node], []]
+        self.waits_since_s = 0.0
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if len(self.heard) == 2:
+            return str(Searcher.FINISHED)
+        if len(self.avoided) + len(self.heard) < 2:
+            return None
+        self.waits_since_s = time.monotonic()
+        return {"number": 1, "avoided": self.avoided.pop(0)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self.heard.append(result is not None)
+
+    def used_again(self) -> set[str]:
+        is_waiting = not self.heard and 0 < self.waits_since_s < time.monotonic() - 2
+        return {self.node} if is_waiting else set()
+
+    def save(self, checkpoint_path: str) -> None: ...
+
+    def restore(self, checkpoint_path: str) -> None: ...
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def place(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    avoided = ",".join(config["avoided"])
+    labels = [{"ray.io/node-id": f"!in({avoided})"}] if avoided else None
+    return tune.PlacementGroupFactory([{"CPU": 1}], bundle_label_selector=labels)
+
+
+@pytest.mark.slow("it starts Ray")
+@pytest.mark.filterwarnings("ignore")
+def test_a_trial_that_avoids_a_node_that_is_used_again_is_recalled(cluster: None, tmp_path: Path) -> None:
+    placed = Placed()
+    tune.Tuner(
+        tune.with_resources(Step, place),
+        tune_config=tune.TuneConfig(
+            search_alg=placed,
+            scheduler=FirstCome(lambda *_: None, lambda: 2, placed.used_again),
+            num_samples=-1,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(tmp_path),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[NoProgress()],
+        ),
+    ).fit()
+    assert placed.heard == [False, True]
