@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import ray
+
 from sersearch.study.study import Resources
 
 
@@ -28,6 +30,17 @@ def lacking(resources: Resources, nodes: Iterable[Mapping[str, Any]]) -> str:
         return f"a trial takes {asked}, but the only machine has {_amounts(cpus[0], gpus[0])}"
     most = _amounts(max(cpus, default=0), max(gpus, default=0))
     return f"a trial takes {asked}, but none of {len(alive)} machines has that (at most {most})"
+
+
+def draining_nodes() -> dict[str, str]:
+    """The nodes of the connected cluster that will be taken away, by their identity in Ray: each one's address.
+
+    A node is drained by `ray drain-node`, by Ray's autoscaler, and when `ray start --block` receives SIGTERM.
+    """
+    draining = ray._private.state.state.get_draining_nodes()
+    if not draining:
+        return {}
+    return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] in draining}
 
 
 def _amounts(cpus: float, gpus: float) -> str:

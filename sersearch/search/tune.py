@@ -30,7 +30,7 @@ from sersearch.run.run import Run
 from sersearch.run.session import Session
 from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.losses import Losses, describe_loss
-from sersearch.search.nodes import lacking
+from sersearch.search.nodes import draining_nodes, lacking
 from sersearch.search.pruning import Pruner
 from sersearch.search.session import session_folder, start_local_ray
 from sersearch.search.suggest import sources
@@ -81,8 +81,8 @@ def search(
 ) -> str:
     """Train every trial of an agenda that has no outcome yet.
 
-    The first Ctrl-C (or SIGTERM) ends the search after the epochs that are running, or immediately if none is; the
-    second ends it immediately. The run can be resumed after either.
+    The first Ctrl-C (or SIGTERM) ends the search when the running trials have written checkpoints, or immediately if
+    none is running; the second ends it immediately. The run can be resumed after either.
 
     Args:
         run: the run to work on.
@@ -259,6 +259,8 @@ class AgendaSearcher(Searcher):
         self._again: deque[Trial] = deque()
         self._losses = Losses()
         self._lagging: set[str] = set()
+        self._told = False
+        self._draining: set[str] = set()
         self._signals = 0
         self._look_at = 0.0
         self._no_node_since: float | None = None
@@ -275,10 +277,11 @@ class AgendaSearcher(Searcher):
         return self.stopping and not self._running
 
     def stop(self, reason: str) -> None:
-        """Hand out nothing more; running trials end with their epoch, and those that wait don't begin."""
+        """Hand out nothing more; running trials stop at a checkpoint, and those that wait don't begin."""
         self.stopped = self.stopped or reason
         with suppress(OSError):
             self.session.stop()
+            self._told = True
 
     def signalled(self, number: int) -> None:
         """React to Ctrl-C or SIGTERM, in a thread of its own."""
@@ -289,11 +292,14 @@ class AgendaSearcher(Searcher):
             end_process(128 + number, f"{self.run.path}: stopped immediately by {name}; {resume}")
         if not self._running:
             end_process(1, f"{self.run.path}: stopped by {name}; {resume}")
-        self.watcher.note("stopping after the running epochs; press Ctrl-C again to stop immediately")
+        self.watcher.note("stopping: running trials write checkpoints; press Ctrl-C again to stop immediately")
         self.stop(f"stopped by {name}")
 
     def look_around(self) -> None:
-        """Stop if another search took the run over, or if no node is left that can train a trial."""
+        """Look after the run and the nodes.
+
+        The search stops if another one took the run over, or if no node is left that can train a trial.
+        """
         now_s = time.monotonic()
         if now_s < self._look_at or self.stopping:
             return
@@ -301,6 +307,7 @@ class AgendaSearcher(Searcher):
         if not self.session.is_held:
             self.stop("another search has taken the run over (--take-over)")
             return
+        self._announce_draining()
         lack = lacking(self.run.study.resources, ray.nodes())
         if not lack:
             self._no_node_since = None
@@ -309,6 +316,16 @@ class AgendaSearcher(Searcher):
             self.watcher.note(f"{lack}; waiting {NODE_AWAITED_S:.0f} s for such a node")
         elif now_s > self._no_node_since + NODE_AWAITED_S:
             self.stop(f"{lack}, for {NODE_AWAITED_S:.0f} s")
+
+    def _announce_draining(self) -> None:
+        """Tell the workers on nodes that are drained to give their trials back."""
+        for node, address in draining_nodes().items():
+            if node not in self._draining:
+                self.session.drain(node)
+                self._draining.add(node)
+                self.watcher.note(
+                    f"node {address} is being drained: its trials stop at checkpoints, to go on elsewhere"
+                )
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial, None while there is none, or the end."""
@@ -325,7 +342,7 @@ class AgendaSearcher(Searcher):
         return {
             "key": trial.key,
             "run": str(self.run.path.resolve()),
-            "stopping": self.session.stopping,
+            "session": self.session.record.id,
             "trial": trial.sealed.model_dump(mode="json"),
             "gpus": self._gpus(failures),
         }
@@ -344,7 +361,7 @@ class AgendaSearcher(Searcher):
         if fatal := (result or {}).get("fatal"):
             self.stop(fatal)
         try:
-            self._enter(handed_out, begun=bool((result or {}).get("epoch")))
+            self._enter(handed_out, begun=bool((result or {}).get("epoch") or (result or {}).get("begun")))
         except (InputError, OSError) as error:
             # Ray Tune would log the error and go on.
             self.stop(str(error))
@@ -368,7 +385,7 @@ class AgendaSearcher(Searcher):
 
     def progressed(self, key: str, epoch: Epoch) -> None:
         """Enter that a trial has finished an epoch."""
-        self._losses.progressed(key)
+        self._losses.trained()
         self.watcher.epoch(key, epoch)
 
     def lost(self, trial_id: str, error: str) -> None:
@@ -377,12 +394,15 @@ class AgendaSearcher(Searcher):
             self._handed_out[trial_id].error = error
 
     def ends(self, result: dict[str, Any]) -> bool:
-        """Whether a trial is to end with the epoch that it reports: the search stops, or the trial lags behind."""
+        """Whether a trial is to end with the epoch that it reports.
+
+        It does if it lags behind, or if the search stops and could not tell the workers, as on a full disk.
+        """
         epoch = None if result["done"] or self.run.study.search.pruner == "none" else result.get("epoch")
         if epoch and self.pruner.lags(self.agenda.trials[result["key"]], Epoch(**epoch)):
             self._lagging.add(result["key"])
             return True
-        return self.stopping
+        return self.stopping and not self._told
 
     def _next_trial(self) -> Trial | None:
         if self._again:
@@ -409,6 +429,8 @@ class AgendaSearcher(Searcher):
             self.watcher.dropped(trial.key, failures[-1])
 
     def _pause(self, trial: Trial, reason: str) -> None:
+        if self.run.ledger.has_advanced(trial.key):
+            self._losses.progressed(trial.key)
         pause_s = self._losses.lost(trial, reason, time.monotonic())
         if pause_s is None:
             self.watcher.dropped(trial.key, f"{reason}, again and again; it is left to another search")
@@ -484,7 +506,7 @@ class _Relay(tune.Callback):
 
 
 class _Stop(Stopper):
-    """Ends a trial at the end of an epoch, its checkpoint safe, and the search when no trial is left that runs."""
+    """Ends a trial that lags behind, its checkpoint safe, and the search when no trial is left that runs."""
 
     def __init__(self, searcher: AgendaSearcher) -> None:
         self._searcher = searcher

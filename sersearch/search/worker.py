@@ -14,6 +14,7 @@ from ray import tune
 from sersearch.errors import InputError
 from sersearch.run.ledger import Attempt, Epoch
 from sersearch.run.run import Run, open_run
+from sersearch.search.notices import GivenBackError, Notices, noting_sigterm
 from sersearch.study.trial import Trial
 from sersearch.training.system import Device, System, make_system, run_steps, system_class
 
@@ -27,7 +28,8 @@ OPENED = 2
 class Worker(tune.Trainable):
     """Trains one trial, and then, reused, the next.
 
-    Nothing is raised to Ray: a failure of the trial is in the ledger, and one of the machine is said in the report.
+    A failure of the trial is in the ledger, and one of the machine is said in the report. Nothing is raised to Ray but
+    that the trial is given back, so that Ray ends this worker and reuses it for no other trial.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -35,8 +37,8 @@ class Worker(tune.Trainable):
         self._key: str = config["key"]
         self._record: dict[str, Any] = config["trial"]
         self._path = Path(config["run"])
-        # While this object exists, the search ends: a trial that was handed out does not begin.
-        self._stopping: str = config["stopping"]
+        self._session: str = config["session"]
+        self._notices: Notices | None = None
         self._attempt: Attempt | None = None
         self._system: System | None = None
 
@@ -50,30 +52,57 @@ class Worker(tune.Trainable):
 
         Returns:
             The trial's key, the epoch's figures, whether the trial is done, and what, if anything, has to be mended.
+
+        Raises:
+            GivenBackError: the trial has stopped at a checkpoint, because this worker's machine will be taken away.
         """
-        try:
-            # The run names the systems of a user's own that the trial's configuration may be of.
-            run = _open_run(self._path)
-            trial = Trial.model_validate(self._record)
-            if self._attempt is None:
-                if run.ledger.result(trial.key) or run.storage.exists(self._stopping):
-                    return self._report(done=True)
-                self._attempt = run.ledger.begin(trial)
-            return self._advance(run, self._attempt)
-        except Exception as error:
-            return self._failed(error)
+        with noting_sigterm():
+            try:
+                return self._step()
+            except GivenBackError:
+                raise
+            except Exception as error:
+                return self._failed(error)
+
+    def _step(self) -> dict[str, Any]:
+        # The run names the systems of a user's own that the trial's configuration may be of.
+        run = _open_run(self._path)
+        trial = Trial.model_validate(self._record)
+        self._notices = self._notices or Notices(run.storage, self._session)
+        if self._attempt is None:
+            if run.ledger.result(trial.key):
+                return self._report(done=True)
+            if self._notices.interrupted:
+                return self._stop(self._notices)
+            self._attempt = run.ledger.begin(trial)
+        return self._advance(run, self._attempt)
 
     def _advance(self, run: Run, attempt: Attempt) -> dict[str, Any]:
+        notices = self._notices
+        assert notices
         if self._system is None:
-            device: Device = "cuda" if run.study.resources.gpus else "cpu"
+            resources = run.study.resources
+            device: Device = "cuda" if resources.gpus else "cpu"
             self._system = make_system(attempt.trial, open_data(run, attempt.trial), device)
-            self._steps: Iterator[Epoch | None] = run_steps(self._system, attempt)
+            # A trial that is pruned ends with the checkpoint of the epoch that it has reported.
+            after_epochs = run.study.search.pruner != "none"
+            self._steps: Iterator[Epoch] = run_steps(
+                self._system, attempt, resources.checkpoint_every_s, after_epochs, lambda: notices.interrupted
+            )
         epoch = next(self._steps, None)
         done = self._system.stopped is not None
         if done:
             # The generator commits the result after its last step.
             next(self._steps, None)
+        elif epoch is None:
+            return self._stop(notices)
         return self._report(done=done, epoch=epoch.model_dump() if epoch else None)
+
+    def _stop(self, notices: Notices) -> dict[str, Any]:
+        """End without a result, because the search stops or the trial is given back."""
+        if not notices.stopping:
+            raise GivenBackError(notices.lost_machine)
+        return self._report(done=True, begun=self._attempt is not None)
 
     def _failed(self, error: Exception) -> dict[str, Any]:
         """Record what a trial can be blamed for; report what it can't."""

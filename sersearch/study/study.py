@@ -20,6 +20,9 @@ from sersearch.study.hypothesis import Hypothesis
 from sersearch.study.space import Range, Space, Top, configure, explain
 from sersearch.study.values import MOST_BYTES, MOST_TRIALS, SHOWN, Table, fault, shown
 
+CHECKPOINT_EVERY_S: float = 60
+"""How often a trial in training writes a checkpoint unless a study says otherwise, in seconds."""
+
 Sampler = Literal["grid", "random", "tpe", "gp", "cma-es", "qmc", "nsga-ii"]
 
 
@@ -57,7 +60,7 @@ class Search(Table):
 
 
 class Resources(Table):
-    """What one trial takes of the cluster, and how often a failed one is tried again.
+    """What one trial takes of the cluster, how often a failed one is tried again, and how often each writes a checkpoint.
 
     Several trials share a GPU by fractions; one that finds too little memory there is tried again with twice its share.
 
@@ -65,11 +68,14 @@ class Resources(Table):
         cpus: cores per trial.
         gpus: GPUs per trial; 0.25 lets four trials share one.
         retries: how often a failed trial is tried again.
+        checkpoint_every_s: seconds of training after which a trial writes a checkpoint, also inside an epoch. About so
+            much training is lost if a machine dies.
     """
 
     cpus: float = Field(1, gt=0)
     gpus: float = Field(0, ge=0)
     retries: int = Field(1, ge=0)
+    checkpoint_every_s: float = Field(CHECKPOINT_EVERY_S, ge=0)
 
 
 class Study(Table):

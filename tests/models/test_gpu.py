@@ -47,7 +47,7 @@ def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def record(run: Run, trial: Trial) -> dict[str, object]:
     trial_record = trial.sealed.model_dump(mode="json")
-    return {"key": trial.key, "run": str(run.path), "stopping": "sessions/x.stopping", "trial": trial_record}
+    return {"key": trial.key, "run": str(run.path), "session": "x", "trial": trial_record}
 
 
 def test_frames_move_once_for_all_trials_of_a_worker(
