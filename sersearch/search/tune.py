@@ -229,11 +229,13 @@ class _HandedOut:
     Attributes:
         trial: the trial.
         failures: number of its failures on record when it was handed out.
+        attempts: number of its attempts on record then.
         error: what Ray says about the loss of its worker; empty while there is none.
     """
 
     trial: Trial
     failures: int
+    attempts: int
     error: str = ""
 
 
@@ -307,8 +309,10 @@ class AgendaSearcher(Searcher):
         if not self.session.is_held:
             self.stop("another search has taken the run over (--take-over)")
             return
-        self._announce_draining()
-        lack = lacking(self.run.study.resources, ray.nodes())
+        draining = draining_nodes()
+        self._announce(draining)
+        staying = [node for node in ray.nodes() if node.get("NodeID") not in draining]
+        lack = lacking(self.run.study.resources, staying)
         if not lack:
             self._no_node_since = None
         elif self._no_node_since is None:
@@ -317,9 +321,9 @@ class AgendaSearcher(Searcher):
         elif now_s > self._no_node_since + NODE_AWAITED_S:
             self.stop(f"{lack}, for {NODE_AWAITED_S:.0f} s")
 
-    def _announce_draining(self) -> None:
-        """Tell the workers on nodes that are drained to give their trials back."""
-        for node, address in draining_nodes().items():
+    def _announce(self, draining: Mapping[str, str]) -> None:
+        """Tell the workers on nodes that are drained to give their trials back; `draining` are addresses by node."""
+        for node, address in draining.items():
             if node not in self._draining:
                 self.session.drain(node)
                 self._draining.add(node)
@@ -338,7 +342,7 @@ class AgendaSearcher(Searcher):
                 self.stop(self._losses.verdict)
             return str(Searcher.FINISHED) if self.stopping or self.agenda.complete else None
         failures = self.run.ledger.failures(trial.key)
-        self._handed_out[trial_id] = _HandedOut(trial, len(failures))
+        self._handed_out[trial_id] = _HandedOut(trial, len(failures), self.run.ledger.attempts(trial.key))
         return {
             "key": trial.key,
             "run": str(self.run.path.resolve()),
@@ -420,7 +424,7 @@ class AgendaSearcher(Searcher):
         trial = handed_out.trial
         failures = self.run.ledger.failures(trial.key)
         if len(failures) <= handed_out.failures:
-            self._pause(trial, describe_loss(handed_out.error))
+            self._pause(handed_out)
         elif self.run.given_up(failures):
             self.agenda.finish(trial.key, FAILED)
             self.watcher.finished(trial.key, None, failures[-1])
@@ -428,8 +432,11 @@ class AgendaSearcher(Searcher):
             self._again.append(trial)
             self.watcher.dropped(trial.key, failures[-1])
 
-    def _pause(self, trial: Trial, reason: str) -> None:
-        if self.run.ledger.has_advanced(trial.key):
+    def _pause(self, handed_out: _HandedOut) -> None:
+        """Let a trial whose worker was lost wait, and not at all if that worker has written a checkpoint."""
+        trial, reason = handed_out.trial, describe_loss(handed_out.error)
+        has_begun = self.run.ledger.attempts(trial.key) > handed_out.attempts
+        if has_begun and self.run.ledger.has_advanced(trial.key):
             self._losses.progressed(trial.key)
         pause_s = self._losses.lost(trial, reason, time.monotonic())
         if pause_s is None:

@@ -60,7 +60,7 @@ class Search(Table):
 
 
 class Resources(Table):
-    """What one trial takes of the cluster, how often a failed one is tried again, and how often each writes a checkpoint.
+    """What one trial takes of the cluster, how often it is tried again if it fails, and how often it is saved.
 
     Several trials share a GPU by fractions; one that finds too little memory there is tried again with twice its share.
 

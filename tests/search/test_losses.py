@@ -143,7 +143,10 @@ def test_a_search_whose_workers_are_all_lost_ends(run: Run, watcher: Mock) -> No
                 break
             if isinstance(given, dict):
                 handed_out += 1
-                if handed_out % 3 == 0:
+                if handed_out == 1:
+                    # What this one has saved is no progress of those after it.
+                    run.ledger.begin(first).save(b"further", [])
+                elif handed_out % 3 == 0:
                     run.ledger.begin(next(trial for trial in run.agenda().left if trial.key == given["key"]))
                 searcher.lost(str(number), "its worker process has died")
                 searcher.on_trial_complete(str(number), error=True)
