@@ -9,8 +9,8 @@ training a trial looks its UA up in a table (a hash of what varies); afterwards 
 
 Each row is a process of its own. Seconds a trial are from the first trial's end to the last one's; the start is shown
 apart. The driver's CPU time, which other work on the machine stretches less, is also shown of the first and the last
-tenth of the trials. Peak is the driver's memory, grown how much of it came after the first trial's end; on disk is all
-that was written, Ray's logs included.
+tenth of the trials. Peak is the driver's memory, grown how much of it came after the first trial's end, slope how much
+per trial in the second half of the trials; on disk is all that was written, Ray's logs included.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import psutil
 from results_file import write_results
 
@@ -45,6 +46,7 @@ VALUES: Grid = {
     "dropout": [round(0.05 * step, 2) for step in range(10)],
     "maps": list(range(8, 48, 4)),
     "cells": list(range(16, 96, 8)),
+    "minibatch": list(range(16, 96, 8)),
 }
 
 
@@ -58,7 +60,7 @@ def make_grid(size: int) -> Grid:
             left, rest = divmod(left, len(made[name]))
             left = 0 if rest else left
     if left != 1 or size == 1:
-        raise SystemExit(f"--sizes {size}: take 2 to 10 times a power of ten, at most 10000")
+        raise SystemExit(f"--sizes {size}: take 2 to 10 times a power of ten, at most 100000")
     return made
 
 
@@ -82,6 +84,7 @@ class Meter:
         self._began = psutil.Process().create_time()
         self._ends: list[float] = []
         self._cpu: list[float] = []
+        self._rss: list[float] = []
         self._first_mib = 0.0
         self._last: dict[str, float] = {}
 
@@ -89,8 +92,9 @@ class Meter:
         """A trial has ended."""
         self._ends.append(time.time())
         self._cpu.append(time.process_time())
+        self._rss.append(psutil.Process().memory_info().rss / 2**10)
         if len(self._ends) == 1:
-            self._first_mib = psutil.Process().memory_info().rss / 2**20
+            self._first_mib = self._rss[0] / 2**10
         if len(self._ends) == self._size:
             self._look()
 
@@ -109,6 +113,12 @@ class Meter:
             "files": len(blocks),
         }
 
+    def _kib_a_trial(self) -> float:
+        """Slope of the driver's memory over the trials, without the first half, in which imports and caches fill."""
+        rss = np.array(self._rss[len(self._rss) // 2 :])
+        slope, _ = np.polyfit(np.arange(len(rss)), rss, 1)
+        return float(slope)
+
     def measured(self) -> dict[str, Any]:
         """All of it; of a search that was not done, with what lies there afterwards."""
         if not self._last:
@@ -121,6 +131,7 @@ class Meter:
             "s_a_trial": a_trial(self._ends),
             "cpu_s_a_trial": a_trial(self._cpu),
             "cpu_s_a_trial_of_tenths": [a_trial(self._cpu[start : start + tenth]) for start in starts],
+            "kib_a_trial": self._kib_a_trial(),
             **self._last,
         }
 
@@ -248,6 +259,7 @@ def cells(side: str, size: int, row: Mapping[str, Any], limit_s: float) -> list[
         f"{1000 * tenths[0]:.0f} to {1000 * tenths[-1]:.0f} ms",
         f"{row['peak_mib']:.0f} MiB",
         f"{row['grown_mib']:.0f} MiB",
+        f"{row['kib_a_trial']:.2f} KiB",
         f"{row['disk_mib']:.0f} MiB in {row['files']:,} files",
         f"{row['best_ua']:.2f}",
     ]
@@ -263,6 +275,7 @@ COLUMNS = (
     "first to last tenth",
     "peak",
     "grown",
+    "slope",
     "on disk",
     "best UA (%)",
 )

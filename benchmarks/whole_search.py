@@ -17,7 +17,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from results_file import write_results
 
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import start_run
+from sersearch.search.nodes import Finding
 from sersearch.store.manifest import Manifest
 from sersearch.store.reader import open_store
 from sersearch.study.fold import make_partition
@@ -72,6 +73,9 @@ class Clock:
         """A trial has a result."""
         assert result, error
         self.ended()
+
+    def checked(self, findings: Sequence[Finding]) -> None:
+        """No cluster is checked here."""
 
     def dropped(self, key: str, reason: str) -> None:
         """No trial goes on later here."""

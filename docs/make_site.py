@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "build" / "site-source"
 PACKAGE = ROOT / "build" / "site-package"
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "docs/*.md", "docs/*.png", "cluster/*")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "docs/*.md", "docs/*.png", "cluster/*.md")
 
 
 def write_pages() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sersearch.commands import data, results, studies
+from sersearch.commands import cluster, data, models, results, studies, templates
 from sersearch.errors import InputError, machine_fault, printable
 from sersearch.interruption import end_on_ctrl_c, end_process
 from sersearch.terminal.commands import App
@@ -70,7 +70,19 @@ app.command("report")(results.report_run)
 app.command("probe")(results.probe_run)
 app.command("rerun")(results.rerun_trial)
 app.command("compare")(results.compare_runs)
+app.command("export")(models.export_trial)
+app.command("predict")(models.predict_audio)
 app.command("export-optuna")(results.export_run)
+
+cluster_app = App(no_args_is_help=True, rich_markup_mode="rich", help="Prepare a search on more than one machine.")
+cluster_app.command("slurm")(templates.render_slurm)
+cluster_app.command("ssh")(templates.render_ssh)
+cluster_app.command("kuberay")(templates.render_kuberay)
+cluster_app.command("aws")(templates.render_aws)
+cluster_app.command("gcp")(templates.render_gcp)
+cluster_app.command("docker")(templates.render_docker)
+cluster_app.command("check")(cluster.check_cluster)
+app.add_typer(cluster_app, name="cluster")
 
 
 @app.command("demo")

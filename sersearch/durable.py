@@ -1,5 +1,6 @@
 """Writing files that a crash can't leave half written: beside their place, fsynced, then renamed or linked into it."""
 
+import errno
 import os
 import secrets
 import stat
@@ -9,7 +10,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from platformdirs import user_cache_path, user_data_path
+
+from sersearch.errors import InputError
+
+_NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
 
 
 def write(path: Path, content: bytes) -> None:
@@ -33,6 +39,9 @@ def write_once(path: Path, content: bytes) -> bool:
 
     Returns:
         Whether the file now holds the content of this call.
+
+    Raises:
+        InputError: the file system has no hard links.
     """
     with beside(path) as part:
         part.write_bytes(content)
@@ -40,9 +49,32 @@ def write_once(path: Path, content: bytes) -> bool:
         try:
             path.hardlink_to(part)
         except FileExistsError:
-            return False
+            # NFS may send a request again whose answer was lost, and then finds the link that it has made.
+            if not _are_same(path, part):
+                return False
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            raise InputError(
+                f"{path.parent}: its file system{_file_system(path)} has no hard links, which make sure that of two "
+                "processes one alone writes a result; choose a folder on another file system"
+            ) from None
     sync(path.parent)
     return True
+
+
+def _are_same(path: Path, part: Path) -> bool:
+    try:
+        return path.samefile(part)
+    except FileNotFoundError:
+        return False
+
+
+def _file_system(path: Path) -> str:
+    """The type of the file system that a file is on, in parentheses; empty if it can't be told."""
+    place = path.resolve()
+    mounted = [part for part in psutil.disk_partitions(all=True) if place.is_relative_to(part.mountpoint)]
+    return f" ({max(mounted, key=lambda part: len(part.mountpoint)).fstype})" if mounted else ""
 
 
 def private_folder() -> Path | None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -29,6 +30,21 @@ def unknown(name: str, valid: Iterable[str], noun: str = "key") -> str:
     nearest = get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]}?" if nearest else f"valid {noun}s are {', '.join(choices)}"
     return f"unknown {noun} {name}; {hint}"
+
+
+_URI = re.compile("([A-Za-z][A-Za-z0-9+.-]+):/")
+
+
+def refuse_uri(path: Path) -> None:
+    """Refuse the address of an object store or the like, which would become a folder of that name.
+
+    Raises:
+        InputError: the path begins with a scheme such as s3://, and there is no such folder.
+    """
+    # A path has one slash where several were given.
+    if (found := _URI.match(str(path))) and not path.exists():
+        address = str(path).replace(":/", "://", 1)
+        raise InputError(f"{address}: {found[1]}:// is not supported; give a folder, which every machine must see")
 
 
 # Control characters, line and paragraph separators, marks that change the direction of writing, and bytes of file names

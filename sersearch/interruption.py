@@ -115,8 +115,9 @@ def _watch(reader: int) -> None:
 def _print(line: str) -> None:
     """Write to standard error without its lock, which the main thread may hold."""
     with suppress(OSError):
-        end_of_display = _SHOW_CURSOR if os.isatty(2) else ""
-        os.write(2, f"{end_of_display}{line}\n".encode(sys.stderr.encoding or "ascii", "backslashreplace"))
+        stream = sys.stderr.fileno()  # not 2 while a library's output is led elsewhere
+        end_of_display = _SHOW_CURSOR if os.isatty(stream) else ""
+        os.write(stream, f"{end_of_display}{line}\n".encode(sys.stderr.encoding or "ascii", "backslashreplace"))
 
 
 def _kill_children() -> None:

@@ -10,10 +10,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+
+class Parallel(Protocol):
+    """What calls a function with each job, as `in_parallel` does on this machine."""
+
+    def __call__(
+        self, work: Callable[[Job], Result], jobs: Sequence[Job], workers: int | None = None
+    ) -> Iterator[Result]:
+        """Yield results in the order in which the calls end."""
 
 
 def in_parallel(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int | None = None) -> Iterator[Result]:

@@ -68,11 +68,12 @@ COMMANDS = [
     "compare",
 ]
 COMMANDS += ["probe", "export-optuna", "demo"]
+COMMANDS += ["cluster slurm", "cluster ssh", "cluster kuberay", "cluster aws", "cluster gcp", "cluster docker"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_an_example(command: str) -> None:
-    assert "Example: sersearch " + command in works(command, "--help").replace("\n", " ").replace("  ", " ")
+    assert "Example: sersearch " + command in works(*command.split(), "--help").replace("\n", " ").replace("  ", " ")
 
 
 def test_a_folder_without_audio(tmp_path: Path) -> None:
@@ -380,3 +381,22 @@ def test_a_table_about_speakers(tmp_path: Path) -> None:
     assert "mine has no speaker 'Anne'" in refused("corpus", "mine", folder, "--speakers", table)
     table.write_text("name,gender\nAnn,f\n")
     assert "has no column 'speaker'" in refused("corpus", "mine", folder, "--speakers", table)
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/x", "gs://b/x", "abfss://c@account/x", "file:///x"])
+def test_addresses_of_object_stores_are_refused_by_name(
+    address: str, tiny_store: Store, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.toml").write_text('spaces = [{ name = "l", model = "LDNN" }]')
+    for words in (
+        ("search", "study.toml", "--store", tiny_store.path, "--run", address),
+        ("search", "study.toml", "--store", address, "--run", "run"),
+        ("resume", address),
+        ("status", address),
+        ("store", address),
+        ("features", "--corpus", f"tiny={tiny_corpus}", "--out", address),
+    ):
+        message = refused(*words)
+        assert f"{address.partition(':')[0]}:// is not supported; give a folder" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]

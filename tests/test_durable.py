@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -6,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sersearch.durable import private_data_folder, private_folder
+from sersearch.durable import private_data_folder, private_folder, write_once
+from sersearch.errors import InputError
 
 
 @pytest.fixture
@@ -107,3 +109,31 @@ def test_compiled_loops_are_not_read_from_a_folder_that_others_can_write(tmp_pat
     assert done.stderr.count("\n") == 1
     assert f"the cache folder {folder} is not used, because its mode is 777, so others may have" in done.stderr
     assert not list(folder.iterdir())
+
+
+def test_a_link_that_nfs_makes_twice_is_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to the first request was lost, and the second finds what the first has made."""
+    link = Path.hardlink_to
+
+    def link_twice(path: Path, part: Path) -> None:
+        link(path, part)
+        link(path, part)
+
+    monkeypatch.setattr(Path, "hardlink_to", link_twice)
+    assert write_once(tmp_path / "result", b"mine")
+    assert not write_once(tmp_path / "result", b"another's")
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
+    assert (tmp_path / "result").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_hard_links_is_refused_by_name(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_link(path: Path, part: Path) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "hardlink_to", no_link)
+    with pytest.raises(InputError, match=f"^{tmp_path}: its file system \\(.+\\) has no hard links"):
+        write_once(tmp_path / "result", b"")
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +26,7 @@ from sersearch.terminal.arguments import (
     parse_snr_range,
 )
 from sersearch.terminal.screen import Screen, say, say_json, say_on_stderr
+from sersearch.workers import Parallel, in_parallel
 
 if TYPE_CHECKING:
     from sersearch.speech.corpora import Corpus
@@ -96,6 +99,12 @@ def build_features(
     ] = NoiseUnit.recording,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
     skip_refused: Annotated[bool, typer.Option("--skip-refused", help="Leave out files that can't be used.")] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="A running Ray cluster, or 'auto', whose nodes write the speakers; all have to see all folders."
+        ),
+    ] = None,
 ) -> None:
     """Build the store: log-Mels of each utterance and of its noisy copies (Section 5.2).
 
@@ -105,8 +114,14 @@ def build_features(
     from sersearch.terminal.corpus import BuildProgress
 
     noise_library, noise_folder = parse_noise(noise)
-    recordings = _read_corpora(corpus, parse_list(emotions), map, distinct_speakers, speakers)
-    with BuildProgress() as progress:
+    if address is not None:
+        # A path means the same on every node if it is absolute.
+        corpus = [f"{name}={folder.absolute()}" for name, folder in parse_corpora(corpus).items()]
+        noise_folder = noise_folder.absolute() if noise_folder else None
+        out = out.absolute()
+    read = [*parse_corpora(corpus).values(), *([noise_folder] if noise_folder else [])]
+    with _writers(address, read, out) as parallel, BuildProgress() as progress:
+        recordings = _read_corpora(corpus, parse_list(emotions), map, distinct_speakers, speakers)
         store = build_store(
             out,
             recordings,
@@ -124,9 +139,22 @@ def build_features(
             progress=progress,
             decoded=progress.counting("decoding"),
             note=lambda sentence: say_on_stderr(f"note: {sentence}"),
+            parallel=parallel,
         )
     rows = sum(info.rows for info in store.speakers)
     say(f"{out}: {rows} copies of {len(store.speakers)} speakers, fingerprint {store.fingerprint}")
+
+
+@contextmanager
+def _writers(address: str | None, read: list[Path], out: Path) -> Iterator[Parallel]:
+    """Provide what writes the speakers: processes of this machine, or the nodes of a cluster."""
+    if address is None:
+        yield in_parallel
+        return
+    from sersearch.cluster.jobs import cluster_jobs, on_cluster
+
+    with cluster_jobs(address, read, out):
+        yield on_cluster
 
 
 def add_functionals(
@@ -200,7 +228,7 @@ def show_store(
     Example: [bold]sersearch store stores/ravdess --verify --corpus ravdess=data/RAVDESS --noise data/ESC-10[/bold]
     """
     from sersearch.store.reader import open_manifest, open_store
-    from sersearch.terminal.store import checked_facts, print_store, store_facts
+    from sersearch.terminal.store import checked_facts, histogram_facts, print_store, store_facts
 
     if (corpus or noise) and not (verify and corpus):
         raise InputError("rows are made again with --verify and --corpus NAME=DIR; --noise DIR adds noisy ones")
@@ -210,6 +238,8 @@ def show_store(
         recordings = _read_corpora(corpus, opened.emotions, map, distinct_speakers, speakers)
     _, noise_folder = parse_noise(noise)
     facts = store_facts(opened) | (checked_facts(opened, recordings, noise_folder) if verify else {})
+    if not facts.get("faults"):
+        facts |= histogram_facts(opened)
     if format is Format.json:
         say_json(facts)
     else:

@@ -31,7 +31,7 @@ from sersearch.run.records import Record, read_record, seal, sha256_of_object
 from sersearch.run.run import Run
 from sersearch.study.conditions import Condition
 from sersearch.study.fold import Fold
-from sersearch.training.system import System, make_system, system_class
+from sersearch.training.system import Prediction, System, make_system, system_class
 
 Command = Literal["report", "probe"]
 
@@ -126,14 +126,27 @@ def _test(run: Run, result: Result, fold: Fold, condition: Condition, ledger: st
     # On record first: an opening that is not recorded must not exist.
     record_exposure(run, result.trial.key, condition, fold.test, "report")
     record_opening(run, result, condition, len(labels), "report", ledger)
-    predicted = system.predict(run.store, fold.test, condition)
-    emotions = run.store.emotions
-    names = pa.array([emotions[index] for index in predicted.tolist()])
-    put_predictions(run, result, condition, labels.append_column("predicted", names))
+    prediction = system.predict(run.store, fold.test, condition)
+    put_predictions(run, result, condition, append_prediction(labels, prediction, run.store.emotions))
+
+
+def append_prediction(labels: pa.Table, prediction: Prediction, emotions: Sequence[str]) -> pa.Table:
+    """Append the predicted emotion of each row, and its score of each emotion, to the rows' labels.
+
+    Returns:
+        The table with the columns `predicted` and, of a system that gives scores, `probability_EMOTION` or
+        `decision_EMOTION`; null for an emotion that the system can't predict.
+    """
+    table = labels.append_column("predicted", pa.array([emotions[index] for index in prediction.emotion_U.tolist()]))
+    if prediction.scores_UE is None:
+        return table
+    for emotion, scores_U in zip(emotions, prediction.scores_UE.T, strict=True):
+        table = table.append_column(f"{prediction.score}_{emotion}", pa.array(scores_U, from_pandas=True))
+    return table
 
 
 def put_predictions(run: Run, result: Result, condition: Condition, table: pa.Table) -> None:
-    """Keep a winner's predictions, `LABELS` and the predicted emotion of each copy."""
+    """Keep a winner's predictions: `LABELS`, the predicted emotion and the scores of each copy."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     name = predictions_name(result.trial.key, condition)

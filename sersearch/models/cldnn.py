@@ -17,6 +17,7 @@ from torch.nn.utils import skip_init
 from sersearch.models.kernels import gpu
 from sersearch.models.kernels.blstm import BLSTM
 from sersearch.models.kernels.convolution import Convolutions, edge_pad
+from sersearch.models.kernels.units import bf16_on_this_processor
 from sersearch.study.configuration import NetworkConfiguration
 
 
@@ -29,6 +30,7 @@ class CLDNN(nn.Module):
         configuration: the sizes of the layers, and the dropout.
         emotions: N, the number of classes.
         backend: the form of the kernels, which is chosen once, when the network is built.
+        in_bf16: whether it multiplies in bfloat16. On a CPU without units for it, it computes in float32 instead.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class CLDNN(nn.Module):
         self.configuration = configuration
         self.emotions = emotions
         self.backend = backend or gpu.backend_for(device)
+        self.in_bf16 = configuration.precision == "bf16" and (self.backend == "gpu" or bf16_on_this_processor())
         self.convolutions = Convolutions(configuration, self.backend)
         self.blstm = BLSTM(configuration.shapes.vector, configuration.cells, self.backend)
         widths = (2 * configuration.cells, *configuration.dense, emotions)
@@ -71,8 +74,8 @@ class CLDNN(nn.Module):
             lengths_B: real frames of each utterance, at least 1.
             dropout: generator of the dropout mask in training; without it there is no dropout.
         """
-        if self.configuration.precision == "bf16" and self.backend == "gpu":
-            # Convolutions and BLSTM compute in the precision of their inputs. The few numbers after them stay in
+        if self.in_bf16:
+            # Convolutions and BLSTM multiply in the precision of their inputs. The few numbers after them stay in
             # float32.
             x_BTF = x_BTF.bfloat16()
         maps_PBV = self.maps(x_BTF, lengths_B)

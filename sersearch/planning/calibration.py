@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from sersearch.errors import InputError
-from sersearch.planning.forecast import Forecast, Measurement, fit, make_forecast, relative_cost
+from sersearch.planning.forecast import (
+    NOT_MEASURED,
+    Forecast,
+    Measurement,
+    Spent,
+    fit,
+    make_forecast,
+    pace_of,
+    relative_cost,
+)
 from sersearch.planning.plan import DataSize, Plan
 from sersearch.run.ledger import Result
 from sersearch.run.run import Run, check_parts, describe_partition, identify_store, open_run, speaker_groups
@@ -24,12 +33,16 @@ from sersearch.study.agenda import Agenda
 from sersearch.study.configuration import Configuration
 from sersearch.study.fold import Fold
 from sersearch.study.study import Resources, Study
-from sersearch.study.trial import Folds
+from sersearch.study.trial import Folds, Trial
 from sersearch.training.dataset import open_utterances
-from sersearch.training.system import Device, system_class
+from sersearch.training.system import Device, make_system, system_class
 
 # Enough to tell the model's coefficients from the noise, few enough to be done in less than a minute on a CPU.
 CONFIGURATIONS = 10
+
+# How many fits of SVMs are measured, and how long one of them may be expected to take.
+FITS = 6
+LONGEST_FIT_S = 10.0
 
 # Ray's workers stand behind a machine's other work, so calibration does too.
 WORKER_NICENESS = 15
@@ -148,18 +161,48 @@ def forecast_plan(plan: Plan, bound: BoundStudy | None, parallel: int | None, ep
     chosen = spread(task.configuration for task in plan.tasks if task.configuration.work())
     device: Device = "cuda" if plan.study.resources.gpus else "cpu"
     measured = calibrate(chosen, plan.data, lengths, parallel, device) if chosen else []
+    rates = replace(fit(measured), fits=pace_of(_fit_ratios(plan, bound)) if bound else NOT_MEASURED)
     study_keys = {planned.trial.key for planned in plan.trials}
     results = bound.results if bound else {}
-    observed = [len(result.epochs) for key, result in results.items() if key in study_keys and result.epochs]
-    return make_forecast(plan, fit(measured), parallel, np.random.default_rng(0), epochs, observed)
+    finished = [
+        Spent(result.trial.configuration, max(len(result.epochs), 1), result.seconds)
+        for key, result in results.items()
+        if key in study_keys
+    ]
+    return make_forecast(plan, rates, parallel, np.random.default_rng(0), epochs, finished)
+
+
+def _fit_ratios(plan: Plan, bound: BoundStudy) -> list[float]:
+    """Train a few of a plan's trials whose training is one fit; measured over expected seconds of each.
+
+    Fits that are expected to take long are left out, for they would take longer than a person waits for a forecast.
+    """
+    left = {task.key for task in plan.tasks}
+    trials = [planned.trial for planned in plan.trials if planned.trial.key in left]
+    fits = []
+    for trial in trials:
+        expected_s = trial.configuration.fit_seconds(plan.data.clean_utterances, len(plan.data.identity.speakers))
+        if 0 < expected_s <= LONGEST_FIT_S:
+            fits.append((trial, expected_s))
+    if not fits:
+        return []
+    chosen = [fits[index] for index in sorted(set(np.linspace(0, len(fits) - 1, FITS).round().astype(int).tolist()))]
+    with multiprocessing.get_context("spawn").Pool(1, os.nice, (WORKER_NICENESS,)) as pool:
+        measured_s = pool.starmap(_fit_seconds, [(bound.store, trial) for trial, _ in chosen], chunksize=1)
+    return [seconds / expected_s for seconds, (_, expected_s) in zip(measured_s, chosen, strict=True)]
+
+
+def _fit_seconds(store: Store, trial: Trial) -> float:
+    """Seconds of a trial's one fit, data opened before."""
+    system = make_system(trial, system_class(trial.configuration).open_data(store, trial))
+    start = time.perf_counter()
+    system.step()
+    return time.perf_counter() - start
 
 
 def slots(resources: Resources) -> int:
     """How many trials this machine runs at a time."""
-    fits = [(os.cpu_count() or 1) / resources.cpus]
-    if resources.gpus:
-        fits.append(torch.cuda.device_count() / resources.gpus)
-    return max(1, math.floor(min(fits)))
+    return max(1, resources.slots(os.cpu_count() or 1, torch.cuda.device_count() if resources.gpus else 0))
 
 
 def spread(configurations: Iterable[Configuration]) -> list[Configuration]:

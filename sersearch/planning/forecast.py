@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -31,7 +31,13 @@ TRIAL_S = 0.1
 EPOCH_SPREAD = 0.5
 PACE_SPREAD = 0.1
 
-SIMULATIONS = 200
+# How far an SVM's seconds lie from `Configuration.fit_seconds` where none was trained here.
+UNMEASURED_SPREAD = 0.5
+
+# From so many finished trials on, they stand for those to come.
+ENOUGH_SEEN = 3
+
+SIMULATIONS = 500
 
 
 class Measurement(NamedTuple):
@@ -40,6 +46,37 @@ class Measurement(NamedTuple):
     configuration: Configuration
     training_s: float
     evaluation_s: float
+
+
+class Pace(NamedTuple):
+    """How long trials take in comparison with what was expected of them.
+
+    Attributes:
+        times: geometric mean of measured over expected seconds.
+        spread: standard deviation of the logarithm of that ratio, over trials.
+        measured: over how many trials; 0 where nothing was measured.
+    """
+
+    times: float
+    spread: float
+    measured: int
+
+    @property
+    def uncertainty(self) -> float:
+        """Standard deviation of the logarithm of the mean."""
+        return self.spread / math.sqrt(max(self.measured, 1))
+
+
+NOT_MEASURED = Pace(1.0, UNMEASURED_SPREAD, 0)
+
+
+def pace_of(ratios: Sequence[float]) -> Pace:
+    """The pace of trials from their ratios of measured over expected seconds; one alone says nothing of the spread."""
+    if not ratios:
+        return NOT_MEASURED
+    logarithms = np.log(ratios)
+    spread = float(np.std(logarithms, ddof=1)) if len(ratios) > 1 else UNMEASURED_SPREAD
+    return Pace(float(np.exp(logarithms.mean())), spread, len(ratios))
 
 
 @dataclass(frozen=True)
@@ -51,23 +88,20 @@ class Rates:
         evaluation: seconds for each entry of `Configuration.work` in evaluation.
         spread: standard deviation of the logarithm of measured over fitted training seconds.
         measured: how many configurations were measured.
+        fits: what a system whose training is one fit takes on this machine.
     """
 
     training: NDArray[np.float64]
     evaluation: NDArray[np.float64]
     spread: float
     measured: int
-
-    @property
-    def pace_spread(self) -> float:
-        """Standard deviation of the logarithm of all trials' pace together over that of the calibration."""
-        return math.hypot(PACE_SPREAD, self.spread / math.sqrt(self.measured))
+    fits: Pace = NOT_MEASURED
 
     def step_s(self, configuration: Configuration, data: DataSize) -> float:
         """Seconds of one step: every training frame learnt and every validation frame evaluated, or the whole fit."""
         work = np.array(configuration.work(), np.float64)
         if not work.size:
-            return configuration.fit_seconds(data.clean_utterances, len(data.identity.speakers))
+            return self.fits.times * configuration.fit_seconds(data.clean_utterances, len(data.identity.speakers))
         share = data.speech_share if configuration.trims else 1.0
         frames_s = work @ self.training * data.train_frames + work @ self.evaluation * data.validation_frames
         return float(frames_s * share)
@@ -139,11 +173,19 @@ def _first(queues: Mapping[tuple[str, ...], deque[int]], unfinished: Mapping[str
 
 
 class Interval(NamedTuple):
-    """Seconds: what 5 %, half and 95 % of the simulations stay below."""
+    """Seconds: what 10 %, half and 90 % of the simulations stay below, so 80 % lie between the ends."""
 
     low: float
     middle: float
     high: float
+
+
+class Spent(NamedTuple):
+    """What a trial took so far."""
+
+    configuration: Configuration
+    steps: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -178,31 +220,61 @@ def make_forecast(
     parallel: int,
     generator: np.random.Generator,
     epochs: int | None = None,
-    observed: Sequence[int] = (),
+    finished: Sequence[Spent] = (),
 ) -> Forecast:
     """Simulate what is left of a plan.
 
     Args:
         plan: whose tasks are left.
         rates: fitted where as many trials ran at a time.
-        parallel: trials at a time.
+        parallel: trials at a time; no more than the plan can use.
         generator: where the simulations' draws come from.
         epochs: that every trial is assumed to take, at most its limit; None for early stopping.
-        observed: epochs that finished trials of the study took; from three on they stand for those to come.
+        finished: trials of the study that are done; from three on, those to come take epochs and a pace like theirs.
     """
+    parallel = min(parallel, plan.at_a_time or parallel)
     configurations = [task.configuration for task in plan.tasks]
-    step_s = np.array([rates.step_s(c, plan.data) for c in configurations])
+    observed = [spent.steps for spent in finished if spent.configuration.step_limits[1] > 1]
+    expected_s = np.array([rates.step_s(c, plan.data) for c in configurations])
+    paces = _paces(configurations, rates, plan.data, finished)
+    times = np.array([pace.times for pace in paces])
+    spread = np.array([pace.spread for pace in paces])
+    uncertainty = np.array([pace.uncertainty for pace in paces])
     wall, device = [], []
     for _ in range(SIMULATIONS if configurations else 1):
-        pace = generator.normal(0, rates.pace_spread) + generator.normal(0, rates.spread, len(step_s))
+        # One draw for all trials of a kind, whose pace is known no better than that, and one for each trial.
+        together = generator.normal(0, PACE_SPREAD) + generator.normal() * uncertainty
+        pace = together + generator.normal(0, 1, len(expected_s)) * spread
         drawn = draw_epochs(configurations, plan.data.train_utterances, generator, epochs, observed)
-        seconds = step_s * np.exp(pace) * drawn + TRIAL_S
+        seconds = times * expected_s * np.exp(pace) * drawn + TRIAL_S
         jobs = [Job(s, task.spaces, task.after) for s, task in zip(seconds, plan.tasks, strict=True)]
         wall.append(makespan(jobs, parallel, START_S + WORKER_S))
         device.append(float(seconds.sum()))
     limits = [c.limits_on(plan.data.train_utterances) for c in configurations]
-    assumptions = (_stopping(limits, epochs, observed), *_pace(rates))
+    assumptions = (_stopping(limits, epochs, observed), *_pace(configurations, paces))
     return Forecast(parallel, _interval(wall), _interval(device), assumptions)
+
+
+def _paces(
+    configurations: Sequence[Configuration], rates: Rates, data: DataSize, finished: Sequence[Spent]
+) -> list[Pace]:
+    """The pace of each trial to come: that of finished ones of its system, else that of the calibration."""
+    ratios: dict[str, list[float]] = {}
+    for spent in finished:
+        expected_s = spent.steps * rates.step_s(spent.configuration, data)
+        if expected_s and spent.seconds:
+            ratios.setdefault(spent.configuration.system, []).append(spent.seconds / expected_s)
+    paces = []
+    for configuration in configurations:
+        seen = ratios.get(configuration.system, ())
+        if len(seen) >= ENOUGH_SEEN:
+            paces.append(pace_of(seen))
+        elif configuration.work():
+            paces.append(Pace(1.0, rates.spread, rates.measured))
+        else:
+            # `step_s` has the measured pace already.
+            paces.append(rates.fits._replace(times=1.0))
+    return paces
 
 
 def draw_epochs(
@@ -220,7 +292,7 @@ def draw_epochs(
     limits: NDArray[np.int64] = np.array([c.limits_on(utterances) for c in configurations], np.int64).reshape(-1, 2)
     if epochs is not None:
         return np.asarray(np.minimum(limits[:, 1], epochs), np.float64)
-    if len(observed) >= 3:
+    if len(observed) >= ENOUGH_SEEN:
         drawn = generator.choice(generator.choice(observed, len(observed)), len(limits)).astype(np.float64)
     else:
         typical = np.exp(generator.uniform(*np.log(BEST_EPOCH)))
@@ -231,7 +303,7 @@ def draw_epochs(
 
 
 def _interval(seconds: Sequence[float]) -> Interval:
-    low, middle, high = np.quantile(seconds, (0.05, 0.5, 0.95))
+    low, middle, high = np.quantile(seconds, (0.1, 0.5, 0.9))
     return Interval(float(low), float(middle), float(high))
 
 
@@ -240,7 +312,7 @@ def _stopping(limits: Sequence[tuple[int, int]], epochs: int | None, observed: S
         return f"every trial takes {epochs} epochs, or its limit"
     if all(fewest == most for fewest, most in limits):
         return "every trial takes its limit of epochs, which patience can't cut short"
-    if len(observed) >= 3:
+    if len(observed) >= ENOUGH_SEEN:
         return f"epochs as the {len(observed)} finished trials took them"
     low, high = BEST_EPOCH
     return (
@@ -249,19 +321,17 @@ def _stopping(limits: Sequence[tuple[int, int]], epochs: int | None, observed: S
     )
 
 
-def _pace(rates: Rates) -> tuple[str, ...]:
-    return (
-        f"pace: {rates.spread:.0%} a trial for the fit's residuals, {rates.pace_spread:.0%} for all together",
-        f"{START_S:.0f} s for Ray to start, {WORKER_S:.0f} s for the workers, {TRIAL_S} s a trial",
-    )
-
-
-class Spent(NamedTuple):
-    """What a trial took so far."""
-
-    configuration: Configuration
-    steps: int
-    seconds: float
+def _pace(configurations: Sequence[Configuration], paces: Sequence[Pace]) -> Iterator[str]:
+    """Say what the pace of each system's trials rests on."""
+    of_systems = {
+        configuration.system: (configuration, pace) for configuration, pace in zip(configurations, paces, strict=True)
+    }
+    for configuration, pace in of_systems.values():
+        name = "SVMs" if not configuration.work() else "networks"
+        how = f"from {pace.measured} trained here" if pace.measured else "not measured here"
+        together = math.hypot(PACE_SPREAD, pace.uncertainty)
+        yield f"pace of {name}: {how}, {pace.spread:.0%} per trial, {together:.0%} for all together"
+    yield f"{START_S:.0f} s for Ray to start, {WORKER_S:.0f} s for the workers, {TRIAL_S} s a trial"
 
 
 def seconds_left(

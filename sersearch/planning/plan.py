@@ -103,6 +103,7 @@ class PlannedSpace:
         candidates: how many configurations it spans that can be built; None where a sampler draws from it.
         settled: its trials are known; else they follow from other spaces, or from a sampler.
         trials: how many there are or, until they are settled, can be at most.
+        at_a_time: how many can run at once at most; None while that depends on the cluster of the first launch.
         statement: how many trials, and why, in words.
     """
 
@@ -110,6 +111,7 @@ class PlannedSpace:
     candidates: int | None
     settled: bool
     trials: int
+    at_a_time: int | None
     statement: str
 
 
@@ -124,6 +126,7 @@ class Plan:
         trials: every trial that is settled once, and every configuration that can't be built, in the study's order.
         tasks: what is left to train, in the order in which it is handed out.
         epochs: that a trial is assumed to take; None for those of early stopping.
+        at_a_time: how many trials can run at once at most; None while that depends on the cluster of the first launch.
     """
 
     study: Study
@@ -132,6 +135,7 @@ class Plan:
     trials: tuple[PlannedTrial, ...]
     tasks: tuple[Task, ...]
     epochs: int | None
+    at_a_time: int | None
 
     @cached_property
     def power(self) -> DesignPower | None:
@@ -167,27 +171,36 @@ def make_plan(agenda: Agenda, data: DataSize, done: Collection[str] = (), epochs
     """
     spaces = tuple(_plan_space(space, agenda) for space in agenda.study.spaces)
     trials = tuple(_plan_trials(agenda, data, done))
-    return Plan(agenda.study, data, spaces, trials, tuple(tasks(agenda)), epochs)
+    return Plan(agenda.study, data, spaces, trials, tuple(tasks(agenda)), epochs, agenda.most_at_a_time)
 
 
 def _plan_space(space: Space, agenda: Agenda) -> PlannedSpace:
     study, known = agenda.study, len(agenda.spaces.get(space.name, ()))
     most = agenda.most_trials(space)
     each = _each_in(space, agenda)
+    at_a_time = agenda.at_a_time(space)
     if study.samples(space):
         trials = wanted(space, study) * most
         drawn = "" if known == trials else f", {known} of them so far"
-        statement = f"{_counted(trials)} that the sampler {study.search.sampler} draws{drawn}{each}"
-        return PlannedSpace(space, None, known == trials, trials, statement)
+        statement = (
+            f"{_counted(trials)} that the sampler {study.search.sampler} draws{drawn}{each}{_window(space, agenda)}"
+        )
+        return PlannedSpace(space, None, known == trials, trials, at_a_time, statement)
     candidates = len(feasible_configurations(space, study))
     if space.top is None:
-        return PlannedSpace(space, candidates, True, known, f"{_counted(known)}{each}")
+        return PlannedSpace(space, candidates, True, known, at_a_time, f"{_counted(known)}{each}")
     n_h, n_w = top_counts(space, study)
     settled = space.name not in agenda.unsettled
     trials = known + n_h * n_w * agenda.repetitions(space) * agenda.unsettled_folds(space)
     why = f"{_counted(trials)} (k = {space.top.k}: {n_h} x {n_w} of {candidates}{each})"
     until = "" if settled else f", once {space.top.h} and {space.top.w} are done"
-    return PlannedSpace(space, candidates, settled, trials, why + until)
+    return PlannedSpace(space, candidates, settled, trials, at_a_time, why + until)
+
+
+def _window(space: Space, agenda: Agenda) -> str:
+    """How many trials a sampler's window allows at a time, in words; nothing while it is open, or when all is done."""
+    most, window = agenda.at_a_time(space), agenda.windows.get(space.name)
+    return f"; at most {most} at a time (window = {window})" if most else ""
 
 
 def _each_in(space: Space, agenda: Agenda) -> str:
@@ -261,12 +274,14 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
                 "candidates": planned.candidates,
                 "settled": planned.settled,
                 "trials": planned.trials,
+                "at_a_time": planned.at_a_time,
                 "statement": planned.statement,
             }
             for planned in plan.spaces
         ],
         "trials": [_trial_facts(planned, plan.data, plan.epochs) for planned in plan.trials],
         "totals": plan.totals(),
+        "at_a_time": plan.at_a_time,
         "power": plan.power.facts() if plan.power else None,
     }
 

@@ -140,7 +140,8 @@ class Predictions:
             learnt: the noises that each of these trials was trained on; None where that is not asked.
             noise_library: name of the store's noise library in the catalogue; None for any folder.
         """
-        table = pa.concat_tables(tables)
+        # Tables of before there were scores have fewer columns.
+        table = pa.concat_tables(tables, promote_options="default")
         index = {name: number for number, name in enumerate(emotions)}
 
         def classes(column: str) -> NDArray[np.int64]:

@@ -32,9 +32,13 @@ from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.network import KERNELS
 from sersearch.study.fold import Fold
 from sersearch.study.hypothesis import Hypothesis
-from sersearch.study.paper import SWEEP
+from sersearch.study.paper import SWEEP, is_papers_corpus
 
 MEDIAN_WINDOW = 5
+
+SVM_SETTINGS = ("kernel", "C")
+"""What tells one SVM from another, whether or not a study varies it."""
+
 SHORTEST_SWEEP = 3
 
 
@@ -152,6 +156,21 @@ class Facts:
         return tuple(condition for condition in CONDITIONS if condition in present)
 
     @cached_property
+    def settings_columns(self) -> tuple[str, ...]:
+        """The settings that a table of all rows needs: the kernels' sizes, and whatever varies in any space."""
+        names = dict.fromkeys(KERNELS)
+        for candidates in self.board.candidates:
+            names |= dict.fromkeys(varying(candidates))
+            names |= dict.fromkeys(name for name in SVM_SETTINGS if candidates.model == "SVM")
+        return tuple(name for name in names if name not in ("model", "features"))
+
+    @property
+    def of_papers_corpus(self) -> bool:
+        """Whether corpus and emotions are the paper's, so that its figures may stand beside these."""
+        recipe = self.run.store.recipe
+        return is_papers_corpus(recipe.corpus, recipe.emotions)
+
+    @cached_property
     def split(self) -> tuple[str, ...]:
         """What the study's split has in two parts, in words."""
         return check_split(self.run.store, self.run.folds)
@@ -209,7 +228,7 @@ class Facts:
             "model": winner.candidates.model,
             "features": winner.features,
             "condition": winner.condition,
-            **{name: settings.get(name) for name in KERNELS},
+            **{name: _cell(settings.get(name)) for name in self.settings_columns},
             "parameters": winner.parameters,
             "seeds": winner.seeds,
             "candidates": row.tried,
@@ -272,6 +291,7 @@ class Facts:
             "configuration": row.winner.configuration.record(),
             "keys": [result.trial.key for result in results],
             "environments": [result.environment for result in results],
+            "hosts": [result.host for result in results],
             "opened": list(row.opened),
             "test": asdict(row.test) if row.test else None,
             "folds": list(fold_records(row)),
@@ -520,6 +540,11 @@ def _plain(value: object) -> str:
     if isinstance(value, list | tuple):
         return str(list(value))
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _cell(value: Any) -> Any:
+    """A setting as a cell of a table: lists as text."""
+    return _plain(value) if isinstance(value, list | tuple) else value
 
 
 def _rounded(value: float | None) -> float | None:

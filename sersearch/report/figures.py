@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,12 @@ from sersearch.evaluation.probe.findings import Attribute, Findings, ProbedModul
 from sersearch.report.captions import CHANCE
 from sersearch.report.cells import file_name, percent
 from sersearch.report.comparison import Robustness
+from sersearch.report.evidence import Slice
 from sersearch.report.facts import Facts, Row, Sweep
 from sersearch.report.landscape import Landscape, Size, landscape
 from sersearch.report.modules import HEADINGS, classes, label_places, pictured, spread, title
 from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA
 from sersearch.statistics.intervals import Interval
-from sersearch.study.conditions import Condition
 
 FORMATS = ("pdf", "png", "svg")
 
@@ -54,18 +54,13 @@ Draw = Callable[[Figure], object]
 
 
 def figures(facts: Facts) -> Iterator[tuple[str, bytes]]:
-    """Draw everything; an unfinished run's figures say so.
+    """Write everything that `draw` draws.
 
     Yields:
         A file's name, with its ending, and its content.
     """
-    for drawn, size, draw in _drawings(facts):
-        file = file_name(drawn)
+    for file, figure in draw(facts):
         with rc_context(_STYLE):
-            figure = Figure(figsize=size, layout="constrained")
-            draw(figure)
-            if facts.state:
-                figure.supxlabel(facts.state.replace(" Exploratory:", "\nExploratory:"), fontsize=7, color="#a00000")
             # Laid out once for all formats, because that takes longest.
             figure.draw_without_rendering()
             figure.set_layout_engine("none")
@@ -77,6 +72,21 @@ def figures(facts: Facts) -> Iterator[tuple[str, bytes]]:
                 yield f"{file}.{form}", _CONTROL_CHARACTERS.sub(b"?", content) if form == "svg" else content
 
 
+def draw(facts: Facts) -> Iterator[tuple[str, Figure]]:
+    """Draw everything; an unfinished run's figures say so.
+
+    Yields:
+        A figure's name, without an ending, and the figure.
+    """
+    for name, size, fill in _drawings(facts):
+        with rc_context(_STYLE):
+            figure = Figure(figsize=size, layout="constrained")
+            fill(figure)
+            if facts.state:
+                figure.supxlabel(facts.state.replace(" Exploratory:", "\nExploratory:"), fontsize=7, color="#a00000")
+        yield file_name(name), figure
+
+
 def _drawings(facts: Facts) -> Iterator[tuple[str, tuple[float, float], Draw]]:
     tested = [row for row in facts.rows if row.test]
     chance = 100 / len(facts.run.store.emotions)
@@ -84,12 +94,12 @@ def _drawings(facts: Facts) -> Iterator[tuple[str, tuple[float, float], Draw]]:
         ranked = [row for row in facts.ranked(condition) if row.test]
         if ranked:
             height = 1.2 + 0.35 * len(ranked)
-            yield f"leaderboard-{condition}", (6.5, height), _bound(_draw_leaderboard, ranked, condition, chance)
+            yield f"leaderboard-{condition}", (6.5, height), _bound(_draw_leaderboard, facts, ranked, chance)
             size = (2.6 * min(3, len(ranked)) + 0.4, 2.6 * -(-len(ranked) // 3) + 0.2)
             yield f"confusion-{condition}", size, _bound(_draw_confusions, facts, ranked)
     noisy = [row for row in tested if row.winner.condition == "noisy"]
     if noisy:
-        yield "snr", (6.5, 3.6), _bound(_draw_snr, noisy, chance)
+        yield "snr", (6.5, 3.6), _bound(_draw_snr, noisy, len(facts.run.store.emotions), chance)
     for each in facts.robustness:
         yield f"robustness-{each.features}", (6.5, 1.3 + 0.35 * len(each.losses)), _bound(_draw_losses, each, chance)
     for candidates in facts.board.candidates:
@@ -106,15 +116,20 @@ def _drawings(facts: Facts) -> Iterator[tuple[str, tuple[float, float], Draw]]:
             size = (2.6 * min(3, len(findings.winners)) + 0.4, 2.4 * -(-len(findings.winners) // 3) + 0.4)
             yield f"modules-noise-{findings.condition}", size, _bound(_draw_module_noise, findings)
     for sweep in facts.sweeps:
-        yield f"sweep-{sweep.candidates.space}", (6.5, 2.6 * len(sweep.curves)), _bound(_draw_sweep, sweep, chance)
+        yield (
+            f"sweep-{sweep.candidates.space}",
+            (6.5, 2.6 * len(sweep.curves)),
+            _bound(_draw_sweep, facts, sweep, chance),
+        )
 
 
 def _bound(draw: Callable[..., object], *given: object) -> Draw:
     return lambda figure: draw(figure, *given)
 
 
-def _draw_leaderboard(figure: Figure, rows: Sequence[Row], condition: Condition, chance: float) -> None:
+def _draw_leaderboard(figure: Figure, facts: Facts, rows: Sequence[Row], chance: float) -> None:
     axes = figure.subplots()
+    papers = facts.of_papers_corpus and any(row.paper_ua is not None for row in rows)
     places = np.arange(len(rows))
     for place, row in zip(places.tolist(), rows, strict=True):
         assert row.test
@@ -122,14 +137,13 @@ def _draw_leaderboard(figure: Figure, rows: Sequence[Row], condition: Condition,
             axes.plot([row.test.recipe.low, row.test.recipe.high], [place, place], color=COLOURS[0], linewidth=0.5)
         _interval(axes, row.test.overall.ua, row.test.overall.interval, place)
         axes.plot(row.winner.validation_ua, place, "|", color="#555555", markersize=9)
-        if row.paper_ua is not None:
+        if papers and row.paper_ua is not None:
             axes.plot(row.paper_ua, place, "D", color=COLOURS[1], markerfacecolor="none")
-    axes.set_yticks(places, [_titled(row) + ("*" if row.departures else "") for row in rows])
+    axes.set_yticks(places, [_titled(row) + ("*" if papers and row.departures else "") for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_title(f"{condition} condition")
-    paper = any(row.paper_ua is not None for row in rows)
-    paper_too = "\n◇ the paper's, on eNTERFACE'05" if paper else ""
-    otherwise = "; * not trained as in the paper" if any(row.departures for row in rows) else ""
+    axes.set_title(f"{rows[0].winner.condition} condition")
+    paper_too = "\n◇ the paper's, on eNTERFACE'05" if papers else ""
+    otherwise = "; * not trained as in the paper" if papers and any(row.departures for row in rows) else ""
     again = " (thin: trained again)" if any(row.test and row.test.recipe for row in rows) else ""
     axes.axvline(chance, color="#000000", linewidth=0.5, linestyle=":")
     axes.set_xlabel(f"UA (%): ● test, 95 % interval{again}; | validation; ⋯ chance{paper_too}{otherwise}")
@@ -156,43 +170,68 @@ def _draw_confusions(figure: Figure, facts: Facts, rows: Sequence[Row]) -> None:
         assert row.test
         counts = np.array(row.test.confusion, np.float64)
         share = 100 * counts / np.maximum(1, counts.sum(1, keepdims=True))
-        axes.imshow(share, vmin=0, vmax=100)
+        axes.imshow(share, vmin=0, vmax=100, cmap="Blues")
         for (true, predicted), value in np.ndenumerate(share):
-            _write(axes, true, predicted, f"{value:.0f}", _ink(value / 100))
+            _write(axes, true, predicted, f"{value:.0f}", "white" if value > 55 else "black")
         axes.set_xticks(range(len(emotions)), emotions, rotation=60, ha="right", fontsize=6)
         axes.set_yticks(range(len(emotions)), emotions, fontsize=6)
         axes.set_xlabel("taken for", fontsize=6)
         axes.set_title(_titled(row), fontsize=8)
 
 
-def _draw_snr(figure: Figure, rows: Sequence[Row], chance: float) -> None:
-    axes = figure.subplots()
-    bands = list(dict.fromkeys(band.name for row in rows if row.test for band in row.test.snr_bands[1:]))
-    bands.append("clean")
+def _draw_snr(figure: Figure, rows: Sequence[Row], emotions: int, chance: float) -> None:
+    """UA per band of SNRs; the clean copies, which have no SNR, stand apart on axes of their own."""
+    parts = [
+        [band for band in row.test.snr_bands if (band.name == "clean") == clean]
+        for clean in (False, True)
+        for row in rows
+        if row.test
+    ]
+    bands = list({band.name: band for slices in parts[: len(rows)] for band in slices})
+    axes, clean_axes = figure.subplots(1, 2, sharey=True, width_ratios=[max(1, len(bands)), 1])
     for number, row in enumerate(rows):
         assert row.test
-        found = {band.name: band for band in row.test.snr_bands}
-        colour = COLOURS[number % len(COLOURS)]
+        by_name = {band.name: band for band in row.test.snr_bands}
+        look = {
+            "color": COLOURS[number % len(COLOURS)],
+            # Once all colours are used, they come again with other markers.
+            "marker": MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
+        }
         # Side by side, so that the intervals of several rows can be told apart.
         shift = 0.5 * ((number + 0.5) / len(rows) - 0.5)
-        for place, band in enumerate(bands):
-            if band in found and (interval := found[band].interval):
-                axes.plot([place + shift] * 2, [interval.low, interval.high], color=colour, linewidth=0.6)
-        axes.plot(
-            np.arange(len(bands)) + shift,
-            [found[band].ua if band in found else np.nan for band in bands],
-            linewidth=1,
-            markersize=4,
-            color=colour,
-            # Once all colours are used, they come again with other markers.
-            marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
-            label=_titled(row),
-        )
-    axes.set_xticks(range(len(bands)), [band.removesuffix(" dB") for band in bands])
-    axes.axhline(chance, color="#000000", linewidth=0.5, linestyle=":")
+        _draw_bands(axes, [by_name.get(band) for band in bands], shift, look, _titled(row))
+        _draw_bands(clean_axes, [by_name.get("clean")], shift, look, "")
+    first = {band.name: band for band in parts[0]}
+    ticks = [_band_tick(band.removesuffix(" dB"), first.get(band), emotions) for band in bands]
+    axes.set_xticks(range(len(bands)), ticks, fontsize=7)
+    clean = parts[len(rows)]
+    clean_axes.set_xticks([0], [_band_tick("clean", clean[0] if clean else None, emotions)], fontsize=7)
+    clean_axes.set_xlim(-0.6, 0.6)
+    for each in (axes, clean_axes):
+        each.axhline(chance, color="#000000", linewidth=0.5, linestyle=":")
     axes.set_ylabel("test UA (%), 95 % intervals")
-    axes.set_xlabel("SNR (dB); ⋯ chance")
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    incomplete = any(band.emotions < emotions for band in parts[0])
+    mark = "; * lacks an emotion" if incomplete else ""
+    axes.set_xlabel(f"SNR (dB), n: copies in the band{mark}; ⋯ chance")
+    figure.legend(*axes.get_legend_handles_labels(), fontsize=7, loc="outside right center")
+
+
+def _draw_bands(axes: Axes, bands: Sequence[Slice | None], shift: float, look: Mapping[str, Any], label: str) -> None:
+    """The UA of one row in each band, with its interval."""
+    for place, band in enumerate(bands):
+        if band and band.interval:
+            ends = [band.interval.low, band.interval.high]
+            axes.plot([place + shift] * 2, ends, color=look["color"], linewidth=0.6)
+    ua = [band.ua if band else np.nan for band in bands]
+    axes.plot(np.arange(len(bands)) + shift, ua, linewidth=1, markersize=4, label=label, **look)
+
+
+def _band_tick(name: str, band: Slice | None, emotions: int) -> str:
+    """A band's name, starred where an emotion is missing, and how many copies are in it."""
+    if band is None:
+        return name
+    star = "*" if band.emotions < emotions else ""
+    return f"{name}{star}\nn = {band.utterances:,}"
 
 
 def _draw_losses(figure: Figure, found: Robustness, chance: float) -> None:
@@ -249,7 +288,7 @@ def _ticks(axes: Axes, found: Landscape) -> None:
     axes.set_ylabel(", ".join(found.rows))
 
 
-def _draw_sweep(figure: Figure, sweep: Sweep, chance: float) -> None:
+def _draw_sweep(figure: Figure, facts: Facts, sweep: Sweep, chance: float) -> None:
     """Figure 2: validation UA over h1, and its running median."""
     grid = figure.subplots(len(sweep.curves), 1, sharex=True, squeeze=False)
     for axes, (condition, curve) in zip(grid.flat, sweep.curves.items(), strict=True):
@@ -259,7 +298,7 @@ def _draw_sweep(figure: Figure, sweep: Sweep, chance: float) -> None:
         tested = "" if curve.test_ua is None else f": test UA {curve.test_ua:.2f} %"
         axes.plot(curve.peak_h1, max(curve.ua), "o", markersize=9, markerfacecolor="none", color="#000000")
         axes.axvline(curve.peak_h1, color="#000000", linewidth=0.5, label=peak + tested)
-        if sweep.is_papers:
+        if sweep.is_papers and facts.of_papers_corpus:
             axes.axvline(
                 PEAK_H1,
                 color="#888888",

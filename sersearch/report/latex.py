@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable
 
 from sersearch.errors import printable
-from sersearch.report.cells import Sheet, file_name
+from sersearch.report.cells import NONE, Sheet, file_name
 from sersearch.report.facts import Facts
 from sersearch.report.modules import module_sheets
+from sersearch.report.overview import entries, reading_order, several_spaces
 from sersearch.report.sheets import evidence, leaderboards
 
 _ESCAPES = {
@@ -61,11 +62,69 @@ _FITS = 6
 def document(facts: Facts) -> str:
     """All tables; an unfinished or exploratory run says so at the head of every page and in each caption."""
     sheets = [*leaderboards(facts), *evidence(facts), *module_sheets(facts)]
-    tables = "\n\n".join(table(sheet, _marks(facts)) for sheet in sheets)
+    tables = "\n\n".join([*narrow_tables(facts), *(table(sheet, _marks(facts)) for sheet in sheets)])
     state = f"\\textbf{{{escape(facts.state)}}}" if facts.state else ""
     parts = {"TITLE": escape(facts.run.study.name), "STATE": state, "TABLES": tables or escape("No trial is done.")}
     # In one pass, because a name may be that of another part.
     return re.sub("|".join(parts), lambda found: parts[found[0]], _DOCUMENT)
+
+
+def narrow_tables(facts: Facts) -> list[str]:
+    """The table of a paper's column: one row per model, test UA per condition, the best in bold; none before the test.
+
+    Figures are aligned at their decimal points by two columns each, which needs no further package.
+    """
+    if not facts.board.tested or not facts.rows:
+        return []
+    conditions = reading_order(facts)
+    shown = entries(facts)
+    with_space = several_spaces(shown)
+    figures = {
+        condition: [
+            f"{row.test.overall.ua:.1f}" if (row := entry.rows.get(condition)) and row.test else NONE for entry in shown
+        ]
+        for condition in conditions
+    }
+    best = {
+        condition: max((text for text in texts if text != NONE), key=float, default=NONE)
+        for condition, texts in figures.items()
+    }
+    lines = []
+    for number, entry in enumerate(shown):
+        space = f", {entry.candidates.space}" if with_space else ""
+        cells = [escape(entry.candidates.model + space), escape(entry.features)]
+        for condition in conditions:
+            cells.append(_aligned(figures[condition][number], bold=figures[condition][number] == best[condition]))
+        lines.append(" & ".join(cells) + r" \\")
+    heads = " & ".join(rf"\multicolumn{{2}}{{c}}{{{condition}}}" for condition in conditions)
+    chance = 100 / len(facts.run.store.emotions)
+    caption = f"Test UA (%) per model, clean and noisy condition; the best in bold. Guessing gives {chance:.1f} %."
+    return [
+        "\n".join(
+            [
+                r"\begin{table}[htbp]",
+                r"\centering",
+                f"\\caption{{{escape(caption + _marks(facts))}}}",
+                r"\label{tab:test-ua}",
+                f"\\begin{{tabular}}{{ll{'r@{.}l' * len(conditions)}}}",
+                r"\toprule",
+                rf"model & features & {heads} \\",
+                r"\midrule",
+                *lines,
+                r"\bottomrule",
+                r"\end{tabular}",
+                r"\end{table}",
+            ]
+        )
+    ]
+
+
+def _aligned(figure: str, bold: bool) -> str:
+    """A figure as two cells, before and after its decimal point; a dash spans both."""
+    if figure == NONE:
+        return r"\multicolumn{2}{c}{--}"
+    parts = figure.split(".")
+    return " & ".join(rf"\textbf{{{part}}}" if bold else part for part in parts)
 
 
 def _marks(facts: Facts) -> str:

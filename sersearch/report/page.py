@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,12 +11,13 @@ from matplotlib import colormaps
 
 from sersearch.errors import printable
 from sersearch.evaluation.leaderboard import Candidates
-from sersearch.report import cells, sheets
-from sersearch.report.facts import Facts, Row, Sweep, format_settings, varying
+from sersearch.report import cells, overview, sheets
+from sersearch.report.charts import chart_data, group_title
+from sersearch.report.facts import Facts, Row, format_settings
 from sersearch.report.landscape import Landscape, landscape
-from sersearch.report.modules import module_data, module_sheets
-from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA
-from sersearch.run.ledger import Epoch, Result
+from sersearch.report.modules import module_sheets
+from sersearch.report.text import comma_separated
+from sersearch.run.ledger import Result
 
 # Beyond so many cells a map shows colours alone; its figures show where the pointer is.
 LEGIBLE_CELLS = 400
@@ -26,7 +25,7 @@ LEGIBLE_CELLS = 400
 
 @dataclass(frozen=True)
 class Shade:
-    """One coloured cell: what it says, its colour, and a colour to write on it."""
+    """One coloured cell of a landscape: what it says, its colour, and a colour to write on it."""
 
     text: str
     background: str
@@ -45,11 +44,23 @@ def page(facts: Facts) -> str:
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    rows = [row for condition in facts.conditions for row in facts.ranked(condition)]
+    conditions = overview.reading_order(facts)
+    rows = [row for condition in conditions for row in facts.ranked(condition)]
+    numbers = {id(row): number for number, row in enumerate(rows)}
+    entries = overview.entries(facts)
     return environment.get_template("page.html").render(
         facts=facts,
+        conditions=conditions,
         rows=rows,
-        leaderboards=sheets.leaderboards(facts),
+        entries=entries,
+        numbers_of=lambda row: numbers[id(row)],
+        several_spaces=overview.several_spaces(entries),
+        headline=overview.headline(facts),
+        about=overview.about(facts),
+        verdicts=[each.verdict for each in facts.robustness if each.claims],
+        last_finished=overview.last_finished(facts),
+        group_title=group_title,
+        leaderboards=dict(zip(facts.conditions, sheets.leaderboards(facts), strict=True)),
         evidence=sheets.evidence(facts) + module_sheets(facts),
         maps=_maps(facts),
         chance=100 / len(facts.run.store.emotions),
@@ -68,14 +79,16 @@ def page(facts: Facts) -> str:
         file_name=cells.file_name,
         format_settings=format_settings,
         legible_cells=LEGIBLE_CELLS,
-        data=_data(facts, rows),
+        data=chart_data(facts, rows) | {"csv": comma_separated(facts)},
     )
 
 
 def _maps(facts: Facts) -> list[tuple[Candidates, list[Landscape]]]:
     all_maps = []
     for candidates in facts.board.candidates:
-        maps = [laid_out for condition in facts.conditions if (laid_out := landscape(candidates, condition))]
+        maps = [
+            laid_out for condition in overview.reading_order(facts) if (laid_out := landscape(candidates, condition))
+        ]
         if maps:
             all_maps.append((candidates, maps))
     return all_maps
@@ -93,12 +106,13 @@ def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _confusion(row: Row) -> list[list[Shade]]:
+def _confusion(row: Row) -> list[list[float]]:
     """Rows of the confusion matrix in per cent of the true emotion."""
     assert row.test
     counts = np.array(row.test.confusion, np.float64)
-    share = counts / np.maximum(1, counts.sum(1, keepdims=True))
-    return [[_shade(value, f"{100 * value:.0f}") for value in values] for values in share.tolist()]
+    share = 100 * counts / np.maximum(1, counts.sum(1, keepdims=True))
+    rows: list[list[float]] = share.round(1).tolist()
+    return rows
 
 
 def _shades(found: Landscape) -> list[list[Shade | None]]:
@@ -110,64 +124,3 @@ def _shades(found: Landscape) -> list[list[Shade | None]]:
 def _shade(share: float, text: str) -> Shade:
     red, green, blue, _ = colormaps["cividis"](share, bytes=True)
     return Shade(text, f"#{red:02x}{green:02x}{blue:02x}", "#fff" if share < 0.55 else "#000")
-
-
-def _data(facts: Facts, rows: Iterable[Row]) -> dict[str, Any]:
-    """What the page's script draws: as short as 10,000 trials need it."""
-    return {
-        "conditions": list(facts.conditions),
-        "groups": [_group(facts, candidates) for candidates in facts.board.candidates],
-        "modules": module_data(facts),
-        "rows": [[_curves(result.epochs) for result in row.winner.results] for row in rows],
-        "sweeps": [_sweep(sweep) for sweep in facts.sweeps],
-    }
-
-
-def _sweep(sweep: Sweep) -> dict[str, Any]:
-    return {
-        "title": _title(sweep.candidates),
-        "h1": sweep.h1,
-        "curves": {
-            condition: {
-                "ua": _short(curve.ua),
-                "filtered": _short(curve.filtered),
-                "peak": curve.peak_h1,
-                "test": cells.percent(curve.test_ua),
-                "paper": [PEAK_H1, cells.percent(PEAK_TEST_UA[condition])] if sweep.is_papers else None,
-            }
-            for condition, curve in sweep.curves.items()
-        },
-    }
-
-
-def _title(candidates: Candidates) -> str:
-    return f"{candidates.title}, {candidates.space}"
-
-
-def _group(facts: Facts, candidates: Candidates) -> dict[str, Any]:
-    names = varying(candidates)
-    winners = {
-        row.winner.condition: row.winner.configuration for row in facts.rows if row.winner.candidates is candidates
-    }
-    trials = []
-    for configuration, by_fold in candidates.results.items():
-        record = configuration.record()
-        won = [number for number, condition in enumerate(facts.conditions) if winners.get(condition) == configuration]
-        for result in (result for results in by_fold for result in results):
-            ua = [
-                round(result.ua(condition), 2) if condition in result.conditions else None
-                for condition in facts.conditions
-            ]
-            losses = _short(epoch.validation_loss for epoch in result.epochs)
-            trials.append([[record[name] for name in names], ua, losses, result.parameters, won])
-    return {"title": _title(candidates), "names": names, "trials": trials}
-
-
-def _curves(epochs: Iterable[Epoch]) -> dict[str, list[float]]:
-    names = ("train_loss", "validation_loss", "ua_noisy", "ua_clean")
-    found = list(epochs)
-    return {name: _short(getattr(epoch, name) for epoch in found) for name in names}
-
-
-def _short(values: Iterable[float | None]) -> list[float]:
-    return [round(value, 3) for value in values if value is not None]

@@ -25,6 +25,7 @@ from sersearch.report.cells import (
 from sersearch.report.comparison import Robustness
 from sersearch.report.evidence import Evidence, Slice
 from sersearch.report.facts import Facts, Row, Standing, Sweep, format_settings, varying
+from sersearch.report.machines import machines
 from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA, TABLE_3, TABLE_4
 from sersearch.run.ledger import Result
 from sersearch.statistics.intervals import Estimate
@@ -49,8 +50,9 @@ def evidence(facts: Facts) -> list[Sheet]:
     sheets += [_robustness(facts, each) for each in facts.robustness]
     sheets += [_seeds(facts)] if facts.run.study.seeds > 1 else []
     sheets += [_sweep(facts, sweep) for sweep in facts.sweeps]
-    # A space has no UA that could be chance.
-    sheets = [*(_with_chance(sheet, facts) for sheet in sheets), _spaces(facts)]
+    # A space or a machine has no UA that could be chance.
+    trained = [result for trials in facts.board.trials.values() for _, result in trials]
+    sheets = [*(_with_chance(sheet, facts) for sheet in sheets), _spaces(facts), machines(trained)]
     return [sheet for sheet in sheets if sheet.rows]
 
 
@@ -64,7 +66,7 @@ def _with_chance(sheet: Sheet, facts: Facts) -> Sheet:
 
 def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
     rows = facts.ranked(condition)
-    beside_papers = [row for row in rows if row.paper_ua is not None]
+    beside_papers = [row for row in rows if row.paper_ua is not None and facts.of_papers_corpus]
     columns: dict[str, Callable[[Row], str]] = {
         "": lambda row: place_of(facts, row),
         "ranks": lambda row: ranks(facts.standing(row)),
@@ -97,6 +99,7 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
     notes += _speaker_note(rows)
     notes += _training_notes(rows)
     notes += _split_note(facts, condition)
+    notes += _corpora_note(rows)
     notes += _paper_notes(facts, [row.departures for row in beside_papers])
     return _sheet(f"leaderboard-{condition}", f"Leaderboard, {condition} condition", columns, rows, notes)
 
@@ -167,6 +170,17 @@ def _split_note(facts: Facts, condition: Condition) -> list[str]:
     return [f"{title}: {'; '.join(shown)}."] if shown else []
 
 
+def _corpora_note(rows: Sequence[Row]) -> list[str]:
+    """How several tested corpora make one UA."""
+    tested = {each.name for row in rows if row.test for each in row.test.groups.get("corpus", ())}
+    if len(tested) < 2:
+        return []
+    return [
+        f"UA is of all test utterances of the {len(tested)} corpora together, so a corpus of more utterances counts "
+        "more; the table of test UA by corpus has each."
+    ]
+
+
 def best_of_row(row: Row) -> str:
     """How many configurations a row is the best of, those that the study named once included."""
     return best_of(row.winner.candidates, row.tried_before)
@@ -194,7 +208,7 @@ def _paper_notes(facts: Facts, unlike: Sequence[Mapping[str, Any]]) -> list[str]
     learnt = f", learnt from {COPIES} copies of each utterance, here from {copies}" if copies != COPIES else ""
     departures = list(dict.fromkeys(format_settings(settings) for settings in unlike if settings))
     return [
-        f"The paper's figures are eNTERFACE'05's{learnt}: another corpus is not to be held against them.",
+        f"The paper's figures are eNTERFACE'05's{learnt}.",
         *([f"* Not trained as in the paper: {'; or '.join(departures)}."] if departures else []),
     ]
 
@@ -210,14 +224,19 @@ def _baselines(facts: Facts) -> Sheet:
         kind = winner.title, winner.candidates.space, winner.condition
         cells.setdefault(kind, {})[winner.candidates.protocol] = baseline, tie
     present = [name for name in protocols if any(name in by_protocol for by_protocol in cells.values())]
-    headings = ("{}, test UA (%)", "paper (%)", "validation UA (%)", "best of")
+    headings = ["{}, test UA (%)", "paper (%)", "validation UA (%)", "best of"]
+    if not facts.of_papers_corpus:
+        headings.remove("paper (%)")
     columns = ["model", "space", "condition"]
     columns += [heading.format(protocols[name]) for name in present for heading in headings]
     rows = []
     for kind, by_protocol in cells.items():
         texts = [_with_challenge(next(iter(by_protocol.values()))[0]), *kind[1:]]
         for name in present:
-            texts += _baseline_cells(*by_protocol[name]) if name in by_protocol else [NONE] * len(headings)
+            if name in by_protocol:
+                texts += _baseline_cells(*by_protocol[name], facts.of_papers_corpus)
+            else:
+                texts += [NONE] * len(headings)
         rows.append(tuple(texts))
     return Sheet(
         "baselines",
@@ -228,7 +247,6 @@ def _baselines(facts: Facts) -> Sheet:
             "Test UA with its 95 % interval over speakers; rows with the same letter can't be distinguished within a "
             "protocol, as in the leaderboard. Leaving one subject out, the best configuration is chosen anew for each "
             "speaker; that of an SVM by leaving out each of the others in turn.",
-            "The paper's figures are eNTERFACE'05's: don't compare them with another corpus.",
         ),
     )
 
@@ -239,10 +257,11 @@ def _with_challenge(row: Row) -> str:
     return f"{row.winner.title}, {challenge}" if challenge else row.winner.title
 
 
-def _baseline_cells(row: Row, tie: str) -> list[str]:
+def _baseline_cells(row: Row, tie: str, beside_paper: bool) -> list[str]:
+    papers = [percent(row.table_3_ua)] if beside_paper else []
     return [
         f"{estimate(row.test.overall)} {tie}" if row.test else NONE,
-        percent(row.table_3_ua),
+        *papers,
         percent(row.winner.validation_ua),
         best_of(row.winner.candidates),
     ]
@@ -468,6 +487,7 @@ def _papers_ranges(candidates: Candidates) -> str:
 
 def _sweep(facts: Facts, sweep: Sweep) -> Sheet:
     """Figure 2's peaks."""
+    beside_paper = sweep.is_papers and facts.of_papers_corpus
     rows = [
         (
             condition,
@@ -476,7 +496,7 @@ def _sweep(facts: Facts, sweep: Sweep) -> Sheet:
             str(sweep.h1[max(range(len(sweep.h1)), key=curve.filtered.__getitem__)]),
             percent(max(curve.filtered)),
             percent(curve.test_ua),
-            *((str(PEAK_H1), percent(PEAK_TEST_UA[condition])) if sweep.is_papers else ()),
+            *((str(PEAK_H1), percent(PEAK_TEST_UA[condition])) if beside_paper else ()),
         )
         for condition, curve in sweep.curves.items()
     ]
@@ -491,10 +511,10 @@ def _sweep(facts: Facts, sweep: Sweep) -> Sheet:
             "peak, median-filtered",
             "filtered UA (%)",
             "test UA at the peak (%)",
-            *(("paper's peak", "paper's test UA (%)") if sweep.is_papers else ()),
+            *(("paper's peak", "paper's test UA (%)") if beside_paper else ()),
         ),
         tuple(rows),
-        tuple(_paper_notes(facts, [next(iter(candidates.results)).departures]) if sweep.is_papers else ()),
+        tuple(_paper_notes(facts, [next(iter(candidates.results)).departures]) if beside_paper else ()),
     )
 
 

@@ -92,6 +92,7 @@ def trial_records(facts: Facts) -> Iterable[dict[str, Any]]:
                 "validation_loss": best.validation_loss if best else None,
                 **{f"validation_ua_{condition}": result.ua(condition) for condition in result.conditions},
                 "seconds": result.seconds,
+                "host": result.host or None,
                 **result.environment,
             }
 

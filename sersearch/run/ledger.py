@@ -117,6 +117,7 @@ class Result(Record):
             bits in less time than it takes to read.
         weights_sha256: SHA-256 of the weights; empty where none are kept.
         environment: versions and device that the trial was trained with.
+        host: name of the machine that finished it.
     """
 
     trial: Trial
@@ -130,6 +131,7 @@ class Result(Record):
     weights: str = Field("", pattern=r"^(attempt-[0-9]+/best\.safetensors)?$")
     weights_sha256: str = ""
     environment: dict[str, str]
+    host: str = ""
 
     @model_validator(mode="after")
     def _holds_figures(self) -> Self:
@@ -152,7 +154,7 @@ class Result(Record):
     def figures_digest(self) -> str:
         """A hash of all that training computed; a trial that is trained again to the same bits has the same one.
 
-        Times, the environment and the number of the attempt are no part of it.
+        Times, the environment, the host and the number of the attempt are no part of it.
         """
         figures = self.model_dump(mode="json", include={"stopped", "best", "parameters", "confusion", "weights_sha256"})
         epochs = [epoch.model_dump(mode="json", exclude={"seconds"}) for epoch in self.epochs]
@@ -227,7 +229,8 @@ class Attempt:
             Whether it was this attempt's result that was committed.
         """
         finished = datetime.now(UTC).isoformat(timespec="milliseconds")
-        result = result.model_copy(update={"trial": result.trial.sealed, "finished": finished})
+        host = result.host or platform.node()
+        result = result.model_copy(update={"trial": result.trial.sealed, "finished": finished, "host": host})
         if weights is not None:
             self.storage.put(self._object(WEIGHTS), weights)
             sha256 = hashlib.sha256(weights).hexdigest()
@@ -374,10 +377,18 @@ class Ledger:
                 self.storage.put(_object(key, number, FORGIVEN), content)
                 self.storage.delete(_object(key, number, FAILURE))
 
-    def has_advanced(self, key: str) -> bool:
-        """Whether the last attempt at an unfinished trial has written a checkpoint."""
+    def has_advanced(self, key: str, attempts: int) -> bool:
+        """Whether the last attempt at a trial has written a checkpoint, and is not among the first so many attempts."""
         numbers = self.attempt_numbers(key)
-        return bool(numbers) and self.storage.exists(_object(key, numbers[-1], CHECKPOINT))
+        return len(numbers) > attempts and self.storage.exists(_object(key, numbers[-1], CHECKPOINT))
+
+    def host(self, key: str, number: int | None = None) -> str:
+        """Where an attempt at a trial was begun, the newest unless its number is given; empty if that can't be read."""
+        numbers = self.attempt_numbers(key) if number is None else [number]
+        with suppress(InputError):
+            begun = numbers and read_record(self.storage, _object(key, numbers[-1], ATTEMPT), Begun, "delete it")
+            return begun.host if begun else ""
+        return ""
 
     def attempts(self, key: str) -> int:
         """How many attempts there were at a trial."""

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from sersearch.digests import short_digest
-from sersearch.errors import InputError
+from sersearch.errors import InputError, refuse_uri
 from sersearch.run.ledger import Ledger, Result
 from sersearch.run.records import Record, read_record, seal
 from sersearch.run.session import FOLDER as SESSIONS
 from sersearch.run.split import read_split
 from sersearch.run.storage import Folder, Storage
-from sersearch.run.suggestions import Suggestions
+from sersearch.run.suggestions import SLOTS, Suggestions
 from sersearch.store.reader import Store, open_store
 from sersearch.store.vectors.reader import vector_digests
 from sersearch.study.agenda import FAILED, Agenda, Outcome
@@ -28,7 +28,7 @@ from sersearch.study.trial import Folds, StoreIdentity
 
 RUN = "run.json"
 
-BESIDE_TRIALS = {RUN, f"{SESSIONS}/", "suggestions/", "ray.log", "tensorboard/", "trials/"}
+BESIDE_TRIALS = {RUN, SLOTS, f"{SESSIONS}/", "suggestions/", "ray.log", "tensorboard/", "trials/"}
 """What a search may have left in a run's folder before the first trial began."""
 
 # Seeds of the partition that are tried to advise one by which every part has all emotions.
@@ -116,7 +116,8 @@ class Run:
         for key in self.ledger.keys():  # noqa: SIM118
             if key not in outcomes and self.given_up(self.ledger.failures(key)):
                 outcomes[key] = FAILED
-        return Agenda(self.study, self.identity, outcomes, self.suggestions().drawn)
+        suggestions = self.suggestions()
+        return Agenda(self.study, self.identity, outcomes, suggestions.drawn, suggestions.windows)
 
     def given_up(self, failures: Sequence[str]) -> bool:
         """Whether a trial with these failures is not tried again: too many, or the same numbers would fail again."""
@@ -162,6 +163,7 @@ def open_run(path: Path, store: Path | None = None) -> Run:
     Raises:
         InputError: it is not a run, or its record is damaged.
     """
+    refuse_uri(path)
     storage = Folder(path)
     command = f"`sersearch search STUDY --run {path}`"
     again = f"{command} with the study that it began with writes it again and keeps the trials"
@@ -206,6 +208,7 @@ def bind_run(path: Path, study: Study, store: Path | None = None) -> Run:
     Raises:
         InputError: no store is named, or the folder holds another study, data or training.
     """
+    refuse_uri(path)
     chosen = store or (Path(study.store) if study.store else None)
     if chosen is None:
         raise InputError(f'study {study.name}: no store is named; add store = "..." to it or give --store STORE')

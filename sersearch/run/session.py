@@ -152,7 +152,7 @@ def _begin(storage: Storage, take_over: bool) -> Session:
         tuple(other.driver if other else "unknown" for other in before.values()),
     )
     own = _name(session.record.id)
-    storage.put(own, session.record.model_dump_json(indent=1).encode())
+    storage.put_once(own, session.record.model_dump_json(indent=1).encode())
     try:
         others = {name: record for name, record in _sessions(storage).items() if name not in (own, *before)}
         _refuse_living(storage, others)

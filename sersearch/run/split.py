@@ -15,10 +15,12 @@ import numpy as np
 from sersearch.errors import InputError, unknown
 from sersearch.store.reader import Store
 from sersearch.study.fold import (
+    CORPUS,
     PARTS,
     Dealt,
     Fold,
     Groups,
+    LeftOutCorpora,
     NamedParts,
     Part,
     Shares,
@@ -87,6 +89,8 @@ def read_split(study: Study, store: Store, groups: Groups) -> Study:
             return study
         case NamedParts():
             source, assignments = "the study", _of_lists(given, store)
+        case LeftOutCorpora():
+            source, assignments = "the corpora", _of_corpora(store)
         case SplitFile():
             source, assignments = given.file, _of_file(Path(given.file), store)
         case SplitColumn():
@@ -101,11 +105,59 @@ def read_split(study: Study, store: Store, groups: Groups) -> Study:
 
 
 def _of_lists(given: NamedParts, store: Store) -> list[Assignment]:
-    validation = () if isinstance(given.validation, int) else given.validation
-    named = {*given.test, *validation}
-    train = given.train or tuple(info.speaker for info in store.speakers if info.speaker not in named)
-    parts: dict[Part, tuple[str, ...]] = {"train": train, "validation": validation, "test": given.test}
+    validation = () if isinstance(given.validation, int) else _of_names(given.validation, "validation", store)
+    test, train = _of_names(given.test, "test", store), _of_names(given.train, "train", store)
+    if not given.train:
+        named = {*test, *validation}
+        train = tuple(info.speaker for info in store.speakers if info.speaker not in named)
+    parts: dict[Part, tuple[str, ...]] = {"train": train, "validation": validation, "test": test}
     return [Assignment(name, part, "", f"[partition] {part}") for part in PARTS for name in parts[part]]
+
+
+def _of_names(names: Sequence[str], part: Part, store: Store) -> tuple[str, ...]:
+    """The speakers of a part, where "corpus:NAME" stands for all speakers of a corpus.
+
+    Raises:
+        InputError: the store has no such corpus.
+    """
+    by_corpus = _speakers_by_corpus(store)
+    speakers: list[str] = []
+    for name in names:
+        corpus = name.removeprefix(CORPUS)
+        if corpus == name:
+            speakers.append(name)
+        elif corpus in by_corpus:
+            speakers += by_corpus[corpus]
+        else:
+            raise InputError(
+                f"[partition] {part} = {name!r}: the store has no corpus {corpus!r}; its corpora are "
+                f"{', '.join(by_corpus)}"
+            )
+    return tuple(speakers)
+
+
+def _of_corpora(store: Store) -> list[Assignment]:
+    """One fold per corpus, which tests in it; the speakers of all others are learnt from."""
+    by_corpus = _speakers_by_corpus(store)
+    if len(by_corpus) < 2:
+        raise InputError(
+            f'[partition] folds = "corpora" was given, but {store.path} has one corpus, {store.recipe.corpus}: build a '
+            "store of several (--corpus NAME=DIR several times), or give a number of folds"
+        )
+    return [
+        Assignment(speaker, "test" if corpus == left_out else "train", left_out, f"corpus {corpus}")
+        for left_out in by_corpus
+        for corpus, speakers in by_corpus.items()
+        for speaker in speakers
+    ]
+
+
+def _speakers_by_corpus(store: Store) -> dict[str, list[str]]:
+    """The speakers of each corpus of a store, both sorted by name."""
+    by_corpus: dict[str, list[str]] = {}
+    for info in sorted(store.speakers, key=lambda info: (info.corpus, info.speaker)):
+        by_corpus.setdefault(info.corpus, []).append(info.speaker)
+    return by_corpus
 
 
 def _of_file(path: Path, store: Store) -> list[Assignment]:
@@ -284,7 +336,26 @@ def check_split(store: Store, folds: Sequence[Fold]) -> tuple[str, ...]:
             words.append(f"whether {noun} are in two parts is unknown: no column {' or '.join(columns[:2])}")
         else:
             words.append(_shared(noun, column, labels, folds))
-    return (*words, *_shared_noises(store, folds))
+    return (*words, *_compare_corpora(store, folds), *_shared_noises(store, folds))
+
+
+def _compare_corpora(store: Store, folds: Sequence[Fold]) -> list[str]:
+    """Say which corpora are tested that were also trained or chosen on; empty for a store of one corpus."""
+    corpus_of = {info.speaker: info.corpus for info in store.speakers}
+    if len(set(corpus_of.values())) < 2:
+        return []
+    pairs = [({corpus_of[name] for name in fold.learnt}, {corpus_of[name] for name in fold.test}) for fold in folds]
+    shared = sorted(corpus for learnt, test in pairs for corpus in test & learnt)
+    in_folds = " over all folds" if len(folds) > 1 else ""
+    if shared:
+        tested = sum(len(test) for _, test in pairs)
+        names = ", ".join(dict.fromkeys(shared))
+        return [f"{len(shared)} of {tested} tested corpora{in_folds} are in training or validation, too: {names}"]
+    if len(folds) == 1:
+        learnt, test = (", ".join(sorted(corpora)) for corpora in pairs[0])
+        return [f"no corpus is in two parts: {learnt} in training and validation, {test} in test"]
+    in_turn = ", ".join(" and ".join(sorted(test)) for _, test in pairs)
+    return [f"no fold tests a corpus that it is trained or chosen on; tested in turn: {in_turn}"]
 
 
 def _shared_noises(store: Store, folds: Sequence[Fold]) -> list[str]:

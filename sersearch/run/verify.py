@@ -30,6 +30,8 @@ from sersearch.run.ledger import (
 )
 from sersearch.run.records import Kind, read_record, unseal_bytes
 from sersearch.run.run import Run
+from sersearch.run.suggestions import SLOTS, Slots
+from sersearch.study.agenda import Agenda
 from sersearch.study.trial import Trial
 
 FAULTS = ("missing", "damaged", "changed")
@@ -49,7 +51,8 @@ class Finding:
         kind: "unfinished" (planned, no result yet), "missing" (a file that is gone), "damaged" (a file that is not what
             was written), "changed" (a result that is not the one that it was when the test speakers were opened),
             "extra" (a result that the study does not name), "repeated" (more than one attempt: a worker, node or
-            search was lost), or "set aside" (a damaged checkpoint that was not used).
+            search was lost), "set aside" (a damaged checkpoint that was not used), or "outdated" (suggestions whose
+            grounds are no longer on record).
         key: the trial's.
         file: the object, or the trial's folder.
         text: what is wrong, and what to do.
@@ -76,6 +79,31 @@ def verify(run: Run, planned: Collection[str]) -> list[Finding]:
     for key in begun:
         findings += _check_trial(ledger, key, key in planned)
     return findings
+
+
+def verify_draws(run: Run, agenda: Agenda) -> Iterator[Finding]:
+    """Check that the outcomes from which each suggestion was drawn are on record; its own record was checked when read.
+
+    They are missing where a result was deleted or a failure forgiven: no fault, because a search that is resumed trains
+    the trial and draws again whatever follows from another outcome.
+
+    Args:
+        run: an opened run.
+        agenda: of the run.
+    """
+    yield from _check_record(run.ledger, "", SLOTS, Slots)
+    suggestions = run.suggestions()
+    for space in run.study.spaces:
+        sources = agenda.source_names(space) if run.study.samples(space) else ()
+        for fold, source in enumerate(sources):
+            drawn = suggestions.drawn[source]
+            known = max(0, len(drawn) - suggestions.windows.get(space.name, 0))
+            for number, configuration in enumerate(drawn[:known]):
+                if agenda.outcome(configuration, fold) is None:
+                    key = agenda.trials_of(configuration, fold)[0].key
+                    text = f"{source}: what follows suggestion {number} was drawn from its outcome, which is not there"
+                    yield Finding("outdated", key, f"trials/{key}", f"{text}: `sersearch resume` draws again")
+                    break
 
 
 def _check_trial(ledger: Ledger, key: str, is_planned: bool) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 Only this package imports either.
 """
 
-from sersearch.search.tune import Watcher, search
+from sersearch.search.tune import search
+from sersearch.search.watcher import Watcher
 
 __all__ = ["Watcher", "search"]

@@ -20,8 +20,13 @@ RAY_TUNE_VARIABLES = {
     # Ray's newer style prints a table and its scratch folder even with verbose=0. The older one prints nothing.
     "RAY_AIR_NEW_OUTPUT": "0",
     # Ray would queue only one trial of a custom searcher. A worker is reused if a trial is waiting when it becomes
-    # free; otherwise it is ended, and starting another takes 2 s.
+    # free; otherwise it is ended, and starting another takes 2 s. `sersearch.search.scheduler` lets more wait on a
+    # larger cluster.
     "TUNE_MAX_PENDING_TRIALS_PG": "16",
+    # Ray would have a worker report each step at once, thousands per second on a large cluster. A report may wait for
+    # a tenth of a second per running trial, at most half a minute, and then has all steps since the one before.
+    "TUNE_RESULT_BUFFER_LENGTH": "1000",
+    "TUNE_RESULT_BUFFER_MAX_TIME_S": "30",
     # Ray would write a snapshot of all trials since the start every ten seconds or more. No snapshot is ever restored.
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
 }

@@ -7,6 +7,7 @@ a search in which no trial makes any.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from sersearch.search.notices import GivenBackError
@@ -17,6 +18,10 @@ PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 
 STALLED_AFTER = 3
 """After so many trials were set aside, without an epoch of any trial between them, no further trial begins."""
+
+NODE_DIED = "its node died"
+
+NOT_STARTED = "its worker could not start"
 
 
 @dataclass
@@ -97,13 +102,25 @@ def describe_loss(error: str) -> str:
     if is_given_back:
         return reason.strip().splitlines()[0]
     if "its node has died" in error or "NodeDiedError" in error:
-        return "its node died"
+        return NODE_DIED
     # What Ray says about every process that was killed mentions memory as a possible reason; these two are certain.
     if "low on memory" in error or "Memory on the node" in error:
         return "the memory of its node was full"
     if "creation task" in error:
-        return f"its worker could not start: {error.strip().splitlines()[-1].strip()}"
+        return f"{NOT_STARTED}: {error.strip().splitlines()[-1].strip()}"
     if "worker process has died" in error or "unexpectedly" in error:
         return "its worker process died"
     lines = error.strip().splitlines()
     return f"its worker was lost: {lines[-1].strip()}" if lines else "its worker was lost"
+
+
+def node_in(error: str) -> str:
+    """The id of the node that died, in what Ray says about it; empty if it says none."""
+    found = re.search(r"\b[0-9a-f]{56}\b", error)
+    return found[0] if found else ""
+
+
+def address_in(error: str) -> str:
+    """The address of the node where a worker could not start, in what Ray says about it; empty if it says none."""
+    found = re.search(r"\bip=([0-9a-fA-F.:]+)", error)
+    return found[1] if found else ""

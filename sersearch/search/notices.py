@@ -76,3 +76,11 @@ def noting_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def draining_nodes() -> set[str]:
+    """Ids of the nodes of the connected cluster that will be taken away.
+
+    A node is drained by `ray drain-node`, by Ray's autoscaler, and when `ray start --block` receives SIGTERM.
+    """
+    return set(ray._private.state.state.get_draining_nodes())

@@ -8,39 +8,41 @@ from __future__ import annotations
 
 import logging
 import signal
-import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from sersearch.cluster.connection import connect, first_line, output_to
 from sersearch.errors import InputError
 from sersearch.interruption import end_process, is_ending, reacting
-from sersearch.run.ledger import Epoch, Result
+from sersearch.run.ledger import Epoch, Result, result_name
+from sersearch.run.records import unseal
 from sersearch.run.run import Run
 from sersearch.run.session import Session
+from sersearch.search.check import ready_nodes
+from sersearch.search.controller import NoProgress
 from sersearch.search.environment import configure_ray_tune, silence_optuna
-from sersearch.search.losses import Losses, describe_loss
-from sersearch.search.nodes import draining_nodes, lacking
+from sersearch.search.losses import NODE_DIED, NOT_STARTED, Losses, address_in, describe_loss, node_in
+from sersearch.search.nodes import Nodes, alive
+from sersearch.search.notices import draining_nodes
 from sersearch.search.pruning import Pruner
+from sersearch.search.scheduler import FirstCome
 from sersearch.search.session import session_folder, start_local_ray
 from sersearch.search.suggest import sources
-from sersearch.search.watchdog import Watchdog
+from sersearch.search.watchdog import HeadWatch, Watchdog
+from sersearch.search.watcher import Watcher
 from sersearch.search.worker import Worker, commit_pruned
 from sersearch.study.agenda import FAILED, Agenda
 from sersearch.study.trial import Trial
-
-CONNECTION_TIMEOUT_S = 10.0
-"""How long connecting to a cluster may take."""
 
 LOOK_EVERY_S = 2.0
 """How often a search looks whether it still holds the run, and whether a node is left that can train a trial."""
@@ -48,27 +50,9 @@ LOOK_EVERY_S = 2.0
 NODE_AWAITED_S = 300.0
 """How long a search waits for a node that can train a trial, after the last one was lost."""
 
-
-class Watcher(Protocol):
-    """Receives the events of a search, in the driver's process."""
-
-    def started(self, trial: Trial) -> None:
-        """A worker has started a trial."""
-
-    def epoch(self, key: str, epoch: Epoch) -> None:
-        """A trial has finished an epoch."""
-
-    def finished(self, key: str, result: Result | None, error: str) -> None:
-        """A trial has a result, or has failed for good: then the result is None and the error says why."""
-
-    def dropped(self, key: str, reason: str) -> None:
-        """A trial has stopped and can be resumed from its last checkpoint; without a reason it had not started."""
-
-    def note(self, sentence: str) -> None:
-        """Something happened that a person should read; may be called by any thread."""
-
-    def lost(self, reason: str) -> None:
-        """The search can't continue; the process ends when this returns."""
+RESULT_AWAITED_S = 90.0
+"""How long a result that a node has reported may take to be seen in the run's folder; NFS remembers for 30 s that an
+object was not there."""
 
 
 def search(
@@ -100,8 +84,6 @@ def search(
     """
     configure_ray_tune()
     silence_optuna()
-    if not agenda.complete:
-        agenda.draw_from(sources(run, agenda))
     if agenda.complete:
         return ""
     with session_folder() as folder:
@@ -120,20 +102,38 @@ def _search_with_ray(
     """Search as `search` says; files of Ray Tune, and of a Ray that is started on this machine, are in the folder."""
     if failure := _start_ray(address, folder):
         return failure
-    watchdog = None
-    if not address:
-        watchdog = Watchdog(lambda name: _end_process(watcher, f"Ray's {name} on this machine has died"))
-    with _output_to(run.path / "ray.log"):
+
+    def lost(reason: str) -> None:
+        _end_process(watcher, f"{reason}; finished work is kept: resume with `sersearch resume {run.path}{resume_at}`")
+
+    resume_at = f" --address {address}" if address else ""
+    if address:
+        watch: HeadWatch | Watchdog = HeadWatch(ray.get_runtime_context().gcs_address, watcher.note, lost)
+    else:
+        watch = Watchdog(lambda name: lost(f"Ray's {name} on this machine has died"))
+    with output_to(run.path / "ray.log"):
         try:
-            _refuse_unschedulable(run)
-            searcher = AgendaSearcher(agenda, run, session, results, watcher)
-            with reacting(searcher.signalled):
-                _fit(run, searcher, folder / "tune")
-            return searcher.stopped
+            if address:
+                _copy_store(run, agenda, watcher)
+            with closing(ready_nodes(run, watcher.checked, is_cluster=address is not None)) as nodes:
+                if _begin_drawing(run, agenda, watcher, nodes.slots):
+                    return ""
+                searcher = AgendaSearcher(agenda, run, session, results, watcher, nodes)
+                with reacting(searcher.signalled):
+                    _fit(run, searcher, folder / "tune")
+                return searcher.stopped
         finally:
-            if watchdog:
-                watchdog.stop()
+            watch.stop()
             ray.shutdown()
+
+
+def _copy_store(run: Run, agenda: Agenda, watcher: Watcher) -> None:
+    """Write the Arrow files that the nodes' workers will map, before they all find them missing at once."""
+    folds = {trial.fold for trial in agenda.trials.values() if trial.configuration.vectors is None}
+    missing = run.store.without_arrow(sorted({speaker for fold in folds for speaker in fold.learnt}))
+    if missing:
+        watcher.note(f"writing the Arrow files of {len(missing)} speakers of {run.store_path}, once for all nodes")
+        run.store.write_arrow(missing)
 
 
 def _start_ray(address: str | None, folder: Path) -> str:
@@ -145,36 +145,24 @@ def _start_ray(address: str | None, folder: Path) -> str:
     Raises:
         InputError: no Ray cluster answers at the address.
     """
+    if address is not None:
+        connect(address)
+        return ""
     try:
-        host, _, port = (address or "").rpartition(":")
-        if host and port.isdecimal():
-            # Ray itself would retry for minutes.
-            socket.create_connection((host, int(port)), timeout=CONNECTION_TIMEOUT_S).close()
-        if address is None:
-            start_local_ray(folder, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        start_local_ray(folder, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises many types here, some of them Exception itself.
         ray.shutdown()
-        lines = str(error).strip().splitlines()
-        reason = lines[0] if lines else type(error).__name__
-        if address is None:
-            return f"Ray could not be started ({reason})"
-        raise InputError(
-            f"--address {address} was given, but no Ray cluster answers there ({reason}): start one with "
-            "`ray start --head`, or leave --address out to train on this machine alone"
-        ) from error
+        return f"Ray could not be started ({first_line(error)})"
     return ""
 
 
-def _refuse_unschedulable(run: Run) -> None:
-    """Refuse a study whose trials Ray would never start.
-
-    Raises:
-        InputError: no node has what a trial takes.
-    """
-    if lack := lacking(run.study.resources, ray.nodes()):
-        raise InputError(f"study {run.study.name}: {lack}; set cpus and gpus in [resources] to less, or add a node")
+def _begin_drawing(run: Run, agenda: Agenda, watcher: Watcher, slots: int) -> bool:
+    """Have samplers draw for an agenda; whether it is complete then."""
+    agenda.draw_from(sources(run, agenda, slots))
+    most = agenda.most_at_a_time
+    if most is not None and most < slots and not agenda.complete:
+        watcher.note(f"{slots} trials fit on the cluster, but this study has at most {most} to train at a time")
+    return agenda.complete
 
 
 def _end_process(watcher: Watcher, reason: str) -> None:
@@ -185,26 +173,13 @@ def _end_process(watcher: Watcher, reason: str) -> None:
     end_process(1)
 
 
-@contextmanager
-def _output_to(file: Path) -> Iterator[None]:
-    """Write Ray Tune's log, and what Ray prints on standard output when workers are lost, to a file."""
-    logger = logging.getLogger("ray.tune")
-    logger.handlers = [logging.FileHandler(file, delay=True)]
-    logger.propagate = False
-    with file.open("a") as log, redirect_stdout(log):
-        yield
-
-
 def _fit(run: Run, searcher: AgendaSearcher, scratch: Path) -> None:
-    cpus = run.study.resources.cpus
-    trainable = tune.with_resources(
-        Worker, lambda config: tune.PlacementGroupFactory([{"CPU": cpus, "GPU": config["gpus"]}])
-    )
+    trainable = tune.with_resources(Worker, lambda config: _place(run.study.resources.cpus, config))
     tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=_FirstCome(searcher),
+            scheduler=FirstCome(searcher.lost, lambda: searcher.nodes.slots),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.config["key"],
@@ -217,9 +192,16 @@ def _fit(run: Run, searcher: AgendaSearcher, scratch: Path) -> None:
             stop=_Stop(searcher),
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[_Relay(searcher)],
+            callbacks=[_Relay(searcher), NoProgress()],
         ),
     ).fit()
+
+
+def _place(cpus: float, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """What a trial takes of one node, and of which nodes not."""
+    avoided = ",".join(config["avoided"])
+    labels = [{"ray.io/node-id": f"!in({avoided})"}] if avoided else None
+    return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": config["gpus"]}], bundle_label_selector=labels)
 
 
 @dataclass
@@ -247,14 +229,21 @@ class AgendaSearcher(Searcher):
     """
 
     def __init__(
-        self, agenda: Agenda, run: Run, session: Session, results: Mapping[str, Result], watcher: Watcher
+        self,
+        agenda: Agenda,
+        run: Run,
+        session: Session,
+        results: Mapping[str, Result],
+        watcher: Watcher,
+        nodes: Nodes,
     ) -> None:
-        """Begin with what the agenda and the ledger hold."""
+        """Begin with what the agenda and the ledger hold, and with the nodes that can train."""
         super().__init__()
         self.agenda = agenda
         self.run = run
         self.session = session
         self.watcher = watcher
+        self.nodes = nodes
         self.stopped = ""
         self._handed_out: dict[str, _HandedOut] = {}
         self._running: set[str] = set()
@@ -266,6 +255,7 @@ class AgendaSearcher(Searcher):
         self._signals = 0
         self._look_at = 0.0
         self._no_node_since: float | None = None
+        self._unseen: dict[str, tuple[str, float]] = {}
         self.pruner = Pruner(run.study.search, results.values() if run.study.search.pruner != "none" else ())
 
     @property
@@ -298,10 +288,7 @@ class AgendaSearcher(Searcher):
         self.stop(f"stopped by {name}")
 
     def look_around(self) -> None:
-        """Look after the run and the nodes.
-
-        The search stops if another one took the run over, or if no node is left that can train a trial.
-        """
+        """Look after the nodes; stop if another search took the run over, or if no node is left to train on."""
         now_s = time.monotonic()
         if now_s < self._look_at or self.stopping:
             return
@@ -309,10 +296,11 @@ class AgendaSearcher(Searcher):
         if not self.session.is_held:
             self.stop("another search has taken the run over (--take-over)")
             return
-        draining = draining_nodes()
-        self._announce(draining)
-        staying = [node for node in ray.nodes() if node.get("NodeID") not in draining]
-        lack = lacking(self.run.study.resources, staying)
+        for sentence in self.nodes.update(alive(ray.nodes()), now_s):
+            self.watcher.note(sentence)
+        self._look_for_drained_nodes()
+        self._look_for_results(now_s)
+        lack = self.nodes.lack
         if not lack:
             self._no_node_since = None
         elif self._no_node_since is None:
@@ -321,15 +309,12 @@ class AgendaSearcher(Searcher):
         elif now_s > self._no_node_since + NODE_AWAITED_S:
             self.stop(f"{lack}, for {NODE_AWAITED_S:.0f} s")
 
-    def _announce(self, draining: Mapping[str, str]) -> None:
-        """Tell the workers on nodes that are drained to give their trials back; `draining` are addresses by node."""
-        for node, address in draining.items():
-            if node not in self._draining:
-                self.session.drain(node)
-                self._draining.add(node)
-                self.watcher.note(
-                    f"node {address} is being drained: its trials stop at checkpoints, to go on elsewhere"
-                )
+    def _look_for_drained_nodes(self) -> None:
+        """Tell the workers on nodes that are drained to give their trials back."""
+        for node in draining_nodes() & self.nodes.alive.keys() - self._draining:
+            self.session.drain(node)
+            self._draining.add(node)
+            self.watcher.note(self.nodes.drain(node))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial, None while there is none, or the end."""
@@ -340,15 +325,18 @@ class AgendaSearcher(Searcher):
         if trial is None:
             if self._losses.set_aside and not (self._handed_out or self._losses.waiting):
                 self.stop(self._losses.verdict)
-            return str(Searcher.FINISHED) if self.stopping or self.agenda.complete else None
+            is_over = self.stopping or (self.agenda.complete and not self._unseen)
+            return str(Searcher.FINISHED) if is_over else None
         failures = self.run.ledger.failures(trial.key)
         self._handed_out[trial_id] = _HandedOut(trial, len(failures), self.run.ledger.attempts(trial.key))
         return {
             "key": trial.key,
             "run": str(self.run.path.resolve()),
+            "store": str(self.run.store_path),
             "session": self.session.record.id,
             "trial": trial.sealed.model_dump(mode="json"),
             "gpus": self._gpus(failures),
+            "avoided": self.nodes.avoided,
         }
 
     def on_trial_start(self, trial_id: str) -> None:
@@ -362,34 +350,77 @@ class AgendaSearcher(Searcher):
         self.on_trial_start(trial_id)
         self._running.remove(trial_id)
         handed_out = self._handed_out.pop(trial_id)
-        if fatal := (result or {}).get("fatal"):
+        report = result or {}
+        if fatal := report.get("fatal"):
             self.stop(fatal)
         try:
-            self._enter(handed_out, begun=bool((result or {}).get("epoch") or (result or {}).get("begun")))
+            self._enter(handed_out, report)
         except (InputError, OSError) as error:
             # Ray Tune would log the error and go on.
             self.stop(str(error))
             self.watcher.dropped(handed_out.trial.key, self.stopped)
 
-    def _enter(self, handed_out: _HandedOut, begun: bool) -> None:
-        """Enter a trial that has ended: its result, or that it is put back."""
+    def _enter(self, handed_out: _HandedOut, report: Mapping[str, Any]) -> None:
+        """Enter a trial that has ended: its result, or that it is put back.
+
+        Args:
+            handed_out: the trial.
+            report: the last of its worker; empty if the worker was lost before it could report.
+        """
         trial = handed_out.trial
-        if trial.key in self._lagging:
-            commit_pruned(self.run, trial)
         committed = self.run.ledger.result(trial.key)
+        if committed is None and report.get("outcome") == "committed":
+            committed = unseal(Result, report["result"])
+            self._unseen[trial.key] = (report["node"], time.monotonic() + RESULT_AWAITED_S)
+        if committed is None and trial.key in self._lagging:
+            # Reports of several epochs at a time may come when the trial is already done.
+            commit_pruned(self.run, trial)
+            committed = self.run.ledger.result(trial.key)
         if committed:
             self._losses.progressed(trial.key)
             self.pruner.ended(committed)
             self.agenda.finish(trial.key, self.run.outcome(committed))
             self.watcher.finished(trial.key, committed, "")
         elif self.stopping:
-            self.watcher.dropped(trial.key, self.stopped if begun else "")
+            self.watcher.dropped(trial.key, self.stopped if report.get("epoch") or report.get("begun") else "")
         else:
-            self._put_back(handed_out)
+            if self.run.ledger.has_advanced(trial.key, handed_out.attempts):
+                self._losses.progressed(trial.key)
+            if report.get("outcome") == "refused":
+                self._refuse(trial, report["node"], report["reason"])
+            else:
+                self._put_back(handed_out, report)
 
-    def progressed(self, key: str, epoch: Epoch) -> None:
-        """Enter that a trial has finished an epoch."""
+    def _look_for_results(self, now_s: float) -> None:
+        """Look again for results that were reported, but not seen in the run's folder."""
+        for key, (node, until_s) in list(self._unseen.items()):
+            if self.run.storage.exists(result_name(key)):
+                del self._unseen[key]
+            elif now_s > until_s:
+                where = self.nodes.alive[node].address if node in self.nodes.alive else node
+                self.stop(
+                    f"node {where} reported the result of trial {key}, but {self.run.ledger.locate(key)} lacks it"
+                )
+
+    def _refuse(self, trial: Trial, node: str, reason: str) -> None:
+        """Put a trial back that its node can't train, and keep further trials away from the node if it goes on so."""
+        if self.nodes.check is None:
+            self.stop(reason)
+            self.watcher.dropped(trial.key, self.stopped)
+            return
+        if node in self.nodes.avoided:
+            self._again.append(trial)  # it was on its way when the node was set aside
+            self.watcher.dropped(trial.key, "")
+            return
+        address = self.nodes.alive[node].address if node in self.nodes.alive else node
+        self._pause(trial, f"node {address} refused it ({reason})")
+        if sentence := self.nodes.refused(node, reason, time.monotonic()):
+            self.watcher.note(sentence)
+
+    def progressed(self, key: str, epoch: Epoch, node: str) -> None:
+        """Enter that a trial has finished an epoch on a node."""
         self._losses.trained()
+        self.nodes.progressed(node)
         self.watcher.epoch(key, epoch)
 
     def lost(self, trial_id: str, error: str) -> None:
@@ -416,15 +447,18 @@ class AgendaSearcher(Searcher):
             trial = self.agenda.take()
         return trial
 
-    def _put_back(self, handed_out: _HandedOut) -> None:
+    def _put_back(self, handed_out: _HandedOut, report: Mapping[str, Any]) -> None:
         """Hand a trial out again: as often as the study says if it failed, after a pause if its worker was lost.
 
-        A failure is an attempt on record that was not there before. Everything else is a loss.
+        A failure is an attempt on record that was not there before, or one that the worker reports. Everything else is
+        a loss.
         """
         trial = handed_out.trial
         failures = self.run.ledger.failures(trial.key)
+        if report.get("outcome") == "failed" and len(failures) <= handed_out.failures:
+            failures.append(report["reason"])
         if len(failures) <= handed_out.failures:
-            self._pause(handed_out)
+            self._lose(trial, handed_out.error)
         elif self.run.given_up(failures):
             self.agenda.finish(trial.key, FAILED)
             self.watcher.finished(trial.key, None, failures[-1])
@@ -432,17 +466,24 @@ class AgendaSearcher(Searcher):
             self._again.append(trial)
             self.watcher.dropped(trial.key, failures[-1])
 
-    def _pause(self, handed_out: _HandedOut) -> None:
-        """Let a trial whose worker was lost wait, and not at all if that worker has written a checkpoint."""
-        trial, reason = handed_out.trial, describe_loss(handed_out.error)
-        has_begun = self.run.ledger.attempts(trial.key) > handed_out.attempts
-        if has_begun and self.run.ledger.has_advanced(trial.key):
-            self._losses.progressed(trial.key)
+    def _lose(self, trial: Trial, error: str) -> None:
+        """Put a trial back whose worker was lost; the trials of a node that was lost are counted and told together."""
+        reason = describe_loss(error)
+        node = node_in(error) if reason == NODE_DIED else ""
+        address = address_in(error) if reason.startswith(NOT_STARTED) else ""
+        if node:
+            self.nodes.put_back(node)
+        if address and self.nodes.check is not None:
+            self._refuse(trial, self.nodes.at(address) or address, reason)
+        else:
+            self._pause(trial, reason, is_told=not node)
+
+    def _pause(self, trial: Trial, reason: str, is_told: bool = True) -> None:
         pause_s = self._losses.lost(trial, reason, time.monotonic())
         if pause_s is None:
             self.watcher.dropped(trial.key, f"{reason}, again and again; it is left to another search")
         else:
-            self.watcher.dropped(trial.key, f"{reason}; it continues in {pause_s:g} s")
+            self.watcher.dropped(trial.key, f"{reason}; it continues in {pause_s:g} s" if is_told else "")
 
     def _gpus(self, failures: Sequence[str]) -> float:
         """A trial's share of a GPU, doubled each time that it found too little memory; more than half is a whole."""
@@ -464,31 +505,6 @@ class AgendaSearcher(Searcher):
         return {}
 
 
-class _FirstCome(FIFOScheduler):
-    """Starts trials in the order in which they came, looking at those alone that have not ended."""
-
-    def __init__(self, searcher: AgendaSearcher) -> None:
-        super().__init__()
-        self._searcher = searcher
-        self._live: list[Any] = []
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        self._live.append(trial)
-
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        # Ray Tune calls this before the searcher, which does not get the error.
-        error_file = Path(trial.error_file or "")
-        self._searcher.lost(trial.trial_id, error_file.read_text() if error_file.is_file() else "")
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        self._live = [trial for trial in self._live if not trial.is_finished()]
-        return next((trial for trial in self._live if trial.status == trial.PENDING), None)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing, as the searcher."""
-        return {}
-
-
 class _Relay(tune.Callback):
     """Tells of each step of Ray Tune's loop, each start and each epoch."""
 
@@ -505,7 +521,11 @@ class _Relay(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         if epoch := result.get("epoch"):
-            self._searcher.progressed(result["key"], Epoch(**epoch))
+            self._searcher.progressed(result["key"], Epoch(**epoch), result["node"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # Ray Tune keeps the last report of every trial.
+        trial.last_result.pop("result", None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as the searcher."""

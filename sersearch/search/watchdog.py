@@ -1,7 +1,11 @@
-"""Detect that the Ray of this machine has died: its driver would otherwise wait forever."""
+"""Detect that the Ray of this machine, or the head of a cluster, has died.
+
+The driver would otherwise wait forever, or be ended by Ray after a minute without a word on how to resume.
+"""
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +17,11 @@ FAMILY_INTERVAL_S = 2.0
 """Listing all processes costs milliseconds; looking at the vital ones costs microseconds."""
 VITAL_PROCESSES = ("raylet", "gcs_server")
 """Processes without which Ray can't continue, by name."""
+
+HEAD_INTERVAL_S = 2.0
+HEAD_ANSWERS_WITHIN_S = 5.0
+HEAD_AWAITED_S = 45.0
+"""How long the head of a cluster may be silent: Ray itself ends a driver after 60 s."""
 
 
 class Watchdog:
@@ -54,6 +63,49 @@ class Watchdog:
                 process.kill()
             except psutil.Error:
                 continue
+
+
+class HeadWatch:
+    """Watches the head of a cluster, by connecting to its GCS server.
+
+    `silent` is called with a sentence when it does not answer, and when it answers again; `lost` is called when it has
+    been silent for too long. Both are called in a thread of their own.
+    """
+
+    def __init__(self, address: str, silent: Callable[[str], object], lost: Callable[[str], object]) -> None:
+        """Start watching the GCS server at HOST:PORT."""
+        self._address = address
+        self._silent = silent
+        self._lost = lost
+        self._stopped = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop watching."""
+        self._stopped.set()
+
+    def _watch(self) -> None:
+        since_s: float | None = None
+        while not self._stopped.wait(HEAD_INTERVAL_S):
+            now_s = time.monotonic()
+            if self._answers():
+                if since_s is not None:
+                    self._silent(f"the cluster's head at {self._address} answers again")
+                since_s = None
+            elif since_s is None:
+                since_s = now_s
+                self._silent(f"the cluster's head at {self._address} does not answer; waiting {HEAD_AWAITED_S:.0f} s")
+            elif now_s > since_s + HEAD_AWAITED_S and not self._stopped.is_set():
+                self._lost(f"the cluster's head at {self._address} is lost")
+                return
+
+    def _answers(self) -> bool:
+        host, _, port = self._address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), HEAD_ANSWERS_WITHIN_S).close()
+        except OSError:
+            return False
+        return True
 
 
 def _descendants() -> set[psutil.Process]:

@@ -5,7 +5,7 @@ The bits of a store depend on its recipe only, and neither on the number of work
 
 import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,7 @@ from sersearch.speech.corpora import (
     Corpus,
     NoiseLibrary,
     Survey,
+    Utterance,
     examine,
     read_noises,
     utterances_by_speaker,
@@ -28,11 +29,11 @@ from sersearch.speech.corpora import (
 from sersearch.speech.corpora.noises import summarise_refusals
 from sersearch.speech.features import BANDS
 from sersearch.store.lock import locked
-from sersearch.store.manifest import MANIFEST, Manifest, NoiseUnit, Recipe, content_of, parquet_name
+from sersearch.store.manifest import MANIFEST, Manifest, NoiseUnit, Recipe, SpeakerInfo, content_of, parquet_name
 from sersearch.store.reader import Store, open_store
 from sersearch.store.rows import SpeakerWriter
 from sersearch.study.fold import deal_speakers, name_groups
-from sersearch.workers import in_parallel
+from sersearch.workers import Parallel, in_parallel
 
 Progress = Callable[[int, int, str], None]
 
@@ -59,6 +60,7 @@ def build_store(
     progress: Progress | None = None,
     decoded: Callable[[int, int], object] | None = None,
     note: Callable[[str], None] | None = None,
+    parallel: Parallel = in_parallel,
 ) -> Store:
     """Build a store (Section 5.2), or resume a build that was interrupted.
 
@@ -82,6 +84,8 @@ def build_store(
         decoded: called with (files decoded, files in total) while the corpus is examined, then the noise library.
         note: called with each note on the corpus (`Survey.notes`), and on files of the folders that are not read,
             before anything is written.
+        parallel: what writes the speakers, so many at a time as `workers` says; on other machines than this one, all
+            paths have to be absolute and mean the same there.
 
     Returns:
         The complete store.
@@ -126,7 +130,8 @@ def build_store(
         manifest = _start_or_resume(out, recipe, survey)
         has_extra = any(utterance.extra for utterance in survey.corpus.utterances)
         write_speaker = SpeakerWriter(out, recipe, library, has_extra, shares)
-        _write_missing_speakers(out, manifest, write_speaker, survey.corpus, workers, progress)
+        results = parallel(write_speaker, _missing_speakers(manifest, survey.corpus), workers)
+        _enter_speakers(out, manifest, results, progress)
     return open_store(out)
 
 
@@ -215,8 +220,7 @@ def _check_file_names(survey: Survey) -> None:
 
 def _start_or_resume(out: Path, recipe: Recipe, survey: Survey) -> Manifest:
     """Write the manifest of a new store, or check that of an interrupted build; remove partial files."""
-    for part in out.glob(".*.part"):
-        part.unlink()
+    _remove_partial_files(out)
     if not (out / MANIFEST).exists():
         planned = {speaker: count * recipe.copies for speaker, count in survey.speakers.items()}
         manifest = Manifest(fingerprint=recipe.fingerprint, recipe=recipe, versions=_versions(), planned=planned)
@@ -248,19 +252,18 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {package: version(package) for package in packages}
 
 
-def _write_missing_speakers(
-    out: Path,
-    manifest: Manifest,
-    write_speaker: SpeakerWriter,
-    corpus: Corpus,
-    workers: int | None,
-    progress: Progress | None,
-) -> None:
-    """Write the speakers that are missing; the manifest names each speaker as soon as the file is in place."""
+def _missing_speakers(manifest: Manifest, corpus: Corpus) -> list[tuple[Utterance, ...]]:
+    """The utterances of each speaker whose file is not in place."""
     missing = set(manifest.missing)
     speakers = utterances_by_speaker(corpus.utterances)
-    jobs = [utterances for speaker, utterances in speakers.items() if speaker in missing]
-    for part, info in in_parallel(write_speaker, jobs, workers):
+    return [utterances for speaker, utterances in speakers.items() if speaker in missing]
+
+
+def _enter_speakers(
+    out: Path, manifest: Manifest, results: Iterable[tuple[Path, SpeakerInfo]], progress: Progress | None
+) -> None:
+    """Put the files of speakers into place; the manifest names each speaker as soon as its file is there."""
+    for part, info in results:
         part.replace(out / info.file)
         sync(out)
         manifest = manifest.model_copy(update={"speakers": (*manifest.speakers, info)})
@@ -268,3 +271,10 @@ def _write_missing_speakers(
         if progress:
             done = sum(info.rows for info in manifest.speakers)
             progress(done, sum(manifest.planned.values()), info.speaker)
+    # A worker of a cluster that was lost leaves its partial file.
+    _remove_partial_files(out)
+
+
+def _remove_partial_files(out: Path) -> None:
+    for part in out.glob(".*.part"):
+        part.unlink()

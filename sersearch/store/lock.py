@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sersearch.errors import InputError
+from sersearch.errors import InputError, refuse_uri
 from sersearch.store.manifest import LOCK, MANIFEST
 
 
@@ -34,6 +34,7 @@ def locked(store_folder: Path) -> Iterator[None]:
 
 
 def _check_folder(store_folder: Path) -> None:
+    refuse_uri(store_folder)
     if store_folder.exists() and not store_folder.is_dir():
         raise InputError(f"{store_folder}: is not a folder; choose another place for the store")
     if not store_folder.is_dir() or (store_folder / MANIFEST).exists():

@@ -5,12 +5,13 @@ the hash in the copy's own name. To hash an Arrow file takes less than a second 
 its reader needs it.
 """
 
+import errno
 import math
 import warnings
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -19,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from sersearch.digests import sha256_of
 from sersearch.durable import beside, private_folder, sync
-from sersearch.errors import InputError
+from sersearch.errors import InputError, refuse_uri
 from sersearch.speech.features import Moments
 from sersearch.store.manifest import LOCK, MANIFEST, Manifest, Recipe, SpeakerInfo
 
@@ -31,6 +33,11 @@ Frames = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 ARROW = "arrow"
 """Folder of a store's Arrow files."""
+
+ARROW_LOCK = ".lock"
+
+WRITTEN_WITHIN_S = 600.0
+"""How long a process waits for another one to write an Arrow file before it writes one itself."""
 
 _DIGITS = 16
 
@@ -58,6 +65,7 @@ def open_manifest(path: Path) -> "Store":
     Raises:
         InputError: the folder holds no store, or the store is incomplete.
     """
+    refuse_uri(path)
     manifest = Manifest.read(path)
     if manifest.missing:
         raise InputError(
@@ -117,6 +125,17 @@ class Store:
             self._checked.add(arrow_file)
         return _read_arrow(arrow_file)
 
+    def without_arrow(self, speakers: Iterable[str]) -> list[str]:
+        """Those of some speakers whose rows have no Arrow file yet, so that a reader has to write it first."""
+        infos = [self.info(speaker) for speaker in speakers]
+        folders = [folder for folder in (self.path / ARROW, private_folder()) if folder]
+        return [info.speaker for info in infos if not any(_arrow_files(folder, info) for folder in folders)]
+
+    def write_arrow(self, speakers: Iterable[str]) -> None:
+        """Write the Arrow files of some speakers that have none yet; see `table`."""
+        for speaker in speakers:
+            self._arrow_file(self.info(speaker))
+
     def emotions_of(self, speaker: str) -> frozenset[str]:
         """The emotions of one speaker's utterances, read from the labels alone.
 
@@ -146,13 +165,25 @@ class Store:
             self._noises[speaker] = Counter(noise for noise in noises if noise is not None)
         return self._noises[speaker]
 
+    def snrs_and_durations_of(self, speaker: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """SNR in dB, NaN for a clean one, and duration in seconds of each copy of one speaker: [U] each.
+
+        Raises:
+            InputError: the store has no such speaker, or the file of the speaker is damaged.
+        """
+        table = self._read_columns(speaker, ["snr_db", "duration_s"])
+        snr_db_U, duration_s_U = (np.array(table[name].to_pylist(), np.float64) for name in table.column_names)
+        return snr_db_U, duration_s_U
+
     def _read_labels(self, speaker: str, columns: list[str]) -> list[dict[str, str | None]]:
         """Some columns of one speaker's rows, without the frames."""
+        return cast(list[dict[str, str | None]], self._read_columns(speaker, columns).to_pylist())
+
+    def _read_columns(self, speaker: str, columns: list[str]) -> pa.Table:
         file = self.path / self.info(speaker).file
         try:
             present = set(pq.read_schema(file).names)
-            table = pq.read_table(file, columns=[name for name in columns if name in present])
-            return cast(list[dict[str, str | None]], table.to_pylist())
+            return pq.read_table(file, columns=[name for name in columns if name in present])
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
@@ -166,7 +197,8 @@ class Store:
 
     def moments(self, speaker: str) -> Moments:
         """Return the moments of all frames of one speaker, as the build computed them."""
-        return _unpack_moments(self.table(speaker).schema.metadata)
+        metadata = self.table(speaker).schema.metadata
+        return unpack_moments({name: metadata[name.encode()].decode() for name in ("count", "moments")})
 
     def faults(self) -> dict[str, str]:
         """Read every byte of the store's own files: `store.json`, the Parquet files and the Arrow files.
@@ -174,7 +206,7 @@ class Store:
         Returns:
             What is wrong with each file, by its path in the store; "" for a file that is intact.
         """
-        faults = {MANIFEST: "", LOCK: ""}
+        faults = {MANIFEST: "", LOCK: "", f"{ARROW}/{ARROW_LOCK}": ""}
         for info in self.speakers:
             faults[info.file] = self._parquet_fault(info) or self._counts_fault(info)
             for path in _arrow_files(self.path / ARROW, info):
@@ -257,9 +289,10 @@ class Store:
         for folder in folders:
             with suppress(OSError):
                 folder.mkdir(exist_ok=True)
-                for path in _arrow_files(folder, info):  # another process may have written it
-                    return path
-                return _write_arrow(folder, info, self._read_parquet(info))
+                with _writing(folder):
+                    for path in _arrow_files(folder, info):  # another process may have written it
+                        return path
+                    return _write_arrow(folder, info, self._read_parquet(info))
         warnings.warn(
             f"can't write to {' or '.join(map(str, folders))}: each process holds its own copy of the frames",
             RuntimeWarning,
@@ -275,6 +308,26 @@ def _read_arrow(path: Path) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: is damaged ({reason}); delete it, and the next reader writes it again") from None
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Let one process at a time write Arrow files, so that the others find them.
+
+    On a file system without locks, or if the other one takes too long, several may write the same file.
+    """
+    lock = FileLock(folder / ARROW_LOCK, timeout=WRITTEN_WITHIN_S, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except (Timeout, NotImplementedError):
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP):
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _write_arrow(folder: Path, info: SpeakerInfo, table: pa.Table) -> Path:
@@ -319,14 +372,14 @@ def _size(path: Path) -> int | None:
 
 
 def pack_moments(moments: Moments) -> dict[str, str]:
-    """Encode moments as metadata of a Parquet file."""
+    """Encode moments as metadata of a file: their count in decimal, and all other numbers as base64 of float64."""
     packed = np.vstack([moments.total, moments.outer])
     return {"count": str(moments.count), "moments": b64encode(packed.tobytes()).decode()}
 
 
-def _unpack_moments(metadata: Mapping[bytes, bytes]) -> Moments:
+def unpack_moments(metadata: Mapping[str, str]) -> Moments:
     """Decode what `pack_moments` encoded."""
-    packed = np.frombuffer(b64decode(metadata[b"moments"]))
+    packed = np.frombuffer(b64decode(metadata["moments"]))
     bands = math.isqrt(packed.size)  # there are M + M x M numbers, so the root rounds down to M
     packed = packed.reshape(bands + 1, bands)
-    return Moments(int(metadata[b"count"]), packed[0], packed[1:])
+    return Moments(int(metadata["count"]), packed[0], packed[1:])

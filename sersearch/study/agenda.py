@@ -67,6 +67,8 @@ class Agenda:
     Attributes:
         spaces: the trials of each space that is settled, or of a sampler's as far as they are drawn, by name.
         trials: all of these, each once, by key.
+        windows: how many configurations of a sampled space may be without an outcome at once, by its name; without
+            those that follow from the cluster of a launch that is still to come.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Agenda:
         identity: StoreIdentity,
         outcomes: Mapping[str, Outcome],
         drawn: Mapping[str, Sequence[Configuration]] | None = None,
+        windows: Mapping[str, int] | None = None,
     ) -> None:
         """Plan a study.
 
@@ -84,6 +87,7 @@ class Agenda:
             outcomes: of each trial that is done or has failed for good, by key; keys that the study does not name are
                 ignored.
             drawn: on record, the configurations that samplers have drawn, in order, by `source_names`.
+            windows: those on record.
         """
         self.study = study
         self.identity = identity
@@ -95,7 +99,11 @@ class Agenda:
         self._known = dict(outcomes)
         self._wanted = {space.name: wanted(space, study) for space in study.spaces if study.samples(space)}
         self._left: dict[str, Trial] = {}
+        self._suggested: deque[Trial] = deque()
         self._queue: deque[Trial] = deque()
+        self.windows = dict(windows or {})
+        if study.search.window is not None:
+            self.windows |= dict.fromkeys(self._wanted, study.search.window)
         record = {
             name: list((drawn or {}).get(name, ()))[: self._wanted[space.name]]
             for space in study.spaces
@@ -111,7 +119,8 @@ class Agenda:
             sources: one per sampled space and fold, by `source_names`.
         """
         self._sources = dict(sources)
-        for container in (self.spaces, self.trials, self._in_fold, self._entered, self._left, self._queue):
+        by_space = (self.spaces, self.trials, self._in_fold, self._entered)
+        for container in (*by_space, self._left, self._suggested, self._queue):
             container.clear()
         self._settle()
 
@@ -156,9 +165,12 @@ class Agenda:
         return not self._left and not self.unsettled and not any(map(self.undrawn, self.spaces))
 
     def take(self) -> Trial | None:
-        """The next trial that is neither done nor handed out; None if there is none for now."""
-        while self._queue:
-            trial = self._queue.popleft()
+        """The next trial that is neither done nor handed out; None if there is none for now.
+
+        Samplers wait for outcomes, for those of their earliest suggestions first; a grid waits for nothing.
+        """
+        while queue := self._suggested or self._queue:
+            trial = queue.popleft()
             if trial.key not in self._known:
                 return trial
         return None
@@ -185,7 +197,7 @@ class Agenda:
 
     def repetitions(self, space: Space) -> int:
         """How many trials a configuration of a space has in each fold: one per seed."""
-        return self.study.seeds if space.kind.seeded else 1
+        return self.study.repetitions(space)
 
     def most_trials(self, space: Space) -> int:
         """How many trials a configuration of a space can have: one per seed and fold."""
@@ -197,8 +209,46 @@ class Agenda:
         if name not in self._wanted:
             return 0
         (space,) = (space for space in self.study.spaces if space.name == name)
-        entered = [self._entered.get((name, fold), 0) for fold in range(len(self.folds_of(space)))]
-        return sum(self._wanted[name] - count for count in entered)
+        return sum(self._undrawn_in(space, fold) for fold in range(len(self.folds_of(space))))
+
+    def _undrawn_in(self, space: Space, fold: int) -> int:
+        return self._wanted[space.name] - self._entered.get((space.name, fold), 0)
+
+    def at_a_time(self, space: Space) -> int | None:
+        """How many trials of a space can run at once at most: all that are left, of a sampler's a window in each fold.
+
+        Returns:
+            None while the window depends on the cluster of a launch that is still to come.
+        """
+        entered = self.spaces.get(space.name, ())
+        left = sum(trial.key in self._left for trial in entered)
+        if space.top:
+            return left + space.top.k**2 * self.repetitions(space) * self.unsettled_folds(space)
+        if space.name not in self._wanted:
+            return left
+        if space.name not in self.windows:
+            return None
+        most = self.windows[space.name] * self.repetitions(space)
+        return sum(min(most, self._left_in(space, fold)) for fold in range(len(self.folds_of(space))))
+
+    def _left_in(self, space: Space, fold: int) -> int:
+        """How many trials a sampled space has left in a fold, those included that are still to be drawn."""
+        entered = self._in_fold.get((space.name, fold), ())
+        undrawn = self._undrawn_in(space, fold) * self.repetitions(space)
+        return sum(trial.key in self._left for trial in entered) + undrawn
+
+    @property
+    def most_at_a_time(self) -> int | None:
+        """How many trials can run at once at most; None where `at_a_time` is None for a space."""
+        found = {space.name: self.at_a_time(space) for space in self.study.spaces}
+        if None in found.values():
+            return None
+        at_once = {name: count or 0 for name, count in found.items()}
+        waiting = [space.top for space in self.study.spaces if space.top and self.unsettled_folds(space)]
+        awaited = {name for top in waiting for name in (top.h, top.w)}
+        first = sum(count for name, count in at_once.items() if name not in self.unsettled)
+        later = sum(count for name, count in at_once.items() if name not in awaited)
+        return max(first, later)
 
     def outcome(self, configuration: Configuration, fold: int = 0) -> Outcome | None:
         """The mean over a configuration's trials in one fold: failed or pruned if one of them was.
@@ -241,7 +291,7 @@ class Agenda:
         trials = [trial for fold in sorted(by_fold) for trial in by_fold[fold]]
         self._in_fold.update({(space.name, fold): of_fold for fold, of_fold in by_fold.items()})
         self.spaces[space.name] = trials
-        self._enter(trials, first=False)
+        self._enter(trials, self._queue)
         return bool(trials)
 
     def _grow_fold(self, space: Space, fold: int) -> bool:
@@ -255,19 +305,15 @@ class Agenda:
         self._entered[at] = self._entered.get(at, 0) + len(unentered)
         self.spaces.setdefault(space.name, []).extend(new)
         self._in_fold.setdefault(at, []).extend(new)
-        self._enter(new, first=sampled)
+        self._enter(new, self._suggested if sampled else self._queue)
         return bool(new)
 
-    def _enter(self, trials: Sequence[Trial], first: bool) -> None:
+    def _enter(self, trials: Sequence[Trial], queue: deque[Trial]) -> None:
         new = {trial.key: trial for trial in trials if trial.key not in self.trials}
         left = {key: trial for key, trial in new.items() if key not in self._known}
         self.trials.update(new)
         self._left.update(left)
-        if first:
-            # A sampler waits for these, while a grid waits for nothing.
-            self._queue.extendleft(reversed(left.values()))
-        else:
-            self._queue.extend(left.values())
+        queue.extend(left.values())
 
     def _founded(self, space: Space, fold: int) -> bool:
         """Whether the spaces that a space builds on are complete in a fold."""

@@ -1,6 +1,7 @@
 """Who is learnt from, who chooses, who tests: folds of a store's speakers (Section 5.2: 70:10:20, by speaker).
 
-A study's table [partition] says which: the paper's shares, folds in which every speaker tests once, or a split by name.
+A study's table [partition] says which: the paper's shares, folds in which every speaker or every corpus tests once, or
+a split by name.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from sersearch.errors import InputError
 from sersearch.study.key import KeyRule
@@ -20,6 +21,9 @@ PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 VALIDATION_SPEAKERS = 4
 """Validation speakers of a fold at least, where a partition does not say how many: fewer choose nearly at random."""
+
+CORPUS = "corpus:"
+"""Begins a name that stands for all speakers of one corpus of a store, as in "corpus:emodb"."""
 
 Groups = Mapping[str, str]
 """The group of each speaker that parts are balanced by, such as the gender; a speaker without one is in group ""."""
@@ -68,8 +72,41 @@ class Dealt(Table):
         return given
 
 
+class LeftOutCorpora(Table):
+    """Folds in each of which one corpus of the store tests, and the others are learnt from and chosen by.
+
+    Attributes:
+        folds: "corpora".
+        validation: how many validation speakers to draw in each fold from the corpora that do not test in it.
+        seed: of that draw.
+    """
+
+    folds: Literal["corpora"]
+    validation: int = Field(VALIDATION_SPEAKERS, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+def _as_names(given: Any) -> Any:
+    """Take one name for a list of one."""
+    return (given,) if isinstance(given, str) else given
+
+
+def _no_share(given: Any) -> Any:
+    """Refuse a share beside parts that are given by name."""
+    if isinstance(given, int | float):
+        raise ValueError(
+            f"{given} is a share, but another part is given by name: name this one too, as in "
+            f'["s05", "s12"] or "{CORPUS}NAME"'
+        )
+    return _as_names(given)
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_no_share)]
+"""Names of speakers; "corpus:NAME" stands for all speakers of a corpus of the store."""
+
+
 class NamedParts(Table):
-    """One fold by the names of its speakers.
+    """One fold by the names of its speakers, or of their corpora.
 
     Attributes:
         test: the speakers who test.
@@ -78,9 +115,11 @@ class NamedParts(Table):
         seed: of the draw of validation speakers.
     """
 
-    test: tuple[str, ...] = Field(min_length=1)
-    validation: tuple[str, ...] | Annotated[int, Field(ge=1)] = VALIDATION_SPEAKERS
-    train: tuple[str, ...] = ()
+    test: Names = Field(min_length=1)
+    validation: Annotated[tuple[str, ...] | Annotated[int, Field(ge=1)], BeforeValidator(_as_names)] = (
+        VALIDATION_SPEAKERS
+    )
+    train: Names = ()
     seed: int = Field(0, ge=0)
 
 
@@ -417,21 +456,29 @@ def _kind(given: Any) -> str:
         return type(given).__name__
     if not isinstance(given, Mapping):
         return Shares.__name__
+    if isinstance(given.get("folds"), str):
+        return LeftOutCorpora.__name__
     for name, kind in (("parts", Split), ("file", SplitFile), ("column", SplitColumn), ("folds", Dealt)):
         if name in given:
             return kind.__name__
-    return (NamedParts if any(isinstance(given.get(part), list | tuple) for part in PARTS) else Shares).__name__
+    return (NamedParts if any(_are_names(given.get(part)) for part in PARTS) else Shares).__name__
+
+
+def _are_names(given: Any) -> bool:
+    """Whether a part is given by the names of speakers or of a corpus, and not as a share."""
+    return isinstance(given, list | tuple) or (isinstance(given, str) and given.startswith(CORPUS))
 
 
 Partition = Annotated[
     Annotated[Shares, Tag("Shares")]
     | Annotated[Dealt, Tag("Dealt")]
+    | Annotated[LeftOutCorpora, Tag("LeftOutCorpora")]
     | Annotated[NamedParts, Tag("NamedParts")]
     | Annotated[SplitFile, Tag("SplitFile")]
     | Annotated[SplitColumn, Tag("SplitColumn")]
     | Annotated[Split, Tag("Split")],
     Discriminator(_kind),
 ]
-PARTITION_FORMS: tuple[type[BaseModel], ...] = (Shares, Dealt, NamedParts, SplitFile, SplitColumn)
+PARTITION_FORMS: tuple[type[BaseModel], ...] = (Shares, Dealt, LeftOutCorpora, NamedParts, SplitFile, SplitColumn)
 """What a person may write in [partition]."""
 PARTITIONS: tuple[type[BaseModel], ...] = (*PARTITION_FORMS, Split)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import product
 
@@ -19,6 +19,10 @@ SWEEP = range(4, 31)
 
 SETS = ("IS09", "IS10", "IS11", "IS12", "IS13")
 """The sets of functionals of Table 3."""
+
+PAPERS_CORPUS = "enterface"
+PAPERS_EMOTIONS = frozenset({"anger", "disgust", "fear", "happiness", "sadness", "surprise"})
+"""The emotions of eNTERFACE'05 (Section 5.1)."""
 
 COPIES = 61
 """Copies of each utterance, one of them clean (Section 5.2)."""
@@ -51,6 +55,11 @@ class PapersSpace:
     tried: frozenset[tuple[str, Kernels]]
     whole: bool = True
     nothing_else_varies: bool = True
+
+
+def is_papers_corpus(corpus: str, emotions: Iterable[str]) -> bool:
+    """Whether a corpus and its emotions are the paper's, so that its figures may stand beside others."""
+    return corpus == PAPERS_CORPUS and frozenset(emotions) == PAPERS_EMOTIONS
 
 
 def papers_space(model: str, family: str) -> PapersSpace | None:

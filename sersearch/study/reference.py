@@ -198,7 +198,7 @@ FOLDS = (
     "folds = 6 in place of train, validation and test lets every speaker test once; docs/partitions.md has it, and "
     "splits by name, from a file or from a column of the manifest."
 )
-EXAMPLES = {"trials": "50"}
+EXAMPLES = {"trials": "50", "window": "16"}
 """Values of settings without a default; others of these are names, which docs/study.md explains."""
 
 

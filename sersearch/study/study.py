@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import tomllib
@@ -23,6 +24,9 @@ from sersearch.study.values import MOST_BYTES, MOST_TRIALS, SHOWN, Table, fault,
 CHECKPOINT_EVERY_S: float = 60
 """How often a trial in training writes a checkpoint unless a study says otherwise, in seconds."""
 
+_ROUNDING = 1e-9
+"""Far less than the smallest share of a GPU: ten trials of 0.1 fit on one."""
+
 Sampler = Literal["grid", "random", "tpe", "gp", "cma-es", "qmc", "nsga-ii"]
 
 
@@ -34,8 +38,10 @@ class Search(Table):
             Spaces that combine the best of others (`top`) are exhausted whatever the sampler.
         trials: how many distinct configurations the sampler draws of each space; all of them where there are fewer.
         seed: seed of the sampler.
-        batch: configurations are drawn so many at a time, each batch knowing the outcomes of all before it, so that
-            the sequence is the same however many are trained at once.
+        window: how many configurations of a space may be without an outcome at once. Each is drawn from the outcomes of
+            all but the last `window` - 1 before it, so that the sequence is the same however many are trained at once.
+            1 is the sequential search. Twice as many as trials fit on the cluster when the run is first launched,
+            unless given.
         objective: the condition of the validation UA that is maximised, and that `top` ranks by.
         pruner: what stops a trial that lags behind the others.
     """
@@ -43,7 +49,7 @@ class Search(Table):
     sampler: Sampler = "grid"
     trials: int | None = Field(None, ge=1, le=MOST_TRIALS)
     seed: int = Field(0, ge=0, lt=2**32)
-    batch: int = Field(1, ge=1, le=MOST_TRIALS)
+    window: int | None = Field(None, ge=1, le=MOST_TRIALS)
     objective: Condition = "noisy"
     pruner: Literal["none", "asha", "median"] = "none"
 
@@ -52,6 +58,8 @@ class Search(Table):
         if self.sampler == "grid":
             if self.trials is not None:
                 raise ValueError(f"trials = {self.trials} was given, but a grid is trained whole: leave trials out")
+            if self.window is not None:
+                raise ValueError(f"window = {self.window} was given, but a grid waits for nothing: leave window out")
         elif self.trials is None:
             raise ValueError(f"the sampler {self.sampler} needs trials, the configurations of a space: trials = 50")
         if self.sampler == "nsga-ii" and self.pruner != "none":
@@ -76,6 +84,21 @@ class Resources(Table):
     gpus: float = Field(0, ge=0)
     retries: int = Field(1, ge=0)
     checkpoint_every_s: float = Field(CHECKPOINT_EVERY_S, ge=0)
+
+    def slots(self, cpus: float, gpus: float) -> int:
+        """How many trials a machine with so many cores and GPUs runs at a time.
+
+        Example:
+            >>> Resources(cpus=2, gpus=0.4).slots(cpus=64, gpus=4)
+            8
+        """
+        fits = [cpus / self.cpus]
+        if self.gpus >= 1:
+            fits.append(gpus / self.gpus)
+        elif self.gpus:
+            # A trial's share is one of one GPU.
+            fits.append(gpus * math.floor(1 / self.gpus + _ROUNDING))
+        return math.floor(min(fits) + _ROUNDING)
 
 
 class Study(Table):
@@ -161,6 +184,10 @@ class Study(Table):
     def samples(self, space: Space) -> bool:
         """Whether a sampler draws from a space, rather than a grid exhausting it."""
         return self.search.sampler != "grid" and space.top is None
+
+    def repetitions(self, space: Space) -> int:
+        """How many trials a configuration of a space has in each fold: one per seed."""
+        return self.seeds if space.kind.seeded else 1
 
     @property
     def models(self) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import redirect_stderr
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -21,11 +23,15 @@ from sersearch.planning.tasks import tasks
 from sersearch.run.ledger import Epoch, Result
 from sersearch.study.agenda import Agenda
 from sersearch.study.conditions import Condition
-from sersearch.study.fold import PARTS, Part
+from sersearch.study.fold import PARTS, Fold, Part
 from sersearch.study.study import Study
 from sersearch.study.trial import Folds, StoreIdentity, Trial
+from sersearch.terminal.cluster import print_check
 from sersearch.terminal.lines import MINUTE_S, EveryMinute
 from sersearch.terminal.screen import Screen
+
+if TYPE_CHECKING:
+    from sersearch.search.nodes import Finding
 
 BAR_WIDTH = 60
 KEY_WIDTH = 8
@@ -75,6 +81,7 @@ class SearchProgress:
         for result in results:
             if result.trial.key in named:
                 self._enter(result)
+        # Of running trials alone. The view is drawn by another thread, which may miss a trial that has just ended.
         self._epochs: dict[str, list[Epoch]] = {}
         self._seen_epoch = False
         self._looked_at = -math.inf
@@ -128,6 +135,7 @@ class SearchProgress:
     def finished(self, key: str, result: Result | None, error: str) -> None:
         """A trial has a result, or failed with an error."""
         name = trial_name(self.running.pop(key))
+        self._epochs.pop(key, None)
         if result is None:
             self.failed[key] = error
             self._say(f"failed {key} {name}: {error}", "red")
@@ -150,9 +158,14 @@ class SearchProgress:
     def dropped(self, key: str, reason: str) -> None:
         """A trial stands where its last checkpoint is; without a reason it had not begun."""
         name = trial_name(self.running.pop(key))
+        self._epochs.pop(key, None)
         if not reason:
             return
         self._say(f"put back {key} {name}: {reason}", "yellow")
+
+    def checked(self, findings: Sequence[Finding]) -> None:
+        """Print the check of a cluster's nodes."""
+        print_check(findings, self.console)
 
     def note(self, sentence: str) -> None:
         """Print a sentence above the live view."""
@@ -161,8 +174,10 @@ class SearchProgress:
     def lost(self, reason: str) -> None:
         """The search can't go on."""
         if self.console.is_terminal:
-            self._live.stop()
-        self._say(f"sersearch: {reason}; finished work is kept: resume with `sersearch resume RUN`", "red")
+            # Stopping puts the first standard error back, whose words go to Ray's log now.
+            with redirect_stderr(sys.stderr):
+                self._live.stop()
+        self._say(f"sersearch: {reason}", "red")
 
     def left(self) -> int:
         """Trials that are running or still to come, at most."""
@@ -172,8 +187,7 @@ class SearchProgress:
         """About how long the rest takes, from what its trials took so far; None where nothing tells yet."""
         done = [self._done[key] for key in self._agenda.trials if key in self._done]
         running = {
-            key: Spent(trial.configuration, len(self._epochs[key]), sum(epoch.seconds for epoch in self._epochs[key]))
-            for key, trial in self.running.items()
+            key: Spent(trial.configuration, *_so_far(self._epochs.get(key, ()))) for key, trial in self.running.items()
         }
         return seconds_left(done, running, tasks(self._agenda), self._parallel)
 
@@ -195,7 +209,7 @@ class SearchProgress:
 
     def _line(self) -> str:
         """How far the search is, on one line."""
-        running = [f"{trial_name(trial)}{_at(self._epochs[key])}" for key, trial in self.running.copy().items()]
+        running = [f"{trial_name(trial)}{_at(self._epochs.get(key, ()))}" for key, trial in self.running.copy().items()]
         few = ", ".join(running[:MOST_NAMED]) + (f" and {len(running) - MOST_NAMED} more" * (len(running) > MOST_NAMED))
         return "; ".join(part for part in (self._counts(), self._best_so_far(), few) if part)
 
@@ -219,7 +233,7 @@ class SearchProgress:
         running = list(self.running.copy().items())
         for key, trial in running[: max(most, 1)]:
             in_epochs = trial.configuration.step_limits[1] > 1
-            table.add_row(key[:KEY_WIDTH], trial_name(trial), *_figures(self._epochs[key], in_epochs))
+            table.add_row(key[:KEY_WIDTH], trial_name(trial), *_figures(self._epochs.get(key, ()), in_epochs))
         if len(running) <= max(most, 1):
             return table
         return Group(table, Text(f"and {len(running) - max(most, 1)} more"))
@@ -244,10 +258,16 @@ def parts_of(study: Study, identity: StoreIdentity) -> Iterator[str]:
         if len(folds) == 1:
             said |= dict.fromkeys(_part(part, folds[0].speakers(part)) for part in parts)
             continue
-        sizes = ", ".join(f"{len(folds[0].speakers(part))} {part}" for part in parts)
-        tested = _few([" and ".join(fold.test) for fold in folds])
+        sizes = ", ".join(f"{_sizes(folds, part)} {part}" for part in parts)
+        tested = _few([" and ".join(_few(fold.test)) for fold in folds])
         said[f"{protocol}: {len(folds)} folds of {sizes} speakers; tested in turn: {', '.join(tested)}"] = None
     yield from said
+
+
+def _sizes(folds: Sequence[Fold], part: Part) -> str:
+    """How many speakers a part has, from the smallest fold to the largest."""
+    sizes = sorted(len(fold.speakers(part)) for fold in folds)
+    return " to ".join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))
 
 
 def _part(part: Part, speakers: Sequence[str]) -> str:
@@ -272,6 +292,11 @@ def describe_epoch(epoch: Epoch) -> str:
         f"epoch {epoch.epoch}: validation loss {epoch.validation_loss:.3f}, "
         f"UA {epoch.ua_noisy:.2f} noisy {epoch.ua_clean:.2f} clean, {epoch.seconds:.1f} s"
     )
+
+
+def _so_far(epochs: Sequence[Epoch]) -> tuple[int, float]:
+    """How many epochs there are, and their seconds."""
+    return len(epochs), sum(epoch.seconds for epoch in epochs)
 
 
 def spent(result: Result) -> Spent:

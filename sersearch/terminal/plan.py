@@ -10,6 +10,7 @@ from rich.table import Table
 from sersearch.planning.forecast import Forecast
 from sersearch.planning.plan import FRAMES_PER_SECOND, Plan, PlannedSpace, PlannedTrial, epochs_assumed
 from sersearch.planning.power import DesignPower
+from sersearch.run.suggestions import WINDOW_PER_SLOT
 from sersearch.study.configuration import Configuration
 from sersearch.terminal.live import clock, parts_of
 from sersearch.terminal.screen import Screen
@@ -48,6 +49,8 @@ def _head(plan: Plan) -> Iterator[str]:
     totals = plan.totals()
     waiting = f" ({totals['waiting']} of them at most, once others are done)" if totals["waiting"] else ""
     yield f"{plan.study.name}: {totals['trials']} trials{waiting}: {totals['done']} done, {totals['left']} left"
+    if totals["left"]:
+        yield _at_a_time(plan)
     bound = bool(plan.data.identity.fingerprint)
     yield f"data: {plan.data.source}{'' if bound else ' (no store is named, so keys are not settled)'}"
     if bound:
@@ -60,6 +63,16 @@ def _head(plan: Plan) -> Iterator[str]:
         yield f"{totals['infeasible']} configurations can't be built and are not counted"
     if totals["shrunk"]:
         yield f"{totals['shrunk']} trials have a shrunk pooling window"
+
+
+def _at_a_time(plan: Plan) -> str:
+    """How many trials at a time the study can use."""
+    if plan.at_a_time is not None:
+        return f"at a time: at most {plan.at_a_time} trial{'s' * (plan.at_a_time != 1)}"
+    return (
+        "at a time: as many trials as fit on the cluster of the first launch; each sampled space then has a window of "
+        f"{WINDOW_PER_SLOT} x as many, on record"
+    )
 
 
 def _legend(wide: bool) -> str:
@@ -95,7 +108,7 @@ def print_forecast(forecast: Forecast, console: Screen) -> None:
     for name, found in (("wall time", forecast.wall), ("device time", forecast.device)):
         console.say(
             f"{name} with {forecast.parallel} at a time: {clock(found.middle)}, "
-            f"90 % between {clock(found.low)} and {clock(found.high)}",
+            f"80 % between {clock(found.low)} and {clock(found.high)}",
         )
     console.say(f"assumed: {'; '.join(forecast.assumptions)}")
 

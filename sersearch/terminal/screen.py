@@ -41,6 +41,11 @@ def say(text: str = "", *, flush: bool = False) -> None:
     _write(text, sys.stdout, flush)
 
 
+def say_verbatim(text: str) -> None:
+    """Print a file to standard output; its lines stay whole on a terminal too, so that they can be copied."""
+    print("\n".join(printable(line) for line in text.split("\n")), end="", flush=True)
+
+
 def say_on_stderr(text: str) -> None:
     """Print lines to standard error."""
     _write(text, sys.stderr, flush=True)

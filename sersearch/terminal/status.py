@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from sersearch.planning.tasks import tasks
 from sersearch.report.cells import Sheet
 from sersearch.run.ledger import Result, ledger_digest
 from sersearch.run.run import Run
-from sersearch.run.verify import FAULTS, NEVER_BEGUN, UNFINISHED, verify
+from sersearch.run.verify import FAULTS, NEVER_BEGUN, UNFINISHED, verify, verify_draws
 from sersearch.study.agenda import Agenda
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.terminal.live import clock, spent
@@ -38,8 +39,14 @@ def status_facts(run: Run, agenda: Agenda, results: Mapping[str, Result]) -> dic
         "complete": agenda.complete,
         "spaces": [_space(agenda, space.name, results) for space in run.study.spaces],
         "best": {condition: _best(done, condition) for condition in CONDITIONS},
+        "hosts": _hosts(done),
         "device_seconds_left": seconds_left(took, {}, tasks(agenda)),
     }
+
+
+def _hosts(done: list[Result]) -> dict[str, int]:
+    """How many trials each machine has finished, by its name."""
+    return dict(sorted(Counter(result.host for result in done).items()))
 
 
 def _best(done: list[Result], condition: Condition) -> dict[str, Any] | None:
@@ -73,6 +80,8 @@ def print_status(facts: dict[str, Any], console: Screen) -> None:
     if facts["left"] and facts["device_seconds_left"] is not None:
         console.say(f"about {clock(facts['device_seconds_left'])} of device time left")
     tables = [_spaces_table(facts), *([_best_table(facts)] if any(facts["best"].values()) else [])]
+    if len(facts["hosts"]) > 1:
+        tables.append(_hosts_table(facts))
     print_sheets(tables, console, "see all of it with --format json")
     for key, error in facts["failed"].items():
         console.say(f"failed: {key}: {error}", "red")
@@ -106,6 +115,11 @@ def _best_table(facts: dict[str, Any]) -> Sheet:
     return Sheet("best", "Best so far", ("condition", "validation UA (%)", "model", "trial"), tuple(rows))
 
 
+def _hosts_table(facts: dict[str, Any]) -> Sheet:
+    rows = tuple((host or "–", f"{done}") for host, done in facts["hosts"].items())
+    return Sheet("machines", "Machines", ("machine", "trials done"), rows)
+
+
 def _print_findings(facts: dict[str, Any], console: Screen) -> None:
     """What a check found; trials that have not begun are counted, because a run that was stopped has many."""
     for finding in facts["findings"]:
@@ -126,7 +140,7 @@ def verified_facts(run: Run, agenda: Agenda, results: Mapping[str, Result]) -> d
         agenda: of the run.
         results: those that are not damaged.
     """
-    findings = [*verify(run, agenda.trials), *verify_computed(run, results)]
+    findings = [*verify(run, agenda.trials), *verify_draws(run, agenda), *verify_computed(run, results)]
     yet_to_come = agenda.upper_bound() - len(agenda.trials)
     return {
         "findings": [vars(finding) for finding in findings],

@@ -221,6 +221,53 @@ def open_dataset(store: Store, fold: Fold, trim: bool = False) -> Dataset:
     return Dataset(train, open_utterances(store, fold.validation, trim), store.emotions, moments)
 
 
+@dataclass(frozen=True)
+class FrameMap:
+    """What makes a configuration's coefficients of log-Mels.
+
+    Attributes:
+        configuration: features, cepstra, deltas and normalisation.
+        matrix_MK: the linear map from log-Mels to scaled coefficients.
+        shift_K: what is added to them.
+    """
+
+    configuration: NetworkConfiguration
+    matrix_MK: NDArray[np.float32]
+    shift_K: NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, configuration: NetworkConfiguration, moments: Moments) -> FrameMap:
+        """The map that standardises by some frames, if the configuration asks for that.
+
+        Args:
+            configuration: features, cepstra and normalisation.
+            moments: of the training utterances or, with `normalisation = "speaker"`, of the speaker's.
+        """
+        bands = len(moments.total)
+        matrix: NDArray[np.floating] = np.eye(bands)
+        if configuration.features == "mfccs":
+            matrix = dct_matrix(bands, configuration.cepstra)
+        shift: NDArray[np.floating] = np.zeros(matrix.shape[1])
+        if configuration.normalisation in ("corpus", "speaker"):
+            matrix, shift = _standardising(matrix, moments)
+        return cls(configuration, matrix.astype(np.float32), shift.astype(np.float32))
+
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether each coefficient is one band."""
+        return self.configuration.features == "log-mels"
+
+    def apply(self, log_mel_TM: NDArray[np.floating]) -> NDArray[np.float32]:
+        """The coefficients [T, F] of an utterance's log-Mels."""
+        x_TM = log_mel_TM.astype(np.float32, copy=False)
+        # A diagonal matrix needs no product, and a product's rounding may depend on the number of frames.
+        scaled_TK = x_TM * np.diag(self.matrix_MK) if self.is_diagonal else x_TM @ self.matrix_MK
+        x_TK: NDArray[np.float32] = np.asarray(scaled_TK + self.shift_K, np.float32)
+        if self.configuration.normalisation == "utterance":
+            x_TK = np.asarray((x_TK - x_TK.mean(0)) / np.maximum(x_TK.std(0), 1e-5), np.float32)
+        return deltas(x_TK, self.configuration.deltas) if self.configuration.deltas else x_TK
+
+
 class View:
     """Utterances as a configuration wants them: log-Mels or MFCCs, normalised, with or without deltas."""
 
@@ -243,30 +290,16 @@ class View:
             )
         self.utterances = utterances
         self.configuration = configuration
-        matrix: NDArray[np.floating] = np.eye(bands)
-        if configuration.features == "mfccs":
-            matrix = dct_matrix(bands, configuration.cepstra)
-        maps: list[tuple[NDArray[np.floating], NDArray[np.floating]]] = [(matrix, np.zeros(matrix.shape[1]))]
-        self._map_U = np.zeros_like(utterances.speaker)
-        if configuration.normalisation == "corpus":
-            maps = [_standardising(matrix, moments)]
-        elif configuration.normalisation == "speaker":
-            maps = [_standardising(matrix, of_speaker) for of_speaker in utterances.clean_moments]
-            self._map_U = utterances.speaker
-        self._matrices = [matrix.astype(np.float32) for matrix, _ in maps]
-        self._shifts = [shift.astype(np.float32) for _, shift in maps]
-        self._static = configuration.features == "log-mels"
+        by_speaker = configuration.normalisation == "speaker"
+        self._maps = [
+            FrameMap.fit(configuration, fitted) for fitted in (utterances.clean_moments if by_speaker else (moments,))
+        ]
+        self._map_U = utterances.speaker if by_speaker else np.zeros_like(utterances.speaker)
 
     def frames(self, index: int) -> NDArray[np.float32]:
         """The coefficients of one utterance, [T, F]."""
-        log_mel_TM = self.utterances.copy(index).astype(np.float32, copy=False)
-        # A diagonal matrix needs no product, and a product's rounding may depend on the number of frames.
-        matrix, shift = self._matrices[self._map_U[index]], self._shifts[self._map_U[index]]
-        scaled_TM = log_mel_TM * np.diag(matrix) if self._static else log_mel_TM @ matrix
-        x_TM = scaled_TM + shift
-        if self.configuration.normalisation == "utterance":
-            x_TM = (x_TM - x_TM.mean(0)) / np.maximum(x_TM.std(0), 1e-5)
-        return deltas(x_TM, self.configuration.deltas) if self.configuration.deltas else x_TM
+        found: FrameMap = self._maps[self._map_U[index]]
+        return found.apply(self.utterances.copy(index))
 
     def minibatches(self, batches: Iterable[NDArray[np.int64]]) -> Iterator[Minibatch]:
         """Assemble one minibatch after the other."""
@@ -307,9 +340,10 @@ class ResidentView(View):
         self.device = device
         self._resident = utterances.on(device)
         self._kernels_OJ = torch.tensor(delta_kernels(configuration.deltas), device=device)
-        matrices = [np.diag(matrix) if self._static else matrix for matrix in self._matrices]
+        self._diagonal = self._maps[0].is_diagonal
+        matrices = [np.diag(each.matrix_MK) if self._diagonal else each.matrix_MK for each in self._maps]
         self._scale = torch.tensor(np.stack(matrices), device=device)
-        self._shift_SM = torch.tensor(np.stack(self._shifts), device=device)
+        self._shift_SM = torch.tensor(np.stack([each.shift_K for each in self._maps]), device=device)
         # One map for all utterances is not looked up for each.
         self._number_U = torch.tensor(self._map_U, device=device) if len(matrices) > 1 else None
 
@@ -347,7 +381,7 @@ class ResidentView(View):
 
     def _scaled(self, x_BPM: Tensor, scale: Tensor) -> Tensor:
         # No matrix product: a GPU may round one to TF32, and features have one precision.
-        return x_BPM * scale if self._static else (x_BPM.unsqueeze(3) * scale).sum(2)
+        return x_BPM * scale if self._diagonal else (x_BPM.unsqueeze(3) * scale).sum(2)
 
 
 def _normalised(x_BPM: Tensor, real_BTM: Tensor, padding_BT1: Tensor, length_B11: Tensor) -> Tensor:

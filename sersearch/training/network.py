@@ -7,6 +7,7 @@ representation, E emotions.
 from __future__ import annotations
 
 import io
+import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sersearch.models.cldnn import CLDNN, cross_entropy
-from sersearch.models.kernels import gpu
+from sersearch.models.kernels import gpu, units
 from sersearch.models.kernels.loops import one_thread
 from sersearch.run.ledger import Confusion, Epoch, Result, mean_recall_of
-from sersearch.store.reader import Store
+from sersearch.store.reader import Store, pack_moments
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import Configuration, NetworkConfiguration
 from sersearch.study.configuration.base import Module
@@ -44,6 +45,7 @@ from sersearch.training.generated import generate_dataset
 from sersearch.training.representations import represent
 from sersearch.training.system import (
     Device,
+    Prediction,
     System,
     derive_seed,
     environment,
@@ -53,6 +55,9 @@ from sersearch.training.system import (
 
 # Evaluation has no gradients to hold, so a GPU takes this many training minibatches at a time; a CPU's cache doesn't.
 EVALUATED_TOGETHER = 4
+
+METADATA = "sersearch"
+"""The entry of the weights' metadata that says what belongs to them."""
 
 # Epochs of generated data by which a machine's pace is measured.
 MEASURED_EPOCHS = 2
@@ -304,13 +309,37 @@ class NetworkSystem(System):
             seconds=sum(epoch.seconds for epoch in self.epochs),
             parameters=self.configuration.parameters(len(self.data.emotions)).total,
             confusion=self.confusion,
-            environment=environment(device, "torch"),
+            environment=environment(device, "torch") | self._products(),
         )
 
+    def _products(self) -> dict[str, str]:
+        """How a CPU computed the products of a trial in bfloat16, which depends on its units; for the record."""
+        if self.configuration.precision != "bf16" or self.model.backend == "gpu":
+            return {}
+        products = f"bf16 ({units.bf16_unit()})" if self.model.in_bf16 else "float32 (no units for bf16)"
+        return {"products": products}
+
     def weights(self) -> bytes:
-        """The best epoch's weights in the safetensors format."""
-        content: bytes = safetensors.torch.save(self._best_weights)
+        """The best epoch's weights in the safetensors format, with `describe` as their metadata."""
+        return self._pack(self._best_weights)
+
+    def portable(self, store: Store) -> bytes:
+        """The model's weights, as `weights` gives them."""
+        return self._pack(self._copy_weights())
+
+    def _pack(self, weights: Mapping[str, Tensor]) -> bytes:
+        # One entry, because safetensors writes several in any order, and the same weights are to be the same bytes.
+        content: bytes = safetensors.torch.save(dict(weights), {METADATA: self.describe()})
         return content
+
+    def describe(self) -> str:
+        """What belongs to the weights, as JSON: configuration, emotions, and the moments of the training frames."""
+        description = {
+            "configuration": self.configuration.record(),
+            "emotions": list(self.data.emotions),
+            "moments": pack_moments(self.data.moments),
+        }
+        return json.dumps(description, sort_keys=True)
 
     @classmethod
     def measure(
@@ -337,13 +366,20 @@ class NetworkSystem(System):
         assert weights is not None, "a network is not trained again to predict"
         self.model.load_state_dict(safetensors.torch.load(weights))
 
-    def predict(self, store: Store, speakers: Sequence[str], condition: Condition) -> NDArray[np.int64]:
-        """The class of the largest logit of each copy."""
+    def predict(self, store: Store, speakers: Sequence[str], condition: Condition) -> Prediction:
+        """The posterior probabilities of each copy, and the class of the largest one.
+
+        On a CPU each copy is computed alone, so that its bits do not depend on the others and a model that was exported
+        gives them again (docs/decisions.md#one-at-a-time).
+        """
         utterances = open_utterances(store, speakers, self.configuration.trim)
         if condition == "clean":
             utterances = utterances.select(np.flatnonzero(~utterances.noisy))
-        predicted: NDArray[np.int64] = self.logits(self.view(utterances)).argmax(1).numpy()
-        return predicted
+        view = self.view(utterances)
+        if self.model.backend == "gpu":
+            return predict_classes(self.logits(view).softmax(1))
+        probabilities = [posteriors(self.model, view.minibatch([index])) for index in range(len(utterances))]
+        return predict_classes(torch.cat(probabilities))
 
     def represent(
         self, store: Store, speakers: Sequence[str], rows: NDArray[np.int64]
@@ -367,6 +403,18 @@ class NetworkSystem(System):
 
     def _copy_weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+
+
+def posteriors(model: CLDNN, batch: Minibatch) -> Tensor:
+    """The posterior probabilities [B, E] of a minibatch, without dropout."""
+    with torch.inference_mode():
+        logits_BE: Tensor = model(batch.x_BTF, batch.lengths_B)
+        return logits_BE.softmax(1)
+
+
+def predict_classes(probability_UE: Tensor) -> Prediction:
+    """The most probable class of each copy; on a tie, the first one."""
+    return Prediction(probability_UE.argmax(1).numpy(), probability_UE.numpy())
 
 
 def class_weights(data: Dataset) -> Tensor:

@@ -74,14 +74,28 @@ def rerun(run: Run, key: str, report: Callable[[Epoch], object] | None = None) -
     Raises:
         InputError: the run has no such trial, several, or one of other data.
     """
-    before = _find(run, key)
+    before = find_result(run, key)
+    if before.stopped == "pruned":
+        raise InputError(
+            f"{before.trial.key}: was stopped after {len(before.epochs)} epochs because others were ahead, which only "
+            "a search can repeat; rerun a trial that was trained to the end"
+        )
     was_on_gpu = before.environment.get("device", "cpu").startswith("cuda")
     device: Device = "cuda" if was_on_gpu and torch.cuda.is_available() else "cpu"
     data = system_class(before.trial.configuration).open_data(run.store, before.trial)
     return Rerun(before, run_trial(before.trial, data, report, device=device))
 
 
-def _find(run: Run, key: str) -> Result:
+def find_result(run: Run, key: str) -> Result:
+    """The result of a trial.
+
+    Args:
+        run: that has it.
+        key: the trial's, or its first characters.
+
+    Raises:
+        InputError: the run has no such trial, several, one without a result, or one of other data.
+    """
     matching = [known for known in run.ledger.keys() if known.startswith(key)]  # noqa: SIM118
     where = "take a key from leaderboard.csv or trials.parquet in its report"
     if not matching:
@@ -92,12 +106,7 @@ def _find(run: Run, key: str) -> Result:
     if result is None:
         raise InputError(f"{matching[0]}: has no result in {run.path}; `sersearch resume {run.path}` trains it")
     if result.trial.data != run.identity.data(result.trial.configuration):
-        raise InputError(f"{matching[0]}: was trained on other data than {run.path} names now; rerun it in its own run")
-    if result.stopped == "pruned":
-        raise InputError(
-            f"{matching[0]}: was stopped after {len(result.epochs)} epochs because others were ahead, which only a "
-            "search can repeat; rerun a trial that was trained to the end"
-        )
+        raise InputError(f"{matching[0]}: was trained on other data than {run.path} names now; use its own run")
     return result
 
 

@@ -13,22 +13,33 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
+from typing import Any
 
 import numpy as np
+import safetensors.numpy
 from cachetools import LRUCache
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from sersearch.digests import short_digest
 from sersearch.errors import InputError
-from sersearch.models.svm import apply_kernel, classify, fit, standardise, standardise_by
+from sersearch.models.svm import (
+    SupportVectors,
+    apply_kernel,
+    classify,
+    decide,
+    fit,
+    fit_scale,
+    standardise,
+    standardise_by,
+)
 from sersearch.run.ledger import Confusion, Result
 from sersearch.store.reader import Store
 from sersearch.store.vectors.reader import VectorSet, open_vector_set
 from sersearch.study.conditions import Condition
 from sersearch.study.configuration import SVMConfiguration
 from sersearch.study.trial import Trial
-from sersearch.training.system import Device, System, environment, processor, validation_confusion
+from sersearch.training.system import Device, Prediction, System, environment, processor, validation_confusion
 
 # Vectors and their products are kept from trial to trial, up to this many bytes each per process.
 CACHE_BYTES = 512 * 2**20
@@ -81,9 +92,18 @@ def open_vectors(store: Store, trial: Trial, speakers: Iterable[str]) -> Vectors
     Raises:
         InputError: the store does not hold the set that the trial was planned on.
     """
+    opened = _open_speakers(store, trial, speakers)
+    if trial.configuration.knows_speakers:
+        return multiply(opened, store.emotions, trial.data)
+    train = trial.fold.train
+    return multiply(standardise_by_others(opened, train), store.emotions, short_digest([trial.data, list(train)]))
+
+
+def _open_speakers(store: Store, trial: Trial, speakers: Iterable[str]) -> dict[str, SpeakerVectors]:
+    """Some speakers' vectors, standardised where each speaker's own decide; see `open_vectors`."""
     configuration = trial.configuration
     assert isinstance(configuration, SVMConfiguration)
-    by_speaker = configuration.standardisation == "speaker"
+    by_speaker = configuration.knows_speakers
     name, kept = configuration.features, trial.data if by_speaker else f"{trial.data} as it is"
     wanted = sorted(speakers)
     opened = {speaker: _SPEAKERS[kept, speaker] for speaker in wanted if (kept, speaker) in _SPEAKERS}
@@ -98,10 +118,7 @@ def open_vectors(store: Store, trial: Trial, speakers: Iterable[str]) -> Vectors
         found = standardise_speakers(vector_set) if by_speaker else take_speakers(vector_set)
         for speaker, vectors in found.items():
             opened[speaker] = _SPEAKERS[kept, speaker] = vectors
-    if by_speaker:
-        return multiply(opened, store.emotions, trial.data)
-    train = trial.fold.train
-    return multiply(standardise_by_others(opened, train), store.emotions, short_digest([trial.data, list(train)]))
+    return opened
 
 
 def take_speakers(vector_set: VectorSet) -> dict[str, SpeakerVectors]:
@@ -261,16 +278,38 @@ class SupportVectorMachine(System):
     def load(self, weights: bytes | None) -> None:
         """Nothing to take: `predict` fits."""
 
-    def predict(self, store: Store, speakers: Sequence[str], condition: Condition) -> NDArray[np.int64]:
-        """Fit to the training speakers and predict the clean utterances of others."""
+    def portable(self, store: Store) -> bytes:
+        """Fit to the training speakers, and keep the support vectors and what standardises a new vector."""
+        train = sorted(self.trial.fold.train)
+        opened = _open_speakers(store, self.trial, train)
+        scale: dict[str, NDArray[Any]] = {}
+        if not self.configuration.knows_speakers:
+            fitted = fit_scale(np.concatenate([opened[speaker].x_UD for speaker in self.trial.fold.train]))
+            scale = {"mean": fitted.mean_D, "deviation": fitted.deviation_D, "varies": fitted.varies_D}
+            opened = standardise_by_others(opened, self.trial.fold.train)
+        data = open_vectors(store, self.trial, train)
+        x_UD = np.concatenate([opened[speaker].x_UD for speaker in train])
+        with threadpool_limits(1):
+            machine = SupportVectors.train(x_UD, data.kernel(self.configuration), data.emotion_U, self.configuration.C)
+        tensors = {name: np.ascontiguousarray(value) for name, value in (vars(machine) | scale).items()}
+        content: bytes = safetensors.numpy.save(tensors)
+        return content
+
+    def predict(self, store: Store, speakers: Sequence[str], condition: Condition) -> Prediction:
+        """Fit to the training speakers and predict the clean utterances of others, with their decision values."""
         assert condition == "clean", "support vector machines are trained on clean speech only"
         train = self.trial.fold.train
         data = open_vectors(store, self.trial, (*train, *speakers))
         known, others = data.rows(train), data.rows(speakers)
         with threadpool_limits(1):
-            predicted = classify(data.kernel(self.configuration), data.emotion_U, known, others, self.configuration.C)
-        by_utterance = dict(zip((data.utterance[row] for row in others), predicted.tolist(), strict=True))
-        return np.array([by_utterance[utterance] for utterance in _clean_utterances(store, speakers)], np.int64)
+            kernel_UU = data.kernel(self.configuration)
+            predicted_U, values = decide(kernel_UU, data.emotion_U, known, others, self.configuration.C)
+        decision_UE = np.full((len(others), len(data.emotions)), np.nan)
+        for emotion, values_U in values.items():
+            decision_UE[:, emotion] = values_U
+        place = {data.utterance[row]: number for number, row in enumerate(others)}
+        order = [place[utterance] for utterance in _clean_utterances(store, speakers)]
+        return Prediction(predicted_U[order], decision_UE[order], "decision")
 
 
 def _clean_utterances(store: Store, speakers: Sequence[str]) -> list[str]:

@@ -17,6 +17,8 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +40,25 @@ LEAST_PAUSE = 19.0
 """The least pause between two checkpoints, in units of the time that the first of them took to write."""
 
 Device = Literal["cpu", "cuda"]
+
+Score = Literal["probability", "decision"]
+"""What a system's scores are: posterior probabilities, or decision values, which have no unit."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a system predicts of some copies of utterances.
+
+    Attributes:
+        emotion_U: index of the predicted emotion [U].
+        scores_UE: a score of each emotion [U, E], NaN for an emotion that the system can't predict; None where a system
+            gives none.
+        score: what the scores are.
+    """
+
+    emotion_U: NDArray[np.int64]
+    scores_UE: NDArray[np.floating] | None = None
+    score: Score = "probability"
 
 
 class System(ABC):
@@ -112,6 +133,17 @@ class System(ABC):
     def load(self, weights: bytes | None) -> None:
         """Take a trained model, what `weights` returned, to predict with."""
 
+    def portable(self, store: Store) -> bytes | None:
+        """The trained model in the safetensors format, with all that predicting needs beside its configuration.
+
+        Args:
+            store: that it was trained on; no test speaker's file is read.
+
+        Returns:
+            None where the model can't be used without the run; see `Configuration.classifier`.
+        """
+        return None
+
     @classmethod
     def measure(
         cls, configuration: Configuration, emotions: int, lengths: NDArray[np.int64], device: Device
@@ -132,8 +164,8 @@ class System(ABC):
         raise AssertionError(f"{cls.__name__} says what work a frame is and does not measure it")
 
     @abstractmethod
-    def predict(self, store: Store, speakers: Sequence[str], condition: Condition) -> NDArray[np.int64]:
-        """Classes of the copies of some speakers' utterances.
+    def predict(self, store: Store, speakers: Sequence[str], condition: Condition) -> Prediction:
+        """Predict the copies of some speakers' utterances.
 
         Args:
             store: whose rows are predicted.
@@ -141,7 +173,7 @@ class System(ABC):
             condition: all copies under "noisy", the clean ones alone under "clean".
 
         Returns:
-            Index of the predicted emotion [U], in the order of the speakers and of their rows in the store.
+            One prediction per copy, in the order of the speakers and of their rows in the store.
         """
 
     def represent(
@@ -319,8 +351,14 @@ def environment(device: str, *packages: str) -> dict[str, str]:
     }
 
 
+@lru_cache
 def processor() -> str:
-    """The device of what computes on a CPU."""
+    """The device of what computes on a CPU: its model, which Linux gives in /proc/cpuinfo alone."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return f"cpu ({value.strip()})"
     return f"cpu ({platform.processor() or platform.machine()})"
 
 

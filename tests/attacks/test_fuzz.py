@@ -31,8 +31,8 @@ from sersearch.run.ledger import Begun, Epoch, Failure, Result
 from sersearch.run.records import DIGEST, seal, seal_bytes, unseal_bytes
 from sersearch.run.run import Run, open_run
 from sersearch.run.storage import Folder
-from sersearch.run.suggestions import Suggestion
-from sersearch.run.verify import FAULTS, verify
+from sersearch.run.suggestions import Slots, Suggestion
+from sersearch.run.verify import FAULTS, verify, verify_draws
 from sersearch.store.manifest import Manifest
 from sersearch.store.reader import Store, open_store
 from sersearch.store.vectors.manifest import VectorSetManifest, read_manifest
@@ -146,7 +146,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     attempt = run.ledger.begin(TRIAL)
     attempt.save(b"checkpoint", RESULT.epochs)
     attempt.commit(RESULT, b"weights")
-    run.suggestions().add("l", 0, NetworkConfiguration(model="LDNN"))
+    suggestions = run.suggestions()
+    suggestions.launch(slots=4)
+    suggestions.add("l", 0, NetworkConfiguration(model="LDNN"), known=0)
     return run
 
 
@@ -165,7 +167,10 @@ def written(run: Run) -> dict[str, bytes]:
         "epochs": b"".join(epoch.model_dump_json().encode() + b"\n" for epoch in RESULT.epochs),
         "checkpoint": seal_bytes(b"checkpoint"),
         "weights": b"weights",
-        "suggestion": seal(Suggestion(space="l", number=0, configuration=NetworkConfiguration(model="LDNN"))),
+        "suggestion": seal(
+            Suggestion(space="l", number=0, window=8, known=0, configuration=NetworkConfiguration(model="LDNN"))
+        ),
+        "slots": seal(Slots(slots=4)),
         "opening": seal(opening),
         "ledger": seal(LedgerState(results={KEY: figures})),
         "computed": seal(Computed(key=KEY, condition="noisy", figures=figures, sha256="0" * 64)),
@@ -185,7 +190,8 @@ def _open_and_list(run: Run) -> None:
 
 
 def _verify(run: Run) -> None:
-    assert all("\n" not in finding.text for finding in verify(run, [KEY]))
+    findings = [*verify(run, [KEY]), *verify_draws(run, run.agenda())]
+    assert all("\n" not in finding.text for finding in findings)
 
 
 def _read_checkpoint(run: Run) -> None:
@@ -208,6 +214,7 @@ READERS: dict[str, tuple[str, Callable[[Run], object]]] = {
     "checkpoint": (f"trials/{KEY}/attempt-001/checkpoint", _read_checkpoint),
     "weights": (f"trials/{KEY}/attempt-001/best.safetensors", _read_weights),
     "suggestion": ("suggestions/*/000000.json", lambda run: run.suggestions().drawn),
+    "slots": ("slots.json", _verify),
     "opening": (
         opening_name(RESULT, "noisy", "report"),
         lambda run: check_computed(run, "test/x.parquet", RESULT, "noisy", "report"),

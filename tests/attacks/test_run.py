@@ -53,7 +53,7 @@ dense = [6]
 def train(run: Run) -> None:
     """What a search does, without Ray."""
     agenda = run.agenda()
-    agenda.draw_from(sources(run, agenda))
+    agenda.draw_from(sources(run, agenda, slots=1))
     while trial := agenda.take():
         run_trial(trial, open_data(run, trial), attempt=run.ledger.begin(trial))
         result = run.ledger.result(trial.key)
@@ -68,7 +68,7 @@ def whole(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
     (folder / "study.toml").write_text(STUDY)
     run = start_run(folder / "run", load_study(folder / "study.toml"), tiny_store.path)
     agenda = run.agenda()
-    agenda.draw_from(sources(run, agenda))
+    agenda.draw_from(sources(run, agenda, slots=1))
     for number, trial in enumerate(agenda.trials.values()):
         run.ledger.begin(trial).fail(ValueError(f"no luck {number}"))
         if not number:
@@ -132,6 +132,7 @@ TABLE: dict[str, tuple[tuple[str, ...], str]] = {
     "trials/KEY/attempt-001/failure.json": ((S, F, S, S, S, S), ""),
     "trials/FORGIVEN/attempt-001/forgiven.json": ((S, F, S, S, S, S), ""),
     "suggestions/*/000000.json": ((R, R, R, R, R, S), "suggestions/*/000001.json"),
+    "slots.json": ((S, F, S, S, S, S), ""),
     "openings/KEY-noisy-report-*.json": ((S, F, S, R, S, S), "openings/KEY-clean-report-*.json"),
     "openings/KEY-clean-probe-*.json": ((S, F, S, S, R, S), "openings/KEY-clean-report-*.json"),
     "ledgers/*.json": ((S, F, S, R, S, S), ""),
@@ -207,6 +208,7 @@ REMEDIES: dict[str, tuple[tuple[str, ...], Callable[[Path], object]]] = {
     "trials/KEY/attempt-002/best.safetensors": (("trials/KEY",), train_again),
     "trials/KEY/attempt-001/failure.json": (("trials/KEY/attempt-001/failure.json",), report),
     "suggestions/*/000000.json": (("suggestions/*",), train_again),
+    "slots.json": (("slots.json",), report),
     "openings/KEY-noisy-report-*.json": (("openings/KEY-noisy-report-*.json", "test/KEY-noisy.*"), report),
     "openings/KEY-clean-probe-*.json": (("openings/KEY-clean-probe-*.json", "probe/KEY-clean.*"), read_probes),
     "ledgers/*.json": (("ledgers/*.json",), report),

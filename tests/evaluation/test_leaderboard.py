@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 from typer.testing import CliRunner
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 from sersearch.cli import app
 from sersearch.evaluation.counts import count_test_predictions, count_validation_predictions
 from sersearch.evaluation.leaderboard import Candidates, select_winners
-from sersearch.evaluation.test_partition import evaluate_winners, opened_at, read_predictions
+from sersearch.evaluation.test_partition import evaluate_winners, opened_at, read_predictions, trained_system
 from sersearch.report.folder import read_report
 from sersearch.run.ledger import Result
 from sersearch.run.run import Run, open_run, start_run
@@ -113,6 +114,19 @@ def test_predictions_cover_the_test_speakers_and_no_one_else(evaluated: Run) -> 
             assert table["noise"].isna().all() == (winner.condition == "clean")
             copies = 3 if winner.condition == "noisy" else 1
             assert len(table) == 2 * 3 * 2 * copies
+
+
+def test_predictions_hold_the_posteriors_of_each_copy_computed_alone(evaluated: Run) -> None:
+    columns = [f"probability_{emotion}" for emotion in evaluated.store.emotions]
+    for winner in select_winners(evaluated).winners:
+        table = read_predictions(evaluated, winner)[0].to_pandas()
+        probability_UE = table[columns].to_numpy()
+        assert probability_UE.dtype == np.float32
+        assert [evaluated.store.emotions[best] for best in probability_UE.argmax(1)] == table["predicted"].tolist()
+        (result, fold), *_ = winner.trials
+        one_speaker = trained_system(evaluated, result).predict(evaluated.store, fold.test[:1], winner.condition)
+        assert one_speaker.scores_UE is not None
+        assert (one_speaker.scores_UE == probability_UE[: len(one_speaker.scores_UE)]).all(), "to the last bit"
 
 
 def test_test_ua_is_the_mean_over_seeds(evaluated: Run) -> None:

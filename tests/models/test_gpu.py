@@ -42,12 +42,14 @@ def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(gpu, "backend_for", lambda device: "gpu")
     monkeypatch.setattr(worker, "make_system", training)
+    monkeypatch.setattr(worker, "has_gpu", lambda: True)
     return named
 
 
 def record(run: Run, trial: Trial) -> dict[str, object]:
     trial_record = trial.sealed.model_dump(mode="json")
-    return {"key": trial.key, "run": str(run.path), "session": "x", "trial": trial_record}
+    where = {"run": str(run.path), "store": str(run.store_path), "session": "x"}
+    return {"key": trial.key, "trial": trial_record, **where}
 
 
 def test_frames_move_once_for_all_trials_of_a_worker(
@@ -66,7 +68,7 @@ def test_frames_move_once_for_all_trials_of_a_worker(
     works = worker.Worker.__new__(worker.Worker)
     for trial in trials:
         works.setup(record(run, trial))
-        assert works.step()["done"]
+        assert works.step()["outcome"] == "committed"
     assert len(run.ledger.results()) == len(trials) == 4
     assert trained_on == ["cuda"] * 4
     assert moved == [run.partition.train, run.partition.validation]
@@ -82,15 +84,27 @@ def test_too_little_memory_for_the_frames_is_the_trials_failure(
     worker._OPENED.clear()
     trial = run.agenda().left[0]
     works = worker.Worker.__new__(worker.Worker)
-    searcher = tune.AgendaSearcher(run.agenda(), run, Mock(), {}, Mock())
+    searcher = tune.AgendaSearcher(run.agenda(), run, Mock(), {}, Mock(), Mock())
     for share in (0.25, 0.5, 1.0):
         assert searcher._gpus(run.ledger.failures(trial.key)) == share
         works.setup(record(run, trial))
         report = works.step()
-        assert report["done"]
-        assert "fatal" not in report
+        assert report["outcome"] == "failed"
     assert run.ledger.failures(trial.key)[0] == "OutOfMemoryError: CUDA out of memory. Tried to allocate 3.30 GiB."
     assert trained_on == ["cuda"] * 3
+
+
+def test_a_gpu_that_ray_grants_and_torch_does_not_find_is_the_nodes_fault(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "has_gpu", lambda: False)
+    trial = run.agenda().left[0]
+    works = worker.Worker.__new__(worker.Worker)
+    works.setup(record(run, trial))
+    report = works.step()
+    assert report["outcome"] == "refused"
+    assert report["reason"] == "Ray grants a GPU here, but torch finds no CUDA device"
+    assert run.ledger.failures(trial.key) == []
 
 
 def benchmark(*words: object) -> subprocess.CompletedProcess[str]:

@@ -22,6 +22,7 @@ from sersearch.planning.forecast import (
     fit,
     make_forecast,
     makespan,
+    pace_of,
     relative_cost,
     seconds_left,
 )
@@ -157,9 +158,43 @@ def test_a_forecast_of_known_costs_is_the_schedule_itself() -> None:
     assert found.wall.middle == pytest.approx(makespan(jobs, 3, START_S + WORKER_S), rel=0.1)
     assert found.device.middle == pytest.approx(sum(job.seconds for job in jobs), rel=0.1)
     assert found.wall.low < found.wall.middle < found.wall.high
-    assert found.wall.high / found.wall.low == pytest.approx(np.exp(2 * 1.645 * 0.1), rel=0.1)
+    assert found.wall.high / found.wall.low == pytest.approx(np.exp(2 * 1.2816 * 0.1), rel=0.1)
     again = make_forecast(plan, exact, 3, np.random.default_rng(0))
     assert again.facts() == found.facts()
+
+
+@pytest.mark.parametrize("slower", [1.0, 3.0])
+def test_finished_trials_replace_the_calibration(slower: float) -> None:
+    """This machine was measured, and the trials were trained on another one or beside other work."""
+    plan = make_plan(Agenda(study(S, training={"epochs": 100}), IDENTITY, {}), PAPERS_DATA)
+    configurations = [task.configuration for task in plan.tasks]
+    finished = [Spent(c, 10, 10 * slower * EXACT.step_s(c, PAPERS_DATA)) for c in (configurations * 5)[:5]]
+    before = make_forecast(plan, EXACT, 1, np.random.default_rng(0), None, finished[:2]).wall
+    after = make_forecast(plan, EXACT, 1, np.random.default_rng(0), None, finished).wall
+    expected_s = slower * 10 * sum(EXACT.step_s(c, PAPERS_DATA) for c in configurations)
+    assert after.middle == pytest.approx(expected_s, rel=0.05)
+    assert after.high / after.low < 1.4 < before.high / before.low
+
+
+def test_of_a_pace_that_was_not_measured_little_is_known() -> None:
+    ratios = np.exp(np.random.default_rng(0).normal(np.log(2), 0.3, 200)).tolist()
+    found = pace_of(ratios)
+    assert found.times == pytest.approx(2, rel=0.1)
+    assert found.spread == pytest.approx(0.3, rel=0.15)
+    assert found.uncertainty == pytest.approx(0.3 / np.sqrt(200), rel=0.15)
+    assert pace_of([]).uncertainty > pace_of([2.0, 2.1]).uncertainty
+    assert pace_of([2.0]).spread == pace_of([]).spread
+
+
+def test_svms_are_measured_and_scaled() -> None:
+    svm = {"name": "svm", "model": "SVM", "features": "IS09", "kernel": "linear", "C": [1.0, 10.0]}
+    plan = make_plan(Agenda(study(svm), IDENTITY, {}), PAPERS_DATA)
+    forecasts = [
+        make_forecast(plan, dataclasses.replace(EXACT, fits=pace), 1, np.random.default_rng(0)).device.middle
+        for pace in (pace_of([1.0] * 4), pace_of([10.0] * 4))
+    ]
+    trials_s = TRIAL_S * len(plan.tasks)
+    assert (forecasts[1] - trials_s) / (forecasts[0] - trials_s) == pytest.approx(10, rel=1e-6)
 
 
 def test_more_slots_never_forecast_more_time() -> None:

@@ -164,7 +164,31 @@ def test_what_a_sampler_draws_is_listed_as_such() -> None:
     ]
     assert plan.totals()["waiting"] == len(plan.tasks) == 14 + 6
     assert plan.trials == ()
+    assert plan.at_a_time is None, "it follows the cluster of the first launch"
     assert all(1e-4 <= task.configuration.learning_rate <= 1e-2 for task in plan.tasks)
+
+
+@pytest.mark.parametrize(
+    ("tables", "at_a_time", "said"),
+    [
+        ({}, 5, "at a time: at most 5 trials"),
+        ({"search": {"sampler": "tpe", "trials": 4, "window": 1}}, 2, "at a time: at most 2 trials"),
+        ({"search": {"sampler": "tpe", "trials": 4}}, None, "as many trials as fit on the cluster of the first launch"),
+    ],
+    ids=["grid", "window", "open"],
+)
+def test_a_plan_says_how_many_trials_at_a_time_it_can_use(
+    tables: dict[str, Any], at_a_time: int | None, said: str
+) -> None:
+    plan = planned(S, T, **tables)
+    assert plan_facts(plan)["at_a_time"] == at_a_time
+    assert len(plan_facts(plan)["spaces"]) == 2
+    if at_a_time:
+        assert sum(space["at_a_time"] for space in plan_facts(plan)["spaces"]) == at_a_time
+    console = Screen(file=io.StringIO(), width=200)
+    print_plan(plan, console)
+    assert isinstance(console.file, io.StringIO)
+    assert said in console.file.getvalue()
 
 
 def finish(run: Run, keys: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Every number of a report against another way to it; every format read back."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from scipy.signal import medfilt
+from scipy.stats import f_oneway
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 from typer.testing import CliRunner
 
@@ -24,7 +26,9 @@ from sersearch.report.evidence import noise_kind
 from sersearch.report.facts import Facts
 from sersearch.report.figures import FORMATS
 from sersearch.report.folder import read_report, write_report
+from sersearch.report.importance import explained_share
 from sersearch.report.landscape import landscape
+from sersearch.report.overview import reading_order
 from sersearch.report.paper import TABLE_4
 from sersearch.report.sheets import evidence, leaderboards
 from sersearch.report.units import Units
@@ -37,7 +41,7 @@ from sersearch.statistics.tests import paired_difference
 from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import Fold
-from sersearch.study.paper import is_papers_space
+from sersearch.study.paper import is_papers_corpus, is_papers_space
 from tests.generated import generate_run
 from tests.records import forge
 
@@ -316,7 +320,66 @@ def test_the_papers_figures_stand_beside_its_own_spaces_alone(facts: Facts) -> N
     assert not is_papers_space(s.model, s.features, wider), "it was the best of twice as many"
 
 
-def test_a_row_says_how_its_training_departs_from_the_papers(tiny_store: Store, tmp_path: Path) -> None:
+def test_the_papers_columns_need_its_corpus_and_its_emotions(facts: Facts) -> None:
+    assert not facts.of_papers_corpus
+    assert not any("paper" in column for sheet in leaderboards(facts) for column in sheet.columns)
+    six = ["surprise", "anger", "disgust", "fear", "happiness", "sadness"]
+    assert is_papers_corpus("enterface", six)
+    assert not is_papers_corpus("enterface", six[1:])
+    assert not is_papers_corpus("ravdess", six)
+    assert not is_papers_corpus("enterface", [*six, "neutral"])
+
+
+def test_a_csv_row_has_every_setting_that_varies(tiny_store: Store, tmp_path: Path) -> None:
+    spaces = """spaces = [
+        { name = "fst", model = "FST-CLDNN", w1 = 3, w2 = 2, learning_rate = [0.001, 0.01], dense = [[8], [16, 4]] },
+        { name = "ldnn", model = "LDNN", dropout = [0.1, 0.4] },
+    ]"""
+    (tmp_path / "study.toml").write_text(spaces)
+    facts = read_report(generate_run(tmp_path / "run", tmp_path / "study.toml", tiny_store))
+    table = pd.read_csv(io.StringIO(text.comma_separated(facts)))
+    for row, facts_row in zip(table.to_dict("records"), facts.rows, strict=True):
+        settings = facts_row.winner.configuration.record()
+        for name in ("learning_rate", "dropout"):
+            assert row[name] == settings[name]
+        assert row["dense"] == str(list(settings["dense"]))
+
+
+def test_main_effects_are_those_of_an_analysis_of_variance() -> None:
+    generator = np.random.default_rng(0)
+    a, b = np.repeat(np.arange(3), 8), np.tile(np.arange(4), 6)
+    value = 3 * a + 0.5 * b + generator.normal(size=24)
+    for setting in (a, b):
+        groups = [value[setting == each] for each in np.unique(setting)]
+        f = f_oneway(*groups).statistic
+        between, within = len(groups) - 1, len(value) - len(groups)
+        expected = f * between / (f * between + within)
+        assert explained_share(value, setting.tolist()) == pytest.approx(expected)
+    many = generator.permutation(24).astype(float)
+    bins = np.argsort(np.argsort(many)) // 4
+    assert explained_share(value, many.tolist()) == pytest.approx(explained_share(value, bins.tolist()))
+
+
+def test_the_narrow_table_has_a_row_per_model_and_the_best_in_bold(facts: Facts, unfinished: Facts) -> None:
+    assert latex.narrow_tables(unfinished) == []
+    (table,) = latex.narrow_tables(facts)
+    lines = table.split(r"\midrule")[1]
+    rows = [line for line in lines.splitlines() if line.endswith("\\\\")]
+    assert len(rows) == len({(row.winner.candidates.space, row.winner.candidates.features) for row in facts.rows})
+    for number, condition in enumerate(reading_order(facts)):
+        best = max(row.test.overall.ua for row in facts.ranked(condition) if row.test)
+        whole, tenth = f"{best:.1f}".split(".")
+        cells = [row.removesuffix("\\\\").split(" & ")[2 + 2 * number : 4 + 2 * number] for row in rows]
+        bold = [cell for cell in cells if "textbf" in cell[0]]
+        assert bold
+        assert all([part.strip() for part in cell] == [rf"\textbf{{{whole}}}", rf"\textbf{{{tenth}}}"] for cell in bold)
+
+
+def test_a_row_says_how_its_training_departs_from_the_papers(
+    tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The generated corpus stands for the paper's.
+    monkeypatch.setattr(Facts, "of_papers_corpus", True)
     space = '{ name = "fst", model = "FST-CLDNN", w1 = "3:8", w2 = "2:3" }'
     training = "epochs = 20\nmaps = 8\ndense = [16, 4]\n"
     for name, settings in (("as-it-is", ""), ("other", training)):

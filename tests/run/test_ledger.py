@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import platform
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,9 @@ def test_a_result_survives_its_record(tmp_path: Path) -> None:
     ledger.begin(TRIAL).commit(result(0.25), b"w")
     (found,) = ledger.results().values()
     assert found.weights == "attempt-001/best.safetensors"
-    assert found.model_copy(update={"weights": "", "weights_sha256": "", "finished": ""}) == result(0.25)
+    assert found.host == platform.node()
+    added = {"weights": "", "weights_sha256": "", "finished": "", "host": ""}
+    assert found.model_copy(update=added) == result(0.25)
     assert (found.ua("noisy"), found.ua("clean")) == (100.0, 50.0)
 
 

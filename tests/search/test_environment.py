@@ -43,6 +43,10 @@ from ray.tune.tune import _setup_signal_catching
 from ray.tune.utils.callback import _create_default_callbacks
 from sersearch.search.environment import configure_ray_tune
 
+def reports(controller, running):  # At most so many steps, and after so many seconds.
+    controller._actor_manager.num_actor_tasks = running
+    return controller._maybe_buffer_training(Mock(checkpoint_at_end=False, checkpoint_freq=0))
+
 def read_variables():  # As `Tuner.fit` does.
     searcher = Mock(searcher=None)
     controller = tune_controller.TuneController(search_alg=searcher, storage=Mock())
@@ -55,6 +59,9 @@ def read_variables():  # As `Tuner.fit` does.
         "newer_output": get_air_verbosity(0) is not None,
         "pending_trials": tune_controller._get_max_pending_trials(searcher),
         "snapshot_period": controller._checkpoint_period,
+        "reports_with_5_running": reports(controller, 5),
+        "reports_with_100_running": reports(controller, 100),
+        "reports_with_6400_running": reports(controller, 6400),
     }
 
 with (
@@ -105,6 +112,9 @@ def test_ray_obeys_each_variable_although_it_is_set_after_the_import() -> None:
         "newer_output": True,
         "pending_trials": 1,
         "snapshot_period": "auto",
+        "reports_with_5_running": [1, 0],
+        "reports_with_100_running": [1, 10],
+        "reports_with_6400_running": [1, 100],
     }
     assert ray_tune["configured"] == {
         "writes_files": False,
@@ -112,4 +122,7 @@ def test_ray_obeys_each_variable_although_it_is_set_after_the_import() -> None:
         "newer_output": False,
         "pending_trials": 16,
         "snapshot_period": "1e9",
+        "reports_with_5_running": [1000, 0],
+        "reports_with_100_running": [1000, 10],
+        "reports_with_6400_running": [1000, 30],
     }

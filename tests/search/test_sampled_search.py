@@ -22,7 +22,6 @@ name = "sampled"
 [search]
 sampler = "tpe"
 trials = 14
-batch = 2
 [[spaces]]
 name = "either"
 model = ["S-CLDNN", "T-CLDNN"]
@@ -38,6 +37,7 @@ cells = 3
 dense = [4]
 """
 TRIALS = 14
+CORES = os.cpu_count() or 1
 PAST_STARTUP = 11
 """Trials after which TPE decides by what it was told: it draws ten at random first."""
 
@@ -84,7 +84,8 @@ def test_killed_and_resumed_it_suggests_the_same(finished: Path, tiny_store: Sto
         os.killpg(driver.pid, signal.SIGKILL)
     before = results(run)
     assert len(before) < TRIALS
-    resumed = sersearch("resume", run)
+    # Half as many slots as at the first launch, as on another cluster.
+    resumed = sersearch("search", study, "--store", tiny_store.path, "--run", run, "--set", f"resources.cpus={CORES}")
     assert resumed.returncode == 0, resumed.stderr
     assert before.items() <= results(run).items(), "a finished trial was trained or written again"
     assert suggestions(run) == suggestions(finished)
@@ -131,6 +132,18 @@ def test_more_trials_are_drawn_in_place(finished: Path, tiny_store: Store, tmp_p
     assert sersearch("search", study, "--store", tiny_store.path, "--run", run).returncode == 0
     assert before.items() <= results(run).items()
     assert leaderboard(run) == leaderboard(finished)
+
+
+def test_slots_that_a_window_leaves_idle_are_named(tiny_store: Store, tmp_path: Path) -> None:
+    run, study = tmp_path / "run", tmp_path / "sampled.toml"
+    study.write_text(STUDY.replace("trials = 14", "trials = 2\nwindow = 1"))
+    cores = ("--set", f"resources.cpus={CORES / 2}")
+    done = sersearch("search", study, "--store", tiny_store.path, "--run", run, *cores)
+    assert done.returncode == 0, done.stderr
+    assert "2 trials fit on the cluster, but this study has at most 1 to train at a time" in " ".join(
+        done.stderr.split()
+    )
+    assert not (run / "slots.json").exists(), "the study sets the window"
 
 
 def test_an_optuna_storage_holds_the_run(finished: Path, tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
 """Samplers on tabulated trials: no Ray, no torch, no files but the record."""
 
-from collections.abc import Mapping, Sequence
+import random
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,13 +16,15 @@ from optuna.trial import TrialState
 
 from sersearch.errors import InputError
 from sersearch.run.storage import Folder
-from sersearch.run.suggestions import Suggestions
+from sersearch.run.suggestions import SLOTS, Suggestions
 from sersearch.search.dimensions import optuna_parameters
-from sersearch.search.suggest import SAMPLERS, Suggester
+from sersearch.search.nodes import slots
+from sersearch.search.suggest import SAMPLERS, Suggester, tell
 from sersearch.study.agenda import FAILED, Agenda, Outcome
 from sersearch.study.configuration import Configuration
-from sersearch.study.study import Sampler, Study, build, parse_study
+from sersearch.study.study import Resources, Sampler, Study, build, parse_study
 from sersearch.study.trial import Trial
+from tests.records import forge
 from tests.trials import IDENTITY
 
 # Ten leaves, of which S with h1 = 31 can't be built.
@@ -44,7 +50,8 @@ SMALL = {"name": "small", "model": "T-CLDNN", "w1": "3:5", "w2": 2}
 
 
 def make_study(*spaces: dict[str, Any], seeds: int = 1, **search: Any) -> Study:
-    table = {"name": "x", "spaces": list(spaces), "seeds": seeds, "search": {"sampler": "tpe", "trials": 14} | search}
+    settings = {"sampler": "tpe", "trials": 14, "window": 1} | search
+    table = {"name": "x", "spaces": list(spaces), "seeds": seeds, "search": settings}
     return parse_study(table, "x.toml")
 
 
@@ -62,13 +69,24 @@ class Driver:
 
     def __init__(self, study: Study, outcomes: Mapping[str, Outcome]) -> None:
         self.study = study
-        self.suggesters = {s.name: Suggester(s, study, self.record) for s in study.spaces if study.samples(s)}
+        assert study.search.window
+        self.suggesters = {
+            space.name: Suggester(space, study, study.search.window, partial(self.record, space.name))
+            for space in study.spaces
+            if study.samples(space)
+        }
         self.recorded: list[Configuration] = []
+        self.known: dict[str, list[int]] = {name: [] for name in self.suggesters}
+        self.told: dict[str, list[list[int]]] = {name: [] for name in self.suggesters}
         self.agenda = Agenda(study, IDENTITY, outcomes)
         self.agenda.draw_from(self.suggesters)
 
-    def record(self, number: int, configuration: Configuration) -> None:
+    def record(self, name: str, number: int, configuration: Configuration, known: int) -> None:
+        assert number == len(self.known[name])
         self.recorded.append(configuration)
+        self.known[name].append(known)
+        trials = self.suggesters[name].optuna.get_trials(deepcopy=False)
+        self.told[name].append([trial.number for trial in trials if trial.state.is_finished()])
 
     def take(self) -> Trial | None:
         trial = self.agenda.take()
@@ -130,21 +148,84 @@ def test_the_sequence_is_the_same_whatever_happens(sampler: str) -> None:
     @settings(max_examples=4 if sampler == "gp" else 10)
     @given(st.data())
     def check(data: st.DataObject) -> None:
-        batch, seeds = data.draw(st.integers(1, 4), label="batch"), data.draw(st.integers(1, 2), label="seeds")
-        check_any_order_any_crash(make_study(*spaces, sampler=sampler, batch=batch, seeds=seeds), data)
+        window, seeds = data.draw(st.integers(1, 6), label="window"), data.draw(st.integers(1, 2), label="seeds")
+        check_any_order_any_crash(make_study(*spaces, sampler=sampler, window=window, seeds=seeds), data)
 
     check()
 
 
-@pytest.mark.parametrize(("sampler", "batch"), [*((sampler, 1) for sampler in SAMPLERS), ("tpe", 3), ("qmc", 3)])
-def test_a_finite_space_ends_with_every_feasible_leaf_once(sampler: str, batch: int) -> None:
-    study = make_study(CONDITIONAL, sampler=sampler, batch=batch)
+@pytest.mark.parametrize(
+    ("sampler", "window"), [*((sampler, 1) for sampler in SAMPLERS), ("tpe", 3), ("qmc", 3), ("tpe", 99)]
+)
+def test_a_finite_space_ends_with_every_feasible_leaf_once(sampler: str, window: int) -> None:
+    study = make_study(CONDITIONAL, sampler=sampler, window=window)
     driver = uninterrupted(study)
     drawn = [trial.configuration for trial in driver.agenda.spaces["c"]]
     feasible = {made for made in study.spaces[0].enumerate({}) if made.shapes.feasible}
     assert len(drawn) == len(set(drawn)) == 9
     assert set(drawn) == feasible
     assert driver.agenda.upper_bound() == 9
+
+
+def finish_in_any_order(driver: Driver, workers: int, choose: Callable[[int], int]) -> None:
+    """Train `workers` trials at a time; `choose` says which of those that run is the next to finish."""
+    running: list[Trial] = []
+    while True:
+        while len(running) < workers and (trial := driver.take()):
+            running.append(trial)
+        if not running:
+            break
+        trial = running.pop(choose(len(running)))
+        driver.agenda.finish(trial.key, tabulated(trial, driver.study))
+
+
+@settings(max_examples=20)
+@given(st.data())
+def test_each_draw_knows_the_window_s_outcomes_and_nothing_more(data: st.DataObject) -> None:
+    window, workers = data.draw(st.integers(1, 8), label="window"), data.draw(st.integers(1, 10), label="workers")
+    space = {"name": "l", "model": "LDNN", "learning_rate": {"log": [1e-4, 1e-2]}}  # each draw is new and can be built
+    driver = Driver(make_study(space, sampler="random", window=window), {})
+    finish_in_any_order(driver, workers, lambda most: data.draw(st.integers(0, most - 1), label="first to finish"))
+    assert driver.agenda.complete
+    assert driver.told["l"] == [list(range(number - window + 1)) for number in range(14)]
+    assert driver.known["l"] == [len(told) for told in driver.told["l"]]
+
+
+@pytest.mark.parametrize("window", [1, 4, 16])
+def test_it_draws_as_plain_optuna_with_a_constant_liar(window: int) -> None:
+    space = {"name": "l", "model": "LDNN", "learning_rate": {"log": [1e-4, 1e-2]}, "dropout": {"linear": [0, 0.5]}}
+    study = make_study(space, trials=40, window=window)
+    driver = Driver(study, {})
+    chance = random.Random(window)
+    finish_in_any_order(driver, 8, chance.randrange)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=0)
+    plain = optuna.create_study(sampler=sampler, direction="maximize")
+    asked: list[optuna.Trial] = []
+    for number, trial in enumerate(driver.agenda.spaces["l"]):
+        if number >= window:
+            known = driver.agenda.spaces["l"][number - window]
+            tell(plain, asked[number - window], tabulated(known, study))
+        asked.append(plain.ask())
+        values = {
+            "learning_rate": asked[-1].suggest_float("learning_rate", 1e-4, 1e-2, log=True),
+            "dropout": asked[-1].suggest_float("dropout", 0, 0.5),
+        }
+        assert values == {name: getattr(trial.configuration, name) for name in values}
+
+
+def test_earlier_suggestions_are_handed_out_first() -> None:
+    """A window waits for its oldest trial, which newer ones may not overtake."""
+    driver = Driver(make_study(ENDLESS, window=6), {})
+    first = driver.take()
+    assert first
+    driver.agenda.finish(first.key, tabulated(first, driver.study))
+    order = [first.key]
+    while trial := driver.take():
+        order.append(trial.key)
+    assert order == driver.sequence()["e"]
+    assert len(order) == 7
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -163,7 +244,9 @@ def test_every_trial_is_told_the_truth(sampler: str, space: dict[str, Any]) -> N
             chosen[name] = [int(width) for width in value.split("-")] if name == "dense" else value
         made = build(study.spaces[0], chosen)
         outcome = tabulated(driver.agenda.trials_of(made)[0], study) if made else FAILED
-        if outcome.state == "failed":
+        if made == driver.recorded[-1]:
+            assert trial.state is TrialState.RUNNING, "the last one's outcome decides nothing"
+        elif outcome.state == "failed":
             assert trial.state is TrialState.FAIL
         elif outcome.state == "pruned":
             assert trial.state is TrialState.PRUNED
@@ -214,8 +297,8 @@ def test_a_configuration_and_its_parameters_say_the_same() -> None:
 
 
 def test_more_trials_go_on_where_fewer_ended() -> None:
-    few = uninterrupted(make_study(ENDLESS, trials=7, batch=3)).sequence()["e"]
-    many = uninterrupted(make_study(ENDLESS, trials=16, batch=3)).sequence()["e"]
+    few = uninterrupted(make_study(ENDLESS, trials=7, window=3)).sequence()["e"]
+    many = uninterrupted(make_study(ENDLESS, trials=16, window=3)).sequence()["e"]
     assert len(few) == 7
     assert many[:7] == few
 
@@ -284,6 +367,8 @@ def test_a_space_without_anything_to_build_says_so() -> None:
     [
         ({"search": {"sampler": "tpe"}}, "search: the sampler tpe needs trials"),
         ({"search": {"trials": 9}}, "search: trials = 9 was given, but a grid is trained whole"),
+        ({"search": {"window": 9}}, "search: window = 9 was given, but a grid waits for nothing"),
+        ({"search": {"sampler": "gp", "trials": 9, "window": 0}}, "search.window: 0 was given"),
         ({"search": {"sampler": "nsga-ii", "trials": 9, "pruner": "asha"}}, "search: pruner = asha was given"),
         ({"search": {"sampler": "gp", "trials": 0}}, "search.trials: 0 was given"),
         ({"search": {"sampler": "gp", "trials": 9, "seeed": 0}}, "search: unknown key seeed; did you mean seed?"),
@@ -307,7 +392,7 @@ def test_what_a_study_gets_wrong(tables: dict[str, Any], message: str) -> None:
 def written(run: Path, study: Study, drawn: Sequence[Configuration]) -> Suggestions:
     record = Suggestions(Folder(run), study)
     for number, configuration in enumerate(drawn):
-        record.add("e", number, configuration)
+        record.add("e", number, configuration, known=number)
     return record
 
 
@@ -373,3 +458,57 @@ def test_a_damaged_record_is_named(tmp_path: Path, drawn: list[Configuration]) -
     first.unlink()
     with pytest.raises(InputError, match=r"000000.json is missing: delete the folder"):
         Suggestions(Folder(tmp_path), study)
+
+
+def test_the_window_follows_the_slots_at_first_launch_and_stays(tmp_path: Path, drawn: list[Configuration]) -> None:
+    study, storage = make_study(ENDLESS, window=None), Folder(tmp_path)
+    record = Suggestions(storage, study)
+    assert record.windows == {}
+    record.launch(slots=4)
+    assert record.windows == {"e": 8}
+    later = Suggestions(storage, study)
+    later.launch(slots=64)
+    assert later.windows == {"e": 8}
+    later.add("e", 0, drawn[0], known=0)
+    (tmp_path / SLOTS).unlink()
+    without_slots = Suggestions(storage, study)
+    without_slots.launch(slots=64)
+    assert without_slots.windows == {"e": 8}
+    assert not (tmp_path / SLOTS).exists(), "nothing is left to follow them"
+
+
+def test_a_window_leaves_room_for_the_seeds_and_for_what_the_study_says(tmp_path: Path) -> None:
+    record = Suggestions(Folder(tmp_path), make_study(ENDLESS, window=None, seeds=3))
+    record.launch(slots=4)
+    assert record.windows == {"e": 3}, "nine trials at a time for four slots"
+    assert Suggestions(Folder(tmp_path), make_study(ENDLESS, window=5)).windows == {"e": 5}
+
+
+def test_a_suggestion_of_another_window_is_named(tmp_path: Path, drawn: list[Configuration]) -> None:
+    study = make_study(ENDLESS, window=None)
+    record = Suggestions(Folder(tmp_path), study)
+    record.launch(slots=1)
+    for number in range(3):
+        record.add("e", number, drawn[number], known=max(0, number - 1))
+    *_, last = sorted(tmp_path.glob("suggestions/*/*.json"))
+    forge(last, lambda content: content.update(window=3, known=0))
+    with pytest.raises(InputError, match=r"000002.json is another suggestion: delete the folder"):
+        Suggestions(Folder(tmp_path), study)
+    forge(last, lambda content: content.update(window=3, known=1))
+    with pytest.raises(InputError, match=r"000002.json is damaged .*suggestion 2 of a window of 3 does not know 1"):
+        Suggestions(Folder(tmp_path), study)
+
+
+def test_slots_are_those_of_each_node_that_is_alive() -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 16.0, "GPU": 2.0}},
+        {"Alive": True, "Resources": {"CPU": 3.0, "GPU": 4.0}},
+        {"Alive": True, "Resources": {"CPU": 64.0}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+    ]
+    assert slots(Resources(cpus=2), nodes) == 8 + 1 + 32
+    assert slots(Resources(cpus=1, gpus=1), nodes) == 2 + 3
+    assert slots(Resources(cpus=1, gpus=0.4), nodes) == 2 * 2 + 3, (
+        "two trials share a GPU, and no trial has parts of two"
+    )
+    assert slots(Resources(cpus=1, gpus=0.1), nodes) == 16 + 3

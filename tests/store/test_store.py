@@ -15,6 +15,7 @@ import polars
 import psutil
 import pytest
 import soundfile
+from filelock import FileLock
 
 from sersearch.digests import digest, sha256_of
 from sersearch.errors import InputError
@@ -436,7 +437,7 @@ def test_short_or_missing_file_is_noticed_on_opening(store: Path) -> None:
 def test_cut_arrow_file_is_named(store: Path) -> None:
     opened = open_store(store)
     opened.table("s0")
-    (arrow,) = (store / "arrow").iterdir()
+    (arrow,) = (store / "arrow").glob("*.arrow")
     arrow.write_bytes(arrow.read_bytes()[:-500])
     with pytest.raises(InputError, match=r"arrow/s0-\w+-\w+.arrow: is damaged \(.*\); delete it"):
         opened.table("s0")
@@ -447,7 +448,7 @@ def test_a_table_touches_no_other_speaker(store: Path, tiny_store: Store) -> Non
         if path.name != "s0.parquet":
             path.write_bytes(bytes(path.stat().st_size))
     np.testing.assert_array_equal(open_store(store).frames("s0"), tiny_store.frames("s0"))
-    assert [path.name[:3] for path in (store / "arrow").iterdir()] == ["s0-"]
+    assert [path.name[:3] for path in (store / "arrow").glob("*.arrow")] == ["s0-"]
 
 
 # Arrow files
@@ -487,7 +488,7 @@ def test_arrow_files_that_find_no_room_go_elsewhere(
     for info in opened.speakers:
         np.testing.assert_array_equal(opened.frames(info.speaker), tiny_store.frames(info.speaker))
     elsewhere = {path.name[:3] for path in (tmp_path / "cache").glob("sersearch/s*.arrow")}
-    assert {path.name[:3] for path in small_disk.iterdir()} == {"s0-"}
+    assert {path.name[:3] for path in small_disk.glob("*.arrow")} == {"s0-"}
     assert elsewhere == {"s1-", "s2-", "s3-", "s4-", "s5-"}
     assert verify_store(opened) == []
 
@@ -500,7 +501,7 @@ def test_no_room_for_arrow_files_anywhere(
     np.testing.assert_array_equal(opened.frames("s0"), tiny_store.frames("s0"))
     with pytest.warns(RuntimeWarning, match="each process holds its own copy of the frames"):
         np.testing.assert_array_equal(opened.frames("s1"), tiny_store.frames("s1"))
-    assert sorted(path.name[:3] for path in small_disk.rglob("*") if path.is_file()) == ["s0-"]
+    assert sorted(path.name[:3] for path in small_disk.rglob("*.arrow")) == ["s0-"]
 
 
 def test_arrow_files_of_other_rows_are_not_used(
@@ -530,7 +531,7 @@ def test_several_processes_make_arrow_files_at_once(store: Path, tiny_store: Sto
     expected = sum(float(tiny_store.frames(info.speaker).sum(dtype="f8")) for info in tiny_store.speakers)
     sums = [float(process.communicate("\n")[0]) for process in processes]
     assert sums == [expected] * 2
-    assert len(list((store / "arrow").iterdir())) == 6
+    assert len(list((store / "arrow").glob("*.arrow"))) == 6
     assert verify_store(open_store(store)) == []
 
 
@@ -563,3 +564,34 @@ def test_a_store_outlives_a_field_that_is_added_to_its_recipe(tiny_store: Store,
     written["digest"] = digest({name: value for name, value in written.items() if name != "digest"})
     manifest.write_text(json.dumps(written))
     assert open_store(tmp_path / "store").fingerprint == tiny_store.fingerprint
+
+
+def test_arrow_files_are_written_before_they_are_read(store: Path) -> None:
+    reader = open_store(store)
+    names = ["s0", "s1"]
+    assert reader.without_arrow(names) == names
+    reader.write_arrow(names)
+    assert reader.without_arrow([*names, "s2"]) == ["s2"]
+    assert {path.name[:3] for path in (store / "arrow").glob("*.arrow")} == {"s0-", "s1-"}
+
+
+@pytest.mark.slow("processes import the package, and wait for a lock")
+def test_one_process_at_a_time_writes_arrow_files(store: Path) -> None:
+    """While another process holds the lock, a reader waits; then it finds what that process has written."""
+    reader = open_store(store)
+    (store / "arrow").mkdir()
+    program = (
+        "import sys; from pathlib import Path; from sersearch.store import reader;"
+        "reader._write_arrow = lambda *given: sys.exit('written twice');"
+        "print(len(reader.open_store(Path(sys.argv[1])).table('s0')))"
+    )
+    with FileLock(store / "arrow" / ".lock"):
+        waiting = subprocess.Popen([sys.executable, "-c", program, str(store)], stdout=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(3.0)
+        elsewhere = shutil.copytree(store, store.with_name("elsewhere"))
+        open_store(elsewhere).table("s0")
+        (arrow,) = (elsewhere / "arrow").glob("s0-*.arrow")
+        shutil.copy(arrow, store / "arrow" / arrow.name)
+    assert int(waiting.communicate()[0]) == len(reader.table("s0"))
+    assert waiting.returncode == 0

@@ -244,3 +244,26 @@ def test_protocols_are_not_mixed_where_results_decide_what_is_tried() -> None:
         study(mixed, search={"sampler": "random", "trials": 2})
     with pytest.raises(InputError, match="protocols loso and partition"):
         study({**S, "protocol": "loso"}, T, ST)
+
+
+def test_trials_at_a_time_are_a_grid_s_that_are_left_and_a_window_in_each_fold() -> None:
+    fst = {"name": "fst", "model": "FST-CLDNN", "w1": "3:8", "w2": "2:3"}
+    sampled = {"sampler": "random", "trials": 9}
+    grid = Agenda(study(fst), IDENTITY, {})
+    assert (grid.at_a_time(grid.study.spaces[0]), grid.most_at_a_time) == (12, 12)
+    open_window = Agenda(study(fst, search=sampled), IDENTITY, {})
+    assert (open_window.at_a_time(open_window.study.spaces[0]), open_window.most_at_a_time) == (None, None)
+    settled = Agenda(study(fst, search=sampled), IDENTITY, {}, windows={"fst": 4})
+    assert settled.most_at_a_time == 4
+    folds = Agenda(study(fst, seeds=2, partition=FOLDS, search=sampled | {"window": 4}), IDENTITY, {})
+    assert folds.most_at_a_time == 4 * 2 * 5
+    few = Agenda(study(fst, search=sampled | {"window": 40}), IDENTITY, {})
+    assert few.most_at_a_time == 9, "no more than there are"
+
+
+def test_trials_at_a_time_of_the_best_of_others_come_after_these() -> None:
+    agenda = Agenda(study(S, T, ST), IDENTITY, {})
+    at_once = [agenda.at_a_time(space) for space in agenda.study.spaces]
+    assert agenda.most_at_a_time == max(at_once[0] + at_once[1], at_once[2])  # type: ignore[operator, type-var]
+    drain(agenda)
+    assert agenda.most_at_a_time == 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
 from sersearch.models.cldnn import CLDNN, cross_entropy
-from sersearch.models.kernels import gpu
+from sersearch.models.kernels import gpu, units
 from sersearch.run.ledger import Epoch, Ledger, Result
 from sersearch.run.storage import Folder
 from sersearch.store.reader import Store
@@ -55,7 +55,13 @@ def test_the_same_key_gives_the_same_bits(data: Dataset, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("stops", [(1,), (2, 3), (1, 2, 3)])
 def test_interrupted_or_not_the_same_bits(data: Dataset, tmp_path: Path, stops: tuple[int, ...]) -> None:
-    trial = make_trial(CONFIGURATION, 0, "d")
+    assert_same_bits_though_interrupted(CONFIGURATION, data, tmp_path, stops)
+
+
+def assert_same_bits_though_interrupted(
+    configuration: NetworkConfiguration, data: Dataset, tmp_path: Path, stops: tuple[int, ...]
+) -> None:
+    trial = make_trial(configuration, 0, "d")
     plain_attempt = Ledger(Folder(tmp_path / "plain")).begin(trial)
     plain = run_trial(trial, data, attempt=plain_attempt)
 
@@ -87,7 +93,7 @@ def gpus_way(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("gpus_way")
 def test_interrupted_or_not_the_same_bits_a_gpus_way(data: Dataset, tmp_path: Path) -> None:
     assert isinstance(NetworkSystem(make_trial(CONFIGURATION, 0, "d"), data).view(data.validation), ResidentView)
-    test_interrupted_or_not_the_same_bits(data, tmp_path, (1, 2))
+    assert_same_bits_though_interrupted(CONFIGURATION, data, tmp_path, (1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -170,12 +176,49 @@ def test_a_gpus_way_trains_alike_in_every_precision(
         return [loss for e in run_trial(trial, data).epochs for loss in (e.train_loss, e.validation_loss)]
 
     exact = losses("float32")
-    assert losses("bf16") == losses("tf32") == exact, "a CPU computes in float32"
+    assert losses("tf32") == exact, "a CPU has no TF32"
     monkeypatch.setattr(gpu, "backend_for", lambda device: "gpu")
     assert losses("float32") == losses("tf32") == pytest.approx(exact, rel=1e-4)
     half = losses("bf16")
     assert half != pytest.approx(exact, rel=1e-7)
     assert half == pytest.approx(exact, rel=0.02)
+
+
+def test_bf16_interrupted_or_not_the_same_bits(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "bf16_unit", lambda: "avx512_bf16")
+    configuration = CONFIGURATION.model_copy(update={"precision": "bf16"})
+    assert NetworkSystem(make_trial(configuration, 0, "d"), data).model.in_bf16
+    assert_same_bits_though_interrupted(configuration, data, tmp_path, (1, 2))
+
+
+@pytest.mark.parametrize("settings", BF16, ids=lambda settings: settings["model"])
+def test_a_cpu_trains_and_tests_in_bf16(
+    settings: dict[str, object], data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(precision: str) -> Result:
+        given = settings | SMALL | {"epochs": 3, "precision": precision}
+        trial = make_trial(NetworkConfiguration.model_validate(given), 0, "d")
+        # The same weights, order and dropout whatever the precision.
+        trial.__dict__["key"] = "k"
+        return run_trial(trial, data)
+
+    def losses(result: Result) -> list[float | None]:
+        return [loss for epoch in result.epochs for loss in (epoch.train_loss, epoch.validation_loss)]
+
+    exact = trained("float32")
+    assert "products" not in exact.environment
+    monkeypatch.setattr(units, "bf16_unit", lambda: "avx512_bf16")
+    half = trained("bf16")
+    assert losses(half) != pytest.approx(losses(exact), rel=1e-7)
+    assert losses(half) == pytest.approx(losses(exact), rel=0.02)
+    assert half.environment["products"] == "bf16 (avx512_bf16)"
+
+    monkeypatch.setattr(units, "bf16_unit", lambda: None)
+    units.warn_of_float32.cache_clear()
+    with pytest.warns(RuntimeWarning, match='precision = "bf16" is computed as float32'):
+        single = trained("bf16")
+    assert losses(single) == losses(exact)
+    assert single.environment["products"] == "float32 (no units for bf16)"
 
 
 def test_the_result_is_that_of_the_kept_weights(data: Dataset, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from sklearn.svm import SVC
 
 from sersearch.errors import InputError
 from sersearch.evaluation.test_partition import read_predictions
-from sersearch.models.svm import KERNELS, Kernel, classify, kernel_matrix, standardise, standardise_by
+from sersearch.models.svm import KERNELS, Kernel, classify, decide, kernel_matrix, standardise, standardise_by
 from sersearch.report.folder import read_report
 from sersearch.report.sheets import evidence, leaderboards
 from sersearch.run.ledger import Result
@@ -119,6 +119,37 @@ def test_kernels_are_scikit_learns() -> None:
     assert kernel_matrix(x, "linear") == pytest.approx(x @ x.T / 7)
     assert kernel_matrix(x, "polynomial", 2.0, 3) == pytest.approx(polynomial_kernel(x, degree=3, gamma=2 / 7, coef0=0))
     assert kernel_matrix(x, "rbf", 0.5) == pytest.approx(rbf_kernel(x, gamma=0.5 / 7))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_decision_values_are_scikit_learns(classes: int) -> None:
+    generator = np.random.default_rng(classes)
+    emotion = np.tile(np.arange(classes), 20)
+    x = generator.standard_normal((len(emotion), 5)) + 0.5 * np.eye(classes, 5)[emotion]
+    kernel_UU = kernel_matrix(x, "rbf")
+    train, others = np.split(generator.permutation(len(emotion)), 2)
+    predicted_U, values = decide(kernel_UU, emotion, train, others, 2.0)
+    machine = SVC(C=2.0, kernel="precomputed", class_weight="balanced").fit(
+        kernel_UU[np.ix_(train, train)], emotion[train]
+    )
+    expected = machine.decision_function(kernel_UU[np.ix_(others, train)])
+    assert (predicted_U == machine.predict(kernel_UU[np.ix_(others, train)])).all()
+    values_UK = np.stack([values[number] for number in range(classes)], 1)
+    if classes == 2:
+        assert ((values_UK[:, 1] > values_UK[:, 0]) == (expected > 0)).all()
+    else:
+        assert values_UK == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_class_that_nobody_showed_in_training_has_no_decision_value() -> None:
+    x, emotion = informative()
+    kernel_UU = kernel_matrix(x, "linear")
+    train, others = np.flatnonzero(emotion < 2)[:20], np.arange(5)
+    assert set(decide(kernel_UU, emotion, train, others, 1.0)[1]) == {0, 1}
+    only = np.flatnonzero(emotion == 2)[:5]
+    predicted_U, values = decide(kernel_UU, emotion, only, others, 1.0)
+    assert predicted_U.tolist() == [2] * 5
+    assert set(values) == {2}
 
 
 @pytest.mark.parametrize(

@@ -157,10 +157,17 @@ def test_a_loaded_model_predicts_every_copy_of_the_test_speakers(trial: Trial, s
     loaded = make_system(trial, open_data(store, trial))
     loaded.load(system.weights())
     for condition in trial.configuration.conditions:
-        predicted = loaded.predict(store, FOLD.test, condition)
-        assert len(predicted) == (6 if condition == "clean" else 18)
-        assert set(predicted.tolist()) <= set(range(len(store.emotions)))
-    validated = loaded.predict(store, FOLD.validation, "clean")
+        prediction = loaded.predict(store, FOLD.test, condition)
+        copies = 6 if condition == "clean" else 18
+        assert prediction.emotion_U.shape == (copies,)
+        assert set(prediction.emotion_U.tolist()) <= set(range(len(store.emotions)))
+        assert prediction.scores_UE is not None
+        assert prediction.scores_UE.shape == (copies, len(store.emotions))
+        if prediction.score == "probability":
+            chosen_U = prediction.scores_UE[np.arange(copies), prediction.emotion_U]
+            assert (chosen_U == prediction.scores_UE.max(1)).all()
+            assert prediction.scores_UE.sum(1) == pytest.approx(np.ones(copies), abs=1e-6)
+    validated = loaded.predict(store, FOLD.validation, "clean").emotion_U
     labels = [row for s in FOLD.validation for row in store.table(s).to_pylist() if row["condition"] == "clean"]
     right = sum(store.emotions[p] == row["emotion"] for p, row in zip(validated, labels, strict=True))
     counts = np.sum(list(system.result().confusion["clean"].values()), axis=0)

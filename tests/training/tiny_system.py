@@ -14,7 +14,15 @@ from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.base import Module
 from sersearch.study.trial import Trial
 from sersearch.training.dataset import Dataset, Utterances, open_dataset, open_utterances
-from sersearch.training.system import Device, System, derive_seed, environment, processor, validation_confusion
+from sersearch.training.system import (
+    Device,
+    Prediction,
+    System,
+    derive_seed,
+    environment,
+    processor,
+    validation_confusion,
+)
 
 
 class TinyConfiguration(Configuration):
@@ -110,11 +118,11 @@ class Tiny(System):
         assert weights
         self.weight_ME = np.array(json.loads(weights))
 
-    def predict(self, store: Store, speakers: Sequence[str], condition: Condition) -> NDArray[np.int64]:
+    def predict(self, store: Store, speakers: Sequence[str], condition: Condition) -> Prediction:
         utterances = open_utterances(store, speakers)
         chosen = ~utterances.noisy if condition == "clean" else np.ones(len(utterances), np.bool_)
-        predicted: NDArray[np.int64] = self.answer(utterances.select(np.flatnonzero(chosen))).argmax(1)
-        return predicted
+        answer_UE = self.answer(utterances.select(np.flatnonzero(chosen)))
+        return Prediction(answer_UE.argmax(1), answer_UE)
 
     def represent(
         self, store: Store, speakers: Sequence[str], rows: NDArray[np.int64]

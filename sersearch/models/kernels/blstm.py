@@ -43,7 +43,8 @@ class BLSTM(nn.Module):
         """Run both directions over windows of frames.
 
         The GPU's form copies each window; the CPU's form computes the products with the kernel as a filter over time.
-        The results have the precision of the inputs.
+        On a GPU all of it has the precision of the inputs; on a CPU this is the precision of the products with the
+        kernel, and the recurrence and the results have that of the parameters.
 
         Args:
             x_PBV: [P, B, V]; the input of step t is the window x[t + j * dilation] for j in range(columns), in which
@@ -55,8 +56,9 @@ class BLSTM(nn.Module):
         Returns:
             [T, B, 2 * cells], zero behind a sequence's last frame.
         """
-        kernel, recurrent, bias = (parameter.to(x_PBV.dtype) for parameter in (self.kernel, self.recurrent, self.bias))
+        weights = self.kernel, self.recurrent, self.bias
         if self.backend == "gpu":
+            kernel, recurrent, bias = (weight.to(x_PBV.dtype) for weight in weights)
             return blstm_from_inputs(gather_windows(x_PBV, columns, dilation), kernel, recurrent, bias, lengths_B)
-        gates_TBG = correlate(x_PBV, kernel.view(2 * 4 * self.cells, -1, columns), dilation)
-        return blstm_from_gates(gates_TBG, recurrent, bias, lengths_B)
+        gates_TBG = correlate(x_PBV, self.kernel.view(2 * 4 * self.cells, -1, columns), dilation)
+        return blstm_from_gates(gates_TBG, self.recurrent, self.bias, lengths_B)

@@ -88,9 +88,14 @@ class Convolutions(nn.Module):
             return self._forward_on_gpu(x_PBCM)
         if not self.geometry:
             return x_PBCM.flatten(2)
-        weights_WNK = [kernel.permute(3, 2, 1, 0).flatten(1, 2) for kernel in self.kernels]
-        if self.geometry[0].channels * self.geometry[0].kernel[0] <= GATHER_LIMIT:
-            weights_WNK[0] = self.kernels[0].permute(2, 3, 1, 0).flatten(0, 2).unsqueeze(0)
+        weights_WNK = []
+        for n, (layer, kernel) in enumerate(zip(self.geometry, self.kernels, strict=True)):
+            is_short = n == 0 and layer.channels * layer.kernel[0] <= GATHER_LIMIT
+            # A product of bfloat16 is rounded, so a sum of one product per column would be rounded several times.
+            if is_short or x_PBCM.dtype == torch.bfloat16:
+                weights_WNK.append(kernel.permute(2, 3, 1, 0).flatten(0, 2).unsqueeze(0))
+            else:
+                weights_WNK.append(kernel.permute(3, 2, 1, 0).flatten(1, 2))
         parameters = (*weights_WNK, *self.biases)
         y_PBV: Tensor = _ConvolutionalLayers.apply(x_PBCM, self.geometry, self._column_stride, *parameters)  # type: ignore[no-untyped-call]
         return y_PBV
@@ -111,9 +116,12 @@ class _ConvolutionalLayers(torch.autograd.Function):
     """All layers as one node of autograd's graph, for as many utterances at a time as the cache holds.
 
     A convolution is one matrix product per column of its kernel, over overlapping views of its input; if the columns
-    are short, one product for all columns of the first layer. Bias, max pooling and ReLU are one pass over the
-    products, which keeps the output and one byte per value, the number of the window's largest element. The products
-    are not kept. On a tie the first element takes the gradient.
+    are short, one product for all columns of the first layer; in bfloat16, one for all columns of any layer. Bias, max
+    pooling and ReLU are one pass over the products, which keeps the output and one byte per value, the number of the
+    window's largest element. The products are not kept. On a tie the first element takes the gradient.
+
+    The factors and the results of matrix products have the precision of the frames. If that is bfloat16, all else is
+    in float32: weights, their gradients, bias, pooling and the sums within a product.
     """
 
     @staticmethod
@@ -131,11 +139,11 @@ class _ConvolutionalLayers(torch.autograd.Function):
             for n, (layer, weight_WNK, bias_K) in enumerate(zip(geometry, weights_WNK, biases, strict=True)):
                 # R has one entry per frame and utterance, so the next frame is `batch` entries further.
                 dilation = batch * stride**n
-                columns_RMC = _gather_columns(x_RMC, layer, weight_WNK, dilation)
-                z_RHK = _convolve(columns_RMC, weight_WNK, layer.kernel[0], dilation)
-                y_RHK, winner_RHK = _max_pool_forward(z_RHK, bias_K, layer.window, dilation)
+                columns_RMC = _gather_columns(x_RMC, layer.kernel[1], weight_WNK, dilation)
+                z_RHK = _convolve(columns_RMC, weight_WNK.to(x_RMC.dtype), layer.kernel[0], dilation)
+                y_RHK, winner_RHK = _max_pool_forward(z_RHK.to(bias_K.dtype), bias_K, layer.window, dilation)
                 kept.append((x_RMC, winner_RHK))
-                x_RMC = y_RHK
+                x_RMC = y_RHK.to(x_RMC.dtype)
             y_PbKH.copy_(x_RMC.view(-1, batch, rows, maps).transpose(2, 3))
             ctx.groups.append((batch, kept))
         ctx.save_for_backward(*weights_WNK)
@@ -151,24 +159,29 @@ class _ConvolutionalLayers(torch.autograd.Function):
         d_y_PBKH = gradients[0].view(*gradients[0].shape[:2], maps, rows)
         sizes = [batch for batch, _ in ctx.groups]
         for d_y_PbKH, (batch, kept) in zip(torch.split(d_y_PBKH, sizes, dim=1), ctx.groups, strict=True):
-            d_y_RHK = d_y_PbKH.transpose(2, 3).contiguous().view(-1, rows, maps)
+            d_y_RHK = d_y_PbKH.transpose(2, 3).contiguous().view(-1, rows, maps).to(d_biases[-1].dtype)
             for n in reversed(range(len(geometry))):
                 layer, (x_RMC, winner_RHK), dilation = geometry[n], kept[n], batch * ctx.stride**n
                 # The gradient of the inputs is a full convolution, which needs zeros above and below.
                 margin = layer.kernel[0] - 1 if n > 0 else 0
                 d_z_RLK = _max_pool_backward(d_y_RHK, winner_RHK, layer, dilation, margin)
                 d_biases[n] += d_z_RLK.sum((0, 1))
-                d_z = d_z_RLK[:, margin : margin + layer.convolved[0]]
-                columns_RMC = _gather_columns(x_RMC, layer, weights_WNK[n], dilation)
-                _add_weight_gradient(columns_RMC, d_z, layer.kernel[0], dilation, d_weights_WNK[n])
+                d_z_RLK = d_z_RLK.to(x_RMC.dtype)
+                d_z_RHK = d_z_RLK[:, margin : margin + layer.convolved[0]]
+                columns_RMC = _gather_columns(x_RMC, layer.kernel[1], weights_WNK[n], dilation)
+                if x_RMC.dtype == torch.bfloat16:
+                    d_weights_WNK[n] += _weight_gradient(columns_RMC, d_z_RHK, layer.kernel[0])
+                    if n > 0:
+                        d_y_RHK = _input_gradient_at_once(d_z_RLK, weights_WNK[n], layer, dilation).float()
+                    continue
+                _add_weight_gradient(columns_RMC, d_z_RHK, layer.kernel[0], dilation, d_weights_WNK[n])
                 if n > 0:
                     d_y_RHK = _input_gradient(d_z_RLK, weights_WNK[n], layer.kernel[0], dilation, x_RMC.shape)
         return None, None, None, *d_weights_WNK, *d_biases
 
 
-def _gather_columns(x_RMC: Tensor, layer: Layer, weight_WNK: Tensor, dilation: int) -> Tensor:
+def _gather_columns(x_RMC: Tensor, width: int, weight_WNK: Tensor, dilation: int) -> Tensor:
     """Copy the columns under the kernel side by side if one product serves all: [R, M, C] to [R', M, w * C]."""
-    width = layer.kernel[1]
     if len(weight_WNK) == width:
         return x_RMC
     rows = len(x_RMC) - (width - 1) * dilation
@@ -193,6 +206,27 @@ def _add_weight_gradient(x_RMC: Tensor, d_z_RHK: Tensor, height: int, dilation: 
     for w, d_weight_NK in enumerate(d_weight_WNK):
         windows = _windows(x_RMC[w * dilation :][: len(d_z_RHK)], height)
         d_weight_NK += (windows.transpose(1, 2) @ _rows_first(d_z_RHK, height)).sum(0)
+
+
+def _weight_gradient(x_RMC: Tensor, d_z_RHK: Tensor, height: int) -> Tensor:
+    """The gradients of the weights [1, N, K] of a convolution of one column, as one product.
+
+    The windows are copied, because a product of many small matrices is slow if the first one is transposed.
+    """
+    windows_SN = _windows(x_RMC, height).transpose(0, 1).flatten(0, 1)
+    if height == 1:
+        windows_SN = x_RMC.flatten(0, 1)
+    return (windows_SN.T @ d_z_RHK.flatten(0, 1)).unsqueeze(0)
+
+
+def _input_gradient_at_once(d_z_RLK: Tensor, weight_1NK: Tensor, layer: Layer, dilation: int) -> Tensor:
+    """The gradients of a convolution's inputs as in `_input_gradient`, as one product for all columns of the kernel."""
+    height, width = layer.kernel
+    maps, reach = d_z_RLK.shape[2], (width - 1) * dilation
+    weight_hwCK = weight_1NK.view(height, width, -1, maps)
+    back_1NC = weight_hwCK.flip(0, 1).transpose(2, 3).flatten(0, 2).unsqueeze(0).to(d_z_RLK.dtype)
+    padded_RLK = functional.pad(d_z_RLK, (0, 0, 0, 0, reach, reach))
+    return _convolve(_gather_columns(padded_RLK, width, back_1NC, dilation), back_1NC, height, dilation)
 
 
 def _input_gradient(d_z_RLK: Tensor, weight_WNK: Tensor, height: int, dilation: int, shape: torch.Size) -> Tensor:

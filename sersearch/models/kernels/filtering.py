@@ -21,27 +21,40 @@ from torch.nn import functional
 # Frames of a tile when the points are roots of unity. Smaller tiles need more products per output, larger tiles need
 # larger transforms.
 UNITY_TILE = 64
+# The same in bfloat16, whose products are so fast that transforms count for more.
+UNITY_TILE_BF16 = 32
+# Filters of fewer taps are computed with the algorithm of Toom and Cook. In bfloat16 that would triple the errors, so
+# they are computed as the plain sum.
+FEW_TAPS = 4
 # Windows of at most this many numbers are copied and multiplied directly, which is faster for products this small.
 GATHER_LIMIT = 128
 # About how many numbers a block of transformed kernels or of products holds, to stay in the cache: 2.5 MiB in float32.
+# In bfloat16, few large products matter more.
 BLOCK_NUMBERS = 5 * 2**17
+BLOCK_NUMBERS_BF16 = 8 * BLOCK_NUMBERS
 
 
 def correlate(x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int = 1) -> Tensor:
     """Slide a window of J frames over x: y[q] is the sum over j of kernel[:, :, j] x[q + j * dilation].
 
+    If x is in bfloat16, so are the factors and the results of all matrix products, forward and backward. Sums within a
+    product are in float32.
+
     Args:
         x_QRV: [Q, R, V], at least as many frames as the window spans.
-        kernel_GVJ: [G, V, J].
+        kernel_GVJ: [G, V, J]; in the precision of x, or in float32.
         dilation: distance in frames between two neighbouring frames of the window.
 
     Returns:
-        [Q - (J - 1) * dilation, R, G].
+        [Q - (J - 1) * dilation, R, G], in the precision of the kernel.
     """
-    frames, taps = len(x_QRV), kernel_GVJ.shape[2]
-    if taps == 1 or taps * x_QRV.shape[2] <= GATHER_LIMIT:
-        columns = [x_QRV[j * dilation :][: frames - (taps - 1) * dilation] for j in range(taps)]
-        windows_QRN = torch.cat(columns, dim=2) if taps > 1 else x_QRV
+    taps = kernel_GVJ.shape[2]
+    is_small = taps == 1 or taps * x_QRV.shape[2] <= GATHER_LIMIT
+    if x_QRV.dtype == torch.bfloat16 and (is_small or taps < FEW_TAPS):
+        sums_QRG: Tensor = _PlainSum.apply(x_QRV, kernel_GVJ, dilation)  # type: ignore[no-untyped-call]
+        return sums_QRG
+    if is_small:
+        windows_QRN = _join_windows(x_QRV, taps, dilation)
         # The kernel is stored with inputs before outputs: in the other order, its gradient is the slowest product.
         return windows_QRN @ kernel_GVJ.permute(2, 1, 0).contiguous().flatten(0, 1)
     y_QRG: Tensor = _Correlate.apply(x_QRV, kernel_GVJ, dilation)  # type: ignore[no-untyped-call]
@@ -61,10 +74,15 @@ class FilterAlgorithm(NamedTuple):
     output_mM: Tensor
 
 
+def filter_algorithm(taps: int, dtype: torch.dtype) -> FilterAlgorithm:
+    """The matrices for a number of taps, in a precision."""
+    tile = UNITY_TILE_BF16 if dtype == torch.bfloat16 else UNITY_TILE
+    return FilterAlgorithm(*(matrix.to(dtype) for matrix in _exact_algorithm(taps, max(tile, 2 * taps))))
+
+
 @cache
-def filter_algorithm(taps: int) -> FilterAlgorithm:
-    """The matrices for a number of taps, in float64."""
-    return _toom_cook(taps) if taps < 4 else _roots_of_unity(taps, max(UNITY_TILE, 2 * taps))
+def _exact_algorithm(taps: int, tile: int) -> FilterAlgorithm:
+    return _toom_cook(taps) if taps < FEW_TAPS else _roots_of_unity(taps, tile)
 
 
 def _toom_cook(taps: int) -> FilterAlgorithm:
@@ -106,12 +124,12 @@ class _Correlate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int) -> Tensor:
         gates, _, taps = kernel_GVJ.shape
-        input_MN, kernel_MJ, output_mM = (matrix.to(x_QRV) for matrix in filter_algorithm(taps))
+        input_MN, kernel_MJ, output_mM = filter_algorithm(taps, x_QRV.dtype)
         frames, rows = len(x_QRV) - (taps - 1) * dilation, x_QRV.shape[1]
         hop = len(output_mM)
         tiles = -(-frames // (hop * dilation))
         products_MRV = _tiles_to_products(input_MN, _split_phases(x_QRV, dilation), hop, tiles)
-        y_QRG = x_QRV.new_empty(tiles * hop, dilation * rows, gates)
+        y_QRG = kernel_GVJ.new_empty(tiles * hop, dilation * rows, gates)
         block = _outputs_per_block(products_MRV)
         for kernel_gVJ, y_QRg in zip(torch.split(kernel_GVJ, block), torch.split(y_QRG, block, 2), strict=True):
             transformed_MVg = _transform_kernel(kernel_MJ, kernel_gVJ).transpose(1, 2)
@@ -123,20 +141,26 @@ class _Correlate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:
         (products_MRV, kernel_GVJ), dilation, d_y_QRG = ctx.saved_tensors, ctx.dilation, gradients[0]
+        dtype = products_MRV.dtype
         frames, rows, _ = d_y_QRG.shape
         _, inputs, taps = kernel_GVJ.shape
-        input_MN, kernel_MJ, output_mM = (matrix.to(d_y_QRG) for matrix in filter_algorithm(taps))
+        input_MN, kernel_MJ, output_mM = filter_algorithm(taps, dtype)
         hop, overlap = len(output_mM), taps - 1
         tiles = -(-frames // (hop * dilation))
         d_kernel_GVJ = torch.empty_like(kernel_GVJ)
-        d_products_MRV = torch.zeros_like(products_MRV) if ctx.needs_input_grad[0] else None
+        d_products_MRV = torch.zeros_like(products_MRV, dtype=d_y_QRG.dtype) if ctx.needs_input_grad[0] else None
 
         def back(kernel_gVJ: Tensor, d_kernel_gVJ: Tensor, d_y_QRg: Tensor) -> None:
-            d_products_MRg = _tiles_to_products(output_mM.T, _split_phases(d_y_QRg, dilation), hop, tiles)
+            d_products_MRg = _tiles_to_products(output_mM.T, _split_phases(d_y_QRg.to(dtype), dilation), hop, tiles)
             d_kernel_MgV = d_products_MRg.transpose(1, 2) @ products_MRV
             d_kernel_gVJ.view(-1, taps).T.copy_(kernel_MJ.T @ d_kernel_MgV.flatten(1))
-            if d_products_MRV is not None:
-                d_products_MRV.baddbmm_(d_products_MRg, _transform_kernel(kernel_MJ, kernel_gVJ))
+            if d_products_MRV is None:
+                return
+            transformed_MgV = _transform_kernel(kernel_MJ, kernel_gVJ)
+            if dtype == torch.bfloat16:
+                d_products_MRV.add_(d_products_MRg @ transformed_MgV)
+            else:
+                d_products_MRV.baddbmm_(d_products_MRg, transformed_MgV)
 
         block = _outputs_per_block(products_MRV)
         blocks = torch.split(kernel_GVJ, block), torch.split(d_kernel_GVJ, block), torch.split(d_y_QRG, block, 2)
@@ -144,11 +168,44 @@ class _Correlate(torch.autograd.Function):
             back(*each)
         if d_products_MRV is None:
             return None, d_kernel_GVJ, None
-        d_tiles_nNS = _products_to_tiles(input_MN.T, d_products_MRV, tiles)
+        d_tiles_nNS = _products_to_tiles(input_MN.T, d_products_MRV.to(dtype), tiles)
         # The last frames of a tile are the first frames of the next one, so their gradients add up.
         d_x_nmS = functional.pad(d_tiles_nNS[:, :hop], (0, 0, 0, 0, 0, 1))
         d_x_nmS[1:, :overlap] += d_tiles_nNS[:, hop:]
         return d_x_nmS.view(-1, rows, inputs)[: frames + overlap * dilation], d_kernel_GVJ, None
+
+
+class _PlainSum(torch.autograd.Function):
+    """The filter in bfloat16 as one product of all windows and the kernel, forward and for each of the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int) -> Tensor:
+        kernel_JVG = kernel_GVJ.to(x_QRV.dtype).permute(2, 1, 0).contiguous()
+        ctx.save_for_backward(x_QRV, kernel_JVG)
+        ctx.dilation = dilation
+        return (_join_windows(x_QRV, len(kernel_JVG), dilation) @ kernel_JVG.flatten(0, 1)).to(kernel_GVJ.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        (x_QRV, kernel_JVG), dilation = ctx.saved_tensors, ctx.dilation
+        taps, overlap = len(kernel_JVG), (len(kernel_JVG) - 1) * dilation
+        d_y_QRG = gradients[0].to(x_QRV.dtype)
+        windows_SN = _join_windows(x_QRV, taps, dilation).flatten(0, 1)
+        d_kernel_JVG = (windows_SN.T @ d_y_QRG.flatten(0, 1)).to(gradients[0].dtype).view_as(kernel_JVG)
+        d_kernel_GVJ = d_kernel_JVG.permute(2, 1, 0)
+        if not ctx.needs_input_grad[0]:
+            return None, d_kernel_GVJ, None
+        # The gradient of the inputs is the filter with the flipped kernel, over zeros at both ends.
+        padded_QRG = functional.pad(d_y_QRG, (0, 0, 0, 0, overlap, overlap)) if overlap else d_y_QRG
+        flipped_JGV = kernel_JVG.flip(0).transpose(1, 2)
+        return _join_windows(padded_QRG, taps, dilation) @ flipped_JGV.flatten(0, 1), d_kernel_GVJ, None
+
+
+def _join_windows(x_QRV: Tensor, taps: int, dilation: int) -> Tensor:
+    """Copy the frames of each window side by side: [Q, R, V] to [Q - (J - 1) * dilation, R, J * V]."""
+    frames = len(x_QRV) - (taps - 1) * dilation
+    columns = [x_QRV[j * dilation :][:frames] for j in range(taps)]
+    return torch.cat(columns, dim=2) if taps > 1 else x_QRV
 
 
 def _split_phases(x_QRV: Tensor, dilation: int) -> Tensor:
@@ -166,14 +223,15 @@ def _outputs_per_block(products_MRV: Tensor) -> int:
     of much fewer outputs than inputs would lose more by reading the inputs for each block than they save.
     """
     products, rows, inputs = products_MRV.shape
-    outputs = max(BLOCK_NUMBERS / (products * max(rows, inputs)), inputs / 6)
+    numbers = BLOCK_NUMBERS_BF16 if products_MRV.dtype == torch.bfloat16 else BLOCK_NUMBERS
+    outputs = max(numbers / (products * max(rows, inputs)), inputs / 6)
     return int(2 ** max(0, round(math.log2(outputs))))
 
 
 def _transform_kernel(kernel_MJ: Tensor, kernel_GVJ: Tensor) -> Tensor:
     """Evaluate a kernel at the points of the algorithm: [G, V, J] to [M, G, V]."""
     gates, inputs, taps = kernel_GVJ.shape
-    return (kernel_MJ @ kernel_GVJ.view(-1, taps).T).view(-1, gates, inputs)
+    return (kernel_MJ @ kernel_GVJ.view(-1, taps).T.to(kernel_MJ.dtype)).view(-1, gates, inputs)
 
 
 def _tiles_to_products(matrix_MN: Tensor, x_QRV: Tensor, hop: int, tiles: int) -> Tensor:

@@ -81,6 +81,7 @@ def read_corpora(
             "in --emotions"
         )
     notes = _note_on_labels(joined.utterances, emotion_of) + _note_on_left_out(left_out)
+    notes += _note_on_not_shared(utterances, emotions)
     missing = {utterance: reason for utterance in kept if (reason := why_missing(utterance.path))}
     return replace(
         joined,
@@ -189,6 +190,21 @@ def _note_on_left_out(left_out: Sequence[Utterance]) -> tuple[str, ...]:
         return ()
     listed = _counts(utterance.emotion for utterance in left_out)
     return (f"left out (with the number of utterances): {listed}; name them in --emotions to include them",)
+
+
+def _note_on_not_shared(utterances: Sequence[Utterance], kept: Sequence[str]) -> tuple[str, ...]:
+    """Say which emotions some of several corpora lack, and whether they are kept nevertheless."""
+    counts = {corpus: Counter[str]() for corpus in sorted({utterance.corpus for utterance in utterances})}
+    for utterance in utterances:
+        counts[utterance.corpus][utterance.emotion] += 1
+    parts = []
+    for emotion in sorted({utterance.emotion for utterance in utterances}):
+        lacking = [corpus for corpus, of_corpus in counts.items() if not of_corpus[emotion]]
+        if lacking:
+            having = ", ".join(f"{of[emotion]} in {corpus}" for corpus, of in counts.items() if of[emotion])
+            decision = "kept" if emotion in kept else "left out"
+            parts.append(f"{emotion} ({having}, none in {', '.join(lacking)}: {decision})")
+    return (f"emotions that not all corpora have: {'; '.join(parts)}",) if parts else ()
 
 
 def _counts(names: Iterable[str]) -> str:

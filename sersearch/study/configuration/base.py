@@ -33,6 +33,8 @@ class Configuration(Table):
 
     Class attributes:
         system: module and class that trains configurations of this kind, as "package.module:Class".
+        classifier: module and class that applies exported models of this kind to sound, as "package.module:Class"; None
+            where they can't be exported.
         switches: the parameters whose values decide which other parameters there are.
         seeded: whether training draws random numbers, so that each seed is a trial of its own.
         validates_within_training: whether a fold that leaves one subject out needs no validation speakers, because the
@@ -47,6 +49,7 @@ class Configuration(Table):
     protocol: Protocol = "partition"
 
     system: ClassVar[str]
+    classifier: ClassVar[str | None] = None
     switches: ClassVar[tuple[str, ...]] = ("model",)
     seeded: ClassVar[bool] = True
     validates_within_training: ClassVar[bool] = False

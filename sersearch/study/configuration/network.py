@@ -107,8 +107,9 @@ class NetworkConfiguration(Configuration):
             "20000 copies", which are counted at the end of each epoch. Paper: 3 epochs (Section 6.2).
         epochs: the most that a trial takes: epochs, or steps or copies as text. Paper: silent
             (decisions#early-stopping).
-        precision: precision of products, convolutions and recurrences on a GPU; a CPU always computes in float32.
-            Paper: silent (decisions#precision).
+        precision: precision of products, convolutions and recurrences on a GPU; on a CPU, "tf32" is float32, and
+            "bf16" applies to convolutions and the BLSTM's input products, if the processor has units for it. Paper:
+            silent (decisions#precision).
         keep: criterion of the epoch that is kept, and of patience, both under the noisy condition: the validation loss
             ("loss") or the validation UA ("ua"); "last" keeps the last epoch, and patience goes by the loss. Paper:
             the loss (Section 6.2).
@@ -149,6 +150,7 @@ class NetworkConfiguration(Configuration):
     class_weights: bool = False
 
     system: ClassVar[str] = "sersearch.training.network:NetworkSystem"
+    classifier: ClassVar[str | None] = "sersearch.deployment.network:NetworkClassifier"
     switches: ClassVar[tuple[str, ...]] = ("model", "features")
     described: ClassVar[tuple[str, ...]] = ("model", "features", *KERNELS)
     feature_settings: ClassVar[tuple[str, ...]] = FEATURE_SETTINGS

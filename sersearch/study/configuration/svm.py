@@ -46,6 +46,7 @@ class SVMConfiguration(Configuration):
     degree: Annotated[int, Field(ge=1)] = 3
 
     system: ClassVar[str] = "sersearch.training.svm:SupportVectorMachine"
+    classifier: ClassVar[str | None] = "sersearch.deployment.vectors:SVMClassifier"
     switches: ClassVar[tuple[str, ...]] = ("model", "features", "kernel")
     described: ClassVar[tuple[str, ...]] = ("model", "features", "kernel", "C", "gamma", "degree", "protocol")
     seeded: ClassVar[bool] = False

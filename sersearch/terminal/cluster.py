@@ -1,0 +1,57 @@
+"""The check of a cluster for people: nodes that are alike share a row, so that a large cluster is a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sersearch.report.cells import Sheet
+from sersearch.terminal.screen import Screen
+from sersearch.terminal.tables import print_sheets
+
+if TYPE_CHECKING:  # its package imports Ray, which takes a second
+    from sersearch.search.nodes import Finding
+
+MOST_NAMED = 4
+"""How many nodes a row names."""
+
+COLUMNS = ("nodes", "sersearch", "torch", "processor", "GPUs", "check")
+
+
+def print_check(findings: Sequence[Finding], console: Screen) -> None:
+    """Print what a check of nodes found."""
+    print_sheets([check_sheet(findings)], console, "see them on a wider terminal")
+
+
+def check_sheet(findings: Sequence[Finding]) -> Sheet:
+    """What a check of nodes found, as a table: a row for each kind of node, those that can't train last."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for finding in sorted(findings, key=lambda finding: bool(finding.fault)):
+        alike.setdefault(_facts(finding), []).append(finding.node.address)
+    rows = tuple((_few(addresses), *facts) for facts, addresses in alike.items())
+    return Sheet("nodes", "Nodes", COLUMNS, rows, _notes(findings))
+
+
+def _facts(finding: Finding) -> tuple[str, ...]:
+    sight, verdict = finding.sight, finding.fault or "good"
+    if sight is None:
+        return ("–", "–", "–", "–", verdict)
+    gpus = "–" if sight.gpus is None else str(sight.gpus)
+    model = sight.processor.removeprefix("cpu (").removesuffix(")")
+    return (sight.sersearch, sight.torch, model, gpus, verdict)
+
+
+def _notes(findings: Sequence[Finding]) -> tuple[str, ...]:
+    good = {(f.sight.processor, f.sight.torch) for f in findings if f.sight and not f.fault}
+    left_out = sum(bool(finding.fault) for finding in findings)
+    notes = []
+    if left_out:
+        notes.append(f"{left_out} of {len(findings)} nodes are left out until they pass a check.")
+    if len(good) > 1:
+        notes.append("Nodes differ in processor or torch: a trial has the same bits on nodes of one kind only.")
+    return tuple(notes)
+
+
+def _few(addresses: Sequence[str]) -> str:
+    more = len(addresses) - MOST_NAMED
+    return ", ".join([*addresses[:MOST_NAMED], *([f"and {more} more"] if more > 0 else [])])
