@@ -92,8 +92,8 @@ def open_data(store: Store, trial: Trial) -> Any:
 
 
 def figures(result: Result) -> dict[str, Any]:
-    """A result but for what depends on the clock."""
-    record = result.model_dump(exclude={"seconds", "finished", "weights", "weights_sha256", "trial"})
+    """A result but for what depends on the clock and the machine."""
+    record = result.model_dump(exclude={"seconds", "finished", "host", "weights", "weights_sha256", "trial"})
     return record | {"epochs": [epoch.model_dump(exclude={"seconds"}) for epoch in result.epochs]}
 
 
@@ -106,7 +106,7 @@ def test_the_same_trial_gives_the_same_bits(trial: Trial, store: Store) -> None:
     assert first.weights() == second.weights()
 
 
-@pytest.mark.parametrize("steps", [1, 4, 7])
+@pytest.mark.parametrize("steps", [3, 7])
 def test_interrupted_after_any_step_and_resumed_to_the_same_bits(
     trial: Trial, store: Store, tmp_path: Path, steps: int
 ) -> None:
