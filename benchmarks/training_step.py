@@ -2,11 +2,14 @@
 
     python benchmarks/training_step.py --ravdess DIR               the table of docs/performance.md
     python benchmarks/training_step.py --ravdess DIR --only "T 8, 3" --rivals pytorch
+    python benchmarks/training_step.py --ravdess DIR --precision bf16 --rivals float32 pytorch autocast
 
 A step is forward, backward and Adam on one minibatch of 10 utterances of RAVDESS' real lengths, on one core. All sides
 have the same weights and data, and their losses and gradients are compared. The sides take turns, each in a process of
 its own. Times are CPU times, which depend less on other work on the machine than the clock does. Keras is measured if
-it can be imported (`pip install keras jax`); KERAS_BACKEND chooses its backend, which is JAX by default.
+it can be imported (`pip install keras jax`); KERAS_BACKEND chooses its backend, which is JAX by default. *float32* is
+this package in float32, a rival of itself in bf16; *autocast* is plain PyTorch under torch.autocast in bfloat16, whose
+gradients are compared with ours as all others are.
 """
 
 import argparse
@@ -30,6 +33,7 @@ from results_file import write_results
 
 from sersearch.models.cldnn import CLDNN, cross_entropy
 from sersearch.models.kernels.loops import one_thread
+from sersearch.models.kernels.units import bf16_unit
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.training.dataset import shuffled
 
@@ -52,6 +56,8 @@ CASES: dict[str, dict[str, Any]] = {
     "FST 3, 2 MFCCs": {"model": "FST-CLDNN", "features": "mfccs", "w1": 3, "w2": 2},
     "FST 8, 3 MFCCs": {"model": "FST-CLDNN", "features": "mfccs", "w1": 8, "w2": 3},
 }
+
+RIVALS = ("pytorch", "autocast", "float32", "keras")
 
 Step = Callable[[], float]
 Gradients = dict[str, np.ndarray]
@@ -83,21 +89,27 @@ def start(configuration: NetworkConfiguration, device: str = "cpu") -> CLDNN:
 
 
 def torch_side(
-    model: torch.nn.Module, configuration: NetworkConfiguration, lengths: list[int]
+    model: torch.nn.Module, configuration: NetworkConfiguration, lengths: list[int], autocast: bool = False
 ) -> tuple[Step, Gradients]:
     """The training step of a PyTorch model, and the gradients at its initial weights."""
     frames, counts, emotion = minibatch(configuration, lengths)
     ours = isinstance(model, CLDNN)
+
+    def loss_now() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logits = model(frames, counts)
+        return cross_entropy(logits.float(), emotion)
+
     optimiser = torch.optim.Adam(model.parameters(), lr=0.001, eps=1e-7, foreach=not ours, fused=ours)
 
     def step() -> float:
         optimiser.zero_grad()
-        loss = cross_entropy(model(frames, counts), emotion)
+        loss = loss_now()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         return float(loss.detach())
 
-    cross_entropy(model(frames, counts), emotion).backward()  # type: ignore[no-untyped-call]
+    loss_now().backward()  # type: ignore[no-untyped-call]
     gradients = {name: p.grad.numpy().copy() for name, p in model.named_parameters() if p.grad is not None}
     return step, gradients
 
@@ -106,11 +118,15 @@ def side(name: str, configuration: NetworkConfiguration, lengths: list[int]) -> 
     """One side's training step and its initial gradients, under this package's names and shapes."""
     if name == "ours":
         return torch_side(start(configuration), configuration, lengths)
+    configuration = configuration.model_copy(update={"precision": "float32"})
+    if name == "float32":
+        return torch_side(start(configuration), configuration, lengths)
     sys.path.insert(0, str(Path(__file__).parent))
-    if name == "pytorch":
+    if name in ("pytorch", "autocast"):
         from rivals import plain_pytorch
 
-        step, gradients = torch_side(plain_pytorch.Plain(start(configuration)), configuration, lengths)
+        plain = plain_pytorch.Plain(start(configuration))
+        step, gradients = torch_side(plain, configuration, lengths, autocast=name == "autocast")
         return step, plain_pytorch.renamed(gradients)
     os.environ.setdefault("KERAS_BACKEND", "jax")
     from rivals import plain_keras
@@ -118,7 +134,9 @@ def side(name: str, configuration: NetworkConfiguration, lengths: list[int]) -> 
     return plain_keras.side(start(configuration), *minibatch(configuration, lengths))
 
 
-def run_side(name: str, case: str, lengths: list[int], repeats: int, gradients_file: Path) -> dict[str, float]:
+def run_side(
+    name: str, case: str, precision: str, lengths: list[int], repeats: int, gradients_file: Path
+) -> dict[str, float]:
     """Measure one side in this process, which is pinned to one core.
 
     Returns:
@@ -126,7 +144,7 @@ def run_side(name: str, case: str, lengths: list[int], repeats: int, gradients_f
     """
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
     one_thread()
-    configuration = NetworkConfiguration(**CASES[case])
+    configuration = NetworkConfiguration(**CASES[case], precision=precision)
     # A small network first: what libraries need at their first use, in time and memory, is not part of a step.
     small = configuration.model_copy(update={"maps": 2, "cells": 2, "dense": (2,)})
     side(name, small, [30, 29])[0]()
@@ -143,10 +161,10 @@ def run_side(name: str, case: str, lengths: list[int], repeats: int, gradients_f
     return {"seconds": min(times), "mib": peak / 2**20, "loss": loss}
 
 
-def matrix_rate() -> float:
-    """Multiply-adds per second of a float32 matrix product on one thread."""
+def matrix_rate(dtype: torch.dtype = torch.float32) -> float:
+    """Multiply-adds per second of a matrix product on one thread."""
     one_thread()
-    a, b, out = torch.randn(1024, 1024), torch.randn(1024, 1024), torch.empty(1024, 1024)
+    a, b, out = (torch.randn(1024, 1024).to(dtype) for _ in range(3))
     best = math.inf
     for _ in range(30):
         begin = time.process_time()
@@ -158,7 +176,8 @@ def matrix_rate() -> float:
 def measure(name: str, case: str, lengths: list[int], given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run a side in a process of its own; if it fails, the answer is its last error line, as `failed`."""
     arguments = ["--side", name, "--only", case, "--lengths", json.dumps(lengths), "--repeats", str(given.repeats)]
-    command = [sys.executable, __file__, *arguments, "--gradients", str(folder / f"{name}.npz")]
+    arguments += ["--precision", given.precision, "--gradients", str(folder / f"{name}.npz")]
+    command = [sys.executable, __file__, *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=given.limit_s)
     except subprocess.TimeoutExpired:
@@ -223,28 +242,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A training step beside plain PyTorch and Keras.")
     parser.add_argument("--ravdess", type=Path, help="RAVDESS' folder")
     parser.add_argument("--only", action="append", choices=CASES, help="a case; repeat for more (all)")
-    parser.add_argument("--rivals", nargs="*", default=["pytorch", "keras"], choices=["pytorch", "keras"])
+    parser.add_argument("--rivals", nargs="*", default=["pytorch", "keras"], choices=RIVALS)
+    parser.add_argument("--precision", default="float32", choices=("float32", "bf16"), help="of this package (float32)")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each side (3)")
     parser.add_argument("--repeats", type=int, default=5, help="steps of each process (5)")
     parser.add_argument("--limit-s", type=float, default=300, help="time limit of a process in seconds (300)")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "training_step.json")
+    parser.add_argument("--out", type=Path, help="the file of results (results/training_step.json, _bf16 in bf16)")
     for hidden in ("--side", "--lengths", "--gradients"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
-        print(
-            json.dumps(
-                run_side(given.side, given.only[0], json.loads(given.lengths), given.repeats, Path(given.gradients))
-            )
-        )
+        job = given.only[0], given.precision, json.loads(given.lengths), given.repeats, Path(given.gradients)
+        print(json.dumps(run_side(given.side, *job)))
         return
     if given.ravdess is None:
         parser.error("--ravdess DIR is needed: the folder that holds RAVDESS")
     rivals = [r for r in given.rivals if r != "keras" or importlib.util.find_spec("keras")]
     if len(rivals) < len(given.rivals):
         print("keras can't be imported and is left out")
-    lengths, rate = lengths_of(given.ravdess), matrix_rate()
-    print(f"lengths {lengths}; {rate / 1e9:.0f} G multiply-adds a second on one thread")
+    is_bf16 = given.precision == "bf16"
+    if is_bf16 and bf16_unit() is None:
+        parser.error("--precision bf16 was given, but this processor has no units for it: measure on another one")
+    suffix = "_bf16" if is_bf16 else ""
+    lengths, rate = lengths_of(given.ravdess), matrix_rate(torch.bfloat16 if is_bf16 else torch.float32)
+    print(f"lengths {lengths}; {rate / 1e9:.0f} G multiply-adds a second on one thread in {given.precision}")
     print("| case | ours | peak | G multiply-adds | of the limit | " + " | ".join(rivals) + " |")
     print("|" + " --- |" * (5 + len(rivals)))
     rows = []
@@ -256,7 +277,9 @@ def main() -> None:
         if ratios:
             mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
             print(f"{name}: {mean:.1f} times in the geometric mean, {min(ratios):.1f} the least")
-    write_results(given.out, {"lengths": lengths, "multiply_adds_per_s": rate, "rows": rows})
+    out = given.out or Path(__file__).parent / "results" / f"training_step{suffix}.json"
+    measured = {"precision": given.precision, "unit": bf16_unit(), "lengths": lengths, "multiply_adds_per_s": rate}
+    write_results(out, {**measured, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def generate_run(path: Path, study: Path, store: Store, seed: int = 0, trials: i
     run = start_run(path, load_study(study), store.path)
     while trials != 0 and (left := run.agenda().left[:trials]):
         for trial in left:
-            _commit(run, _result(run, trial, generator))
+            commit(run, draw_result(run, trial, generator))
         if trials is not None:
             return run
     board = select_winners(run)
@@ -61,12 +61,12 @@ def _test(
     put_predictions(run, result, condition, table)
 
 
-def _commit(run: Run, result: Result) -> None:
+def commit(run: Run, result: Result) -> None:
     weights = safetensors.numpy.save({"drawn": np.array([result.parameters])})
     run.ledger.begin(result.trial).commit(result, weights)
 
 
-def _result(run: Run, trial: Trial, generator: np.random.Generator) -> Result:
+def draw_result(run: Run, trial: Trial, generator: np.random.Generator) -> Result:
     emotions, c = len(run.store.emotions), trial.configuration
     kernels = sum(h / 40 + w / 16 for h, w in c.kernels)
     skill = SKILL[c.model] + 0.05 * np.sin(3 * kernels) + generator.normal(0, 0.02)

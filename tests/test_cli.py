@@ -17,8 +17,10 @@ from typer.testing import CliRunner
 
 from sersearch.cli import app
 from sersearch.errors import InputError
+from sersearch.run.run import start_run
 from sersearch.store.reader import Store, open_store
-from tests.generated import generate_run
+from sersearch.study.study import load_study
+from tests.generated import commit, draw_result, generate_run
 
 RATE = 16_000
 
@@ -206,14 +208,24 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path, tiny_store: Store
 
 
 def test_status_of_a_run_that_has_not_begun(tmp_path: Path, tiny_store: Store) -> None:
-    from sersearch.run.run import start_run
-    from sersearch.study.study import load_study
-
     start_run(tmp_path / "run", load_study(study(tmp_path, f"spaces = [{FST}]")), tiny_store.path)
     facts = json.loads(works("status", tmp_path / "run", "--format", "json"))
     assert (facts["done"], facts["left"], facts["best"]["noisy"]) == (0, 2, None)
     assert "0 of 2 trials done" in works("status", tmp_path / "run")
     assert "Unfinished: 0 of 2" in works("report", tmp_path / "run")
+
+
+@pytest.mark.parametrize("products", ["float32 (no units for bf16)", "bf16 (avx512_bf16)"])
+def test_trials_that_were_not_computed_in_bf16_are_counted(products: str, tmp_path: Path, tiny_store: Store) -> None:
+    path = study(tmp_path, f'spaces = [{FST}]\n[training]\nprecision = "bf16"')
+    run = start_run(tmp_path / "run", load_study(path), tiny_store.path)
+    for trial in run.agenda().left:
+        result = draw_result(run, trial, np.random.default_rng(0))
+        commit(run, result.model_copy(update={"environment": {"products": products}}))
+    said = CliRunner().invoke(app, ["resume", str(run.path)])
+    assert said.exit_code == 0
+    is_said = "2 of 2 trials were computed in float32 instead of bf16" in said.stderr
+    assert is_said is products.startswith("float32")
 
 
 def test_verification_names_all_that_is_damaged_or_missing(tmp_path: Path, tiny_store: Store) -> None:
@@ -250,6 +262,16 @@ def manifest_of(folder: Path, *lines: str) -> Path:
         soundfile.write(folder / line.split(",")[0], 0.1 * generator.standard_normal(RATE), RATE)
     (folder / "manifest.csv").write_text("\n".join(["path,speaker,emotion,age", *lines]), encoding="utf-8")
     return folder
+
+
+def test_sentences_are_counted_where_they_are_known(tmp_path: Path) -> None:
+    folder = manifest_of(tmp_path, "1.wav,ann,anger,7", "2.wav,ann,sad,7", "3.wav,bob,sad,8", "4.wav,bob,anger,8")
+    assert "sentences" not in works("corpus", "mine", folder)
+    manifest = folder / "manifest.csv"
+    texts = ("text", "Dogs sit", "Kids talk", "dogs sit", "")
+    lines = zip(manifest.read_text().splitlines(), texts, strict=True)
+    manifest.write_text("\n".join(f"{line},{text}" for line, text in lines))
+    assert "2 sentences (column text), 1 of them spoken by several speakers" in works("corpus", "mine", folder)
 
 
 def test_labels_are_mapped_and_said(tmp_path: Path) -> None:

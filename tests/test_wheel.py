@@ -81,6 +81,12 @@ def test_a_new_study_and_one_that_names_the_papers_space(program: Path, tmp_path
     assert "12 trials" in call(program, tmp_path, "plan", "own.toml").stdout
 
 
+def test_it_renders_files_for_clusters(program: Path, tmp_path: Path) -> None:
+    done = call(program, tmp_path, "cluster", "docker", "--image", "mine:1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "docker build --tag mine:1" in done.stdout
+
+
 def test_a_shell_completes_commands_and_options(program: Path, tmp_path: Path) -> None:
     for typed, completed in (("sersearch pl", "plan"), ("sersearch plan --wi", "--wide")):
         last = str(len(typed.split()) - 1)

@@ -15,6 +15,7 @@ from sersearch.terminal.arguments import (
     Emotions,
     Format,
     FormatOption,
+    ImpulseResponses,
     Mapping,
     NoiseUnit,
     Speakers,
@@ -97,6 +98,11 @@ def build_features(
     noise_unit: Annotated[
         NoiseUnit, typer.Option(help="What is dealt to the groups: recordings, or whole folders of the library.")
     ] = NoiseUnit.recording,
+    impulse_responses: ImpulseResponses = None,
+    codecs: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="One of them codes each noisy copy, as in gsm,mu-law,opus@16,mp3@40."),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core unless given.")] = None,
     skip_refused: Annotated[bool, typer.Option("--skip-refused", help="Leave out files that can't be used.")] = False,
     address: Annotated[
@@ -118,8 +124,9 @@ def build_features(
         # A path means the same on every node if it is absolute.
         corpus = [f"{name}={folder.absolute()}" for name, folder in parse_corpora(corpus).items()]
         noise_folder = noise_folder.absolute() if noise_folder else None
+        impulse_responses = impulse_responses.absolute() if impulse_responses else None
         out = out.absolute()
-    read = [*parse_corpora(corpus).values(), *([noise_folder] if noise_folder else [])]
+    read = [*parse_corpora(corpus).values(), *(path for path in (noise_folder, impulse_responses) if path)]
     with _writers(address, read, out) as parallel, BuildProgress() as progress:
         recordings = _read_corpora(corpus, parse_list(emotions), map, distinct_speakers, speakers)
         store = build_store(
@@ -134,6 +141,8 @@ def build_features(
             seed=seed,
             noise_groups=(noise_groups or 0) if noise else 0,
             noise_unit=noise_unit.value,
+            impulse_folder=impulse_responses,
+            codecs=parse_list(codecs) or (),
             workers=workers,
             skip_refused=skip_refused,
             progress=progress,
@@ -218,6 +227,7 @@ def show_store(
         list[str] | None, typer.Option(metavar="NAME=DIR", help="With --verify: make some rows again from the corpus.")
     ] = None,
     noise: Annotated[str | None, typer.Option(metavar="DIR", help="The noise library, for noisy rows.")] = None,
+    impulse_responses: ImpulseResponses = None,
     map: Mapping = None,
     distinct_speakers: DistinctSpeakers = False,
     speakers: Speakers = None,
@@ -237,7 +247,9 @@ def show_store(
     if corpus:
         recordings = _read_corpora(corpus, opened.emotions, map, distinct_speakers, speakers)
     _, noise_folder = parse_noise(noise)
-    facts = store_facts(opened) | (checked_facts(opened, recordings, noise_folder) if verify else {})
+    facts = store_facts(opened)
+    if verify:
+        facts |= checked_facts(opened, recordings, noise_folder, impulse_responses)
     if not facts.get("faults"):
         facts |= histogram_facts(opened)
     if format is Format.json:

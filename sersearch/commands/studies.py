@@ -149,10 +149,18 @@ def _search(run: Any, session: Any, address: str | None, retry_failed: bool, ten
         say_on_stderr(f"{run.path}: taking over from another search ({other})")
     if retry_failed:
         run.forgive_failures()
+    in_bf16 = run.study.settings.get("precision") == "bf16" and not run.study.resources.gpus
+    if in_bf16 and address is None:
+        from sersearch.models.kernels.units import bf16_on_this_processor
+
+        # Workers train on this processor too, but what they warn of stays in Ray's logs.
+        bf16_on_this_processor()
     results = run.ledger.results()
     agenda = run.agenda(results)
     with SearchProgress(agenda, results.values(), run.path / "tensorboard" if tensorboard else None) as progress:
         stopped = train(run, session, agenda, results, progress, address)
+    if in_bf16:
+        _say_float32(run)
     for key in agenda.failed:
         say_on_stderr(f"{run.path}: trial {key} failed: {run.ledger.failure(key)}; see {run.ledger.locate(key)}")
     if stopped:
@@ -162,6 +170,17 @@ def _search(run: Any, session: Any, address: str | None, retry_failed: bool, ten
     if stopped or agenda.failed:
         raise typer.Exit(1)
     say(f"{run.path}: all {len(agenda.trials)} trials are done; see them with `sersearch report {run.path}`")
+
+
+def _say_float32(run: Any) -> None:
+    """Say how many trials were to be computed in bfloat16, but were not, on whatever nodes they were trained."""
+    results = run.ledger.results().values()
+    in_float32 = sum(result.environment.get("products", "").startswith("float32") for result in results)
+    if in_float32:
+        say_on_stderr(
+            f"{run.path}: {in_float32} of {len(results)} trials were computed in float32 instead of bf16, because "
+            "their processors have no units for it"
+        )
 
 
 def show_status(

@@ -100,6 +100,7 @@ def _leaderboard(facts: Facts, condition: Condition) -> Sheet:
     notes += _training_notes(rows)
     notes += _split_note(facts, condition)
     notes += _corpora_note(rows)
+    notes += _passage_note(facts) if condition == "noisy" else []
     notes += _paper_notes(facts, [row.departures for row in beside_papers])
     return _sheet(f"leaderboard-{condition}", f"Leaderboard, {condition} condition", columns, rows, notes)
 
@@ -168,6 +169,14 @@ def _split_note(facts: Facts, condition: Condition) -> list[str]:
         if (condition == "noisy" if "noise recording" in words else by_name or "(column " in words)
     ]
     return [f"{title}: {'; '.join(shown)}."] if shown else []
+
+
+def _passage_note(facts: Facts) -> list[str]:
+    """What is done to noisy copies beside noise."""
+    recipe = facts.run.store.recipe
+    done = ["their speech is reverberated"] if recipe.impulse_content else []
+    done += [f"they pass through codecs ({', '.join(recipe.codecs)})"] if recipe.codecs else []
+    return [f"The noisy copies hold more than noise, in training and in test: {', and '.join(done)}."] if done else []
 
 
 def _corpora_note(rows: Sequence[Row]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sersearch.errors import InputError, unknown
+from sersearch.speech.corpora import SENTENCES
 from sersearch.store.reader import Store
 from sersearch.study.fold import (
     CORPUS,
@@ -47,9 +48,6 @@ PART_NAMES: dict[str, Part] = {
     "evaluation": "test",
 }
 """What published splits call the parts; letter case does not matter."""
-
-SENTENCES = ("sentence", "text", "transcript", "transcription")
-"""Columns of a manifest that say what is spoken; the first one that a store has is used."""
 
 RECORDINGS = ("recording", "dialogue", "dialog")
 """Columns of a manifest that say which recording an utterance was cut from."""

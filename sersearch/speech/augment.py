@@ -3,17 +3,24 @@
 For each clean utterance, noises are drawn without replacement and signal-to-noise ratios (SNRs) from a uniform
 distribution, and all their combinations are mixed. The paper draws 20 noises and 3 SNRs from U[-10, 15] dB, which makes
 60 copies.
+
+Beyond the paper, and off unless asked for, the speech of each copy is reverberated by an impulse response before the
+noise is added, and the sum passes through a codec. Responses and codecs are drawn from a generator of their own, so
+they change nothing about the noises and SNRs.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import fftconvolve
 
 from sersearch.errors import InputError
 from sersearch.speech.audio import Waveform, power_without_dc
+from sersearch.speech.codecs import pass_through
 
 SNR_BAND_DB = 5
 
@@ -27,18 +34,43 @@ class NoisyCopy:
         noise: name of the noise.
         snr_db: signal-to-noise ratio in dB.
         noise_offset: index of the noise's first sample that was used.
+        impulse_response: name of the impulse response that reverberates the speech; None for none.
+        codec: name of the codec that the copy passed through; None for none.
     """
 
     waveform: Waveform
     noise: str
     snr_db: float
     noise_offset: int
+    impulse_response: str | None = None
+    codec: str | None = None
+
+
+Passage = tuple[str | None, str | None]
+"""Names of the impulse response and of the codec of one copy; None for none."""
 
 
 def utterance_generator(seed: int, utterance: str) -> np.random.Generator:
     """Create a generator that depends on the seed and the utterance's id only, and not on order or workers."""
     digest = hashlib.sha256(f"{seed}:{utterance}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
+
+
+def draw_passages(seed: int, utterance: str, responses: Sequence[str], codecs: Sequence[str]) -> Iterator[Passage]:
+    """Draw an impulse response and a codec for each copy of an utterance, without end.
+
+    Args:
+        seed: seed of all draws.
+        utterance: the utterance's id.
+        responses: names of impulse responses, sorted; may be empty.
+        codecs: names of codecs, sorted; may be empty.
+    """
+    digest = hashlib.sha256(f"passages:{seed}:{utterance}".encode()).digest()
+    generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
+    while True:
+        response = responses[int(generator.integers(len(responses)))] if responses else None
+        codec = codecs[int(generator.integers(len(codecs)))] if codecs else None
+        yield response, codec
 
 
 def noisy_copies(
@@ -48,6 +80,8 @@ def noisy_copies(
     snrs: int,
     snr_range: tuple[float, float],
     generator: np.random.Generator,
+    passages: Iterator[Passage] | None = None,
+    responses: Mapping[str, Waveform] | None = None,
 ) -> Iterator[NoisyCopy]:
     """Draw noises and SNRs for one utterance, and mix all combinations.
 
@@ -58,6 +92,8 @@ def noisy_copies(
         snrs: number of SNRs to draw; every noise is mixed at each of them.
         snr_range: lowest and highest SNR in dB.
         generator: random generator of this utterance, as from `utterance_generator`.
+        passages: the impulse response and the codec of each copy, as from `draw_passages`; None for neither.
+        responses: impulse responses by name.
 
     Yields:
         `noises` x `snrs` copies: all copies with the first noise, then all copies with the second, and so on.
@@ -66,6 +102,7 @@ def noisy_copies(
         InputError: the library holds fewer noises than are to be drawn.
     """
     check_library(len(library), noises)
+    drawn = passages or repeat((None, None))
     names = sorted(library)
     indices = generator.choice(len(names), size=noises, replace=False)
     snrs_db = generator.uniform(*snr_range, size=snrs)
@@ -74,8 +111,51 @@ def noisy_copies(
         noise = library[name]
         offset = _draw_offset(noise, speech.size, generator)
         for snr_db in snrs_db:
-            waveform = mix(speech, excerpt(noise, offset, speech.size), snr_db)
-            yield NoisyCopy(waveform, name, float(snr_db), offset)
+            response, codec = next(drawn)
+            impulses = responses[response] if responses and response else None
+            waveform = make_copy(speech, excerpt(noise, offset, speech.size), snr_db, impulses, codec)
+            yield NoisyCopy(waveform, name, float(snr_db), offset, response, codec)
+
+
+def make_copy(
+    speech: Waveform, noise: Waveform, snr_db: float, response: Waveform | None = None, codec: str | None = None
+) -> Waveform:
+    """Make one noisy copy: reverberate the speech, add the noise, pass both through a codec.
+
+    Args:
+        speech: samples of the clean utterance [N].
+        noise: samples [N], not all of them equal; they are not reverberated.
+        snr_db: ratio of the speech, reverberated if it is, to the noise in dB.
+        response: samples of an impulse response; None for none.
+        codec: name of a codec, as in `codecs.parse_codec`; None for none.
+
+    Returns:
+        Samples [N], float32.
+    """
+    spoken = speech if response is None else reverberate(speech, response)
+    noisy = mix(spoken, noise, snr_db)
+    return noisy if codec is None else pass_through(noisy, codec)
+
+
+def reverberate(speech: Waveform, response: Waveform) -> Waveform:
+    """Convolve speech with the impulse response of a room.
+
+    The largest sample of the response is taken for the direct sound and stays in time with the speech. What rings on
+    after the last sample is cut off. The power of the speech without DC stays what it was.
+
+    Args:
+        speech: samples [N].
+        response: samples [L], any L.
+
+    Returns:
+        Samples [N], float32.
+    """
+    direct = int(np.abs(response).argmax())
+    full = fftconvolve(speech.astype(np.float64), response.astype(np.float64))
+    wet = full[direct : direct + speech.size]
+    gain = np.sqrt(power_without_dc(speech) / np.var(wet))
+    reverberant: Waveform = (gain * wet).astype(np.float32)
+    return reverberant
 
 
 def check_library(size: int, noises: int) -> None:

@@ -5,18 +5,20 @@ The bits of a store depend on its recipe only, and neither on the number of work
 
 import math
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import soundfile
 
 from sersearch.digests import digest, sha256_of
 from sersearch.durable import sync
 from sersearch.errors import InputError
 from sersearch.speech.audio import describe_ignored
 from sersearch.speech.augment import check_library
+from sersearch.speech.codecs import parse_codec
 from sersearch.speech.corpora import (
     Corpus,
     NoiseLibrary,
@@ -26,6 +28,7 @@ from sersearch.speech.corpora import (
     read_noises,
     utterances_by_speaker,
 )
+from sersearch.speech.corpora.impulses import read_impulses
 from sersearch.speech.corpora.noises import summarise_refusals
 from sersearch.speech.features import BANDS
 from sersearch.store.lock import locked
@@ -55,6 +58,8 @@ def build_store(
     dtype: Literal["float32", "float16"] = "float32",
     noise_groups: int = 0,
     noise_unit: NoiseUnit = "recording",
+    impulse_folder: Path | None = None,
+    codecs: Sequence[str] = (),
     workers: int | None = None,
     skip_refused: bool = False,
     progress: Progress | None = None,
@@ -78,6 +83,9 @@ def build_store(
         noise_groups: number of groups of speakers with noises of their own, dealt by `seed` as a study's folds are;
             0 if all speakers share all noises.
         noise_unit: what is dealt to the groups: recordings, or the library's folders with all that is in them.
+        impulse_folder: folder of impulse responses, one of which reverberates the speech of each noisy copy; None for
+            none.
+        codecs: names of codecs, one of which each noisy copy passes through; empty for none.
         workers: number of processes; None for one per core. With 1, the work is done in this process.
         skip_refused: whether to leave out files that can't be used, instead of raising an error.
         progress: called with (rows done, rows in total, speaker) whenever a speaker is complete.
@@ -95,12 +103,15 @@ def build_store(
             range, or `out` holds something else. Nothing has been written in this case.
     """
     _check_numbers(noises, snrs, snr_range, noise_folder)
+    _check_passages(noises, impulse_folder, codecs)
+    responses = read_impulses(impulse_folder) if impulse_folder else None
     survey = examine(corpus, workers, progress=decoded)
     library = read_noises(noise_folder, workers, decoded, noise_library) if noises and noise_folder else None
     if note and survey.ignored:
         note(f"not read in {', '.join(map(str, corpus.folders))}: {describe_ignored(survey.ignored)}")
-    if note and library and library.ignored:
-        note(f"not read in {library.folder}: {describe_ignored(library.ignored)}")
+    for read in (library, responses):
+        if note and read and read.ignored:
+            note(f"not read in {read.folder}: {describe_ignored(read.ignored)}")
     _check_refused(survey, library, skip_refused)
     _check_file_names(survey)
     if note:
@@ -124,12 +135,14 @@ def build_store(
         noise_groups=noise_groups,
         noise_unit=noise_unit,
         noise_library=noise_library if library else None,
+        impulse_content=responses.content if responses else None,
+        codecs=tuple(sorted(set(codecs))),
     )
     shares = share_noises(library, survey.corpus, recipe) if library and noise_groups else None
     with locked(out):
         manifest = _start_or_resume(out, recipe, survey)
         has_extra = any(utterance.extra for utterance in survey.corpus.utterances)
-        write_speaker = SpeakerWriter(out, recipe, library, has_extra, shares)
+        write_speaker = SpeakerWriter(out, recipe, library, has_extra, shares, responses)
         results = parallel(write_speaker, _missing_speakers(manifest, survey.corpus), workers)
         _enter_speakers(out, manifest, results, progress)
     return open_store(out)
@@ -186,6 +199,16 @@ def _check_numbers(noises: int, snrs: int, snr_range: tuple[float, float], noise
     low_db, high_db = snr_range
     if not (math.isfinite(low_db) and math.isfinite(high_db) and low_db <= high_db):
         raise InputError(f"SNRs from {low_db:g} to {high_db:g} dB: give two finite numbers, the lower one first")
+
+
+def _check_passages(noises: int, impulse_folder: Path | None, codecs: Sequence[str]) -> None:
+    for codec in codecs:
+        parse_codec(codec)
+    if not noises and (impulse_folder or codecs):
+        raise InputError(
+            "impulse responses and codecs change noisy copies alone, and no noises are drawn: give a noise library, or "
+            "leave them out"
+        )
 
 
 def _check_refused(survey: Survey, library: NoiseLibrary | None, skip: bool) -> None:
@@ -249,7 +272,8 @@ def _check_recipe(out: Path, existing: Recipe, wanted: Recipe) -> None:
 
 def _versions() -> dict[str, str]:
     packages = ("sersearch", "numpy", "pyarrow", "soundfile", "soxr", "torch", "torchaudio")
-    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+    libsndfile = {"libsndfile": soundfile.__libsndfile_version__}
+    return {"python": platform.python_version()} | {package: version(package) for package in packages} | libsndfile
 
 
 def _missing_speakers(manifest: Manifest, corpus: Corpus) -> list[tuple[Utterance, ...]]:

@@ -40,6 +40,8 @@ class Recipe(BaseModel):
         noise_groups: number of groups of speakers with noises of their own; 0 if all speakers share all noises.
         noise_unit: what is dealt to these groups: recordings, or the library's folders with all that is in them.
         noise_library: name of the noise library in the catalogue; None for any folder of audio.
+        impulse_content: hash of the impulse responses' names and files; None if copies are not reverberated.
+        codecs: names of the codecs, one of which each noisy copy passed through; empty for none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,13 +62,15 @@ class Recipe(BaseModel):
     noise_groups: int = 0
     noise_unit: NoiseUnit = "recording"
     noise_library: str | None = None
+    impulse_content: str | None = None
+    codecs: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
         """Hash of the recipe, 16 hexadecimal digits."""
         # A setting that is not used is left out, so that stores keep the fingerprints that they had before it.
         unused = set() if self.noise_groups else {"noise_groups", "noise_unit"}
-        unused |= set() if self.noise_library else {"noise_library"}
+        unused |= {name for name in ("noise_library", "impulse_content", "codecs") if not getattr(self, name)}
         return short_digest(self.model_dump(mode="json", exclude=unused))
 
     @property

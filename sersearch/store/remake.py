@@ -14,13 +14,16 @@ from sersearch.store.reader import Store
 from sersearch.store.rows import regenerate
 
 
-def remake_rows(store: Store, corpus: Corpus, noise_folder: Path | None) -> tuple[int, list[str]]:
+def remake_rows(
+    store: Store, corpus: Corpus, noise_folder: Path | None, impulse_folder: Path | None = None
+) -> tuple[int, list[str]]:
     """Make one clean row of each speaker again, and one noisy row if there is a noise library; always the same ones.
 
     Args:
         store: an intact store.
         corpus: that the store was built from.
         noise_folder: folder of the noise library; None to make clean rows only.
+        impulse_folder: folder of the impulse responses; may be None for a store without them.
 
     Returns:
         How many rows were made again, and one line "FILE: FAULT" for each that is not the same.
@@ -32,7 +35,7 @@ def remake_rows(store: Store, corpus: Corpus, noise_folder: Path | None) -> tupl
         table = store.table(info.speaker)
         for number in _chosen(table, noise_folder is not None, generator):
             made += 1
-            if fault := _fault(store, table, number, utterances, noise_folder):
+            if fault := _fault(store, table, number, utterances, (noise_folder, impulse_folder)):
                 faults.append(f"{info.file}: row {number} {fault}")
     return made, faults
 
@@ -45,7 +48,11 @@ def _chosen(table: pa.Table, is_noisy: bool, generator: np.random.Generator) -> 
 
 
 def _fault(
-    store: Store, table: pa.Table, number: int, utterances: Mapping[str, Utterance], noise_folder: Path | None
+    store: Store,
+    table: pa.Table,
+    number: int,
+    utterances: Mapping[str, Utterance],
+    folders: tuple[Path | None, Path | None],
 ) -> str:
     (row,) = table.drop_columns(["log_mel"]).slice(number, 1).to_pylist()
     utterance = utterances.get(row["utterance"])
@@ -53,7 +60,8 @@ def _fault(
         return f"({row['utterance']}) is of no utterance of the corpus that was given"
     try:
         segment_s = (utterance.start_s, utterance.end_s)
-        made_TM = regenerate(row, store.recipe, utterance.path, noise_folder, segment_s)
+        noise_folder, impulse_folder = folders
+        made_TM = regenerate(row, store.recipe, utterance.path, noise_folder, segment_s, impulse_folder)
     except (InputError, OSError) as error:
         return f"({row['utterance']}) can't be made again: {error}"
     stored_TM = table["log_mel"][number].values.to_numpy(zero_copy_only=False).reshape(-1, store.recipe.bands)

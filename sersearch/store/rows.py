@@ -15,8 +15,16 @@ from sersearch.digests import sha256_of
 from sersearch.durable import naming, sync
 from sersearch.errors import InputError
 from sersearch.speech.audio import Waveform
-from sersearch.speech.augment import NoisyCopy, excerpt, mix, noisy_copies, utterance_generator
+from sersearch.speech.augment import (
+    NoisyCopy,
+    draw_passages,
+    excerpt,
+    make_copy,
+    noisy_copies,
+    utterance_generator,
+)
 from sersearch.speech.corpora import NoiseLibrary, Utterance, decode_segment, decode_utterance
+from sersearch.speech.corpora.impulses import ImpulseResponses, read_impulse
 from sersearch.speech.corpora.noises import active_signal
 from sersearch.speech.features import Moments, sum_moments
 from sersearch.speech.kaldi import log_mel, moments_of, one_torch_thread
@@ -29,7 +37,7 @@ _ROWS_PER_GROUP = 64
 
 
 def row_schema(recipe: Recipe, has_extra: bool = False) -> pa.Schema:
-    """Return the columns of a store; noise, snr_db and noise_offset_s are null in clean rows.
+    """Return the columns of a store; noise, snr_db, noise_offset_s, impulse_response and codec are null in clean rows.
 
     Args:
         recipe: recipe of the store.
@@ -50,9 +58,14 @@ def row_schema(recipe: Recipe, has_extra: bool = False) -> pa.Schema:
         ("frames", pa.int32()),
         ("log_mel", pa.large_list(value)),
     ]
+    # Stores without rooms and codecs have the columns that they had before there were any.
+    if recipe.impulse_content:
+        columns.insert(-3, ("impulse_response", pa.string()))
+    if recipe.codecs:
+        columns.insert(-3, ("codec", pa.string()))
     if has_extra:
         columns.insert(-1, ("extra", pa.string()))
-    optional = {"gender", "noise", "snr_db", "noise_offset_s"}
+    optional = {"gender", "noise", "snr_db", "noise_offset_s", "impulse_response", "codec"}
     fields = [pa.field(name, kind, nullable=name in optional) for name, kind in columns]
     return pa.schema(fields, metadata={"sersearch": recipe.fingerprint})
 
@@ -63,6 +76,7 @@ def regenerate(
     audio: Path,
     noise_folder: Path | None = None,
     segment_s: tuple[float | None, float | None] = (None, None),
+    impulse_folder: Path | None = None,
 ) -> Frames:
     """Compute the log-Mels of a row again from the audio, bit for bit.
 
@@ -72,14 +86,15 @@ def regenerate(
         audio: audio file of the utterance.
         noise_folder: folder of the noise library; may be None for a clean row.
         segment_s: start and end of the utterance in the file, in seconds; None for those of the file.
+        impulse_folder: folder of the impulse responses; may be None for a row without one.
 
     Returns:
         Log-Mels [T, M].
 
     Raises:
-        InputError: a file can't be decoded, or the row is noisy and `noise_folder` is None.
+        InputError: a file can't be decoded, or the row needs a folder that is None.
     """
-    waveform = regenerate_waveform(row, recipe, audio, noise_folder, segment_s)
+    waveform = regenerate_waveform(row, recipe, audio, noise_folder, segment_s, impulse_folder)
     with one_torch_thread():
         return log_mel(waveform, recipe.sampling_rate, recipe.bands).astype(recipe.dtype)
 
@@ -90,6 +105,7 @@ def regenerate_waveform(
     audio: Path,
     noise_folder: Path | None = None,
     segment_s: tuple[float | None, float | None] = (None, None),
+    impulse_folder: Path | None = None,
 ) -> Waveform:
     """Make the sound of a row again: samples [N], float32, full scale 1.0. See `regenerate`."""
     speech = decode_segment(audio, *segment_s, recipe.sampling_rate)
@@ -101,7 +117,15 @@ def regenerate_waveform(
         )
     offset = round(row["noise_offset_s"] * recipe.sampling_rate)
     noise = excerpt(active_signal(noise_folder / row["noise"]), offset, speech.size)
-    return mix(speech, noise, row["snr_db"])
+    response = None
+    if name := row.get("impulse_response"):
+        if impulse_folder is None:
+            raise InputError(
+                f"the noisy copy of {row['utterance']} needs the impulse responses, and none were given; give their "
+                "folder"
+            )
+        response = read_impulse(impulse_folder / name)
+    return make_copy(speech, noise, row["snr_db"], response, row.get("codec"))
 
 
 class SpeakerWriter:
@@ -114,6 +138,7 @@ class SpeakerWriter:
         library: NoiseLibrary | None,
         has_extra: bool = False,
         shares: Mapping[str, NoiseLibrary] | None = None,
+        responses: ImpulseResponses | None = None,
     ) -> None:
         """Create a writer.
 
@@ -123,11 +148,13 @@ class SpeakerWriter:
             library: noise library; None to write clean rows only.
             has_extra: whether any utterance of the store has further facts; all its files have the same schema.
             shares: the noises of each speaker, where they have noises of their own.
+            responses: impulse responses by which noisy copies are reverberated; None for none.
         """
         self.out = out
         self.recipe = recipe
         self.library = library
         self.shares = shares or {}
+        self.responses = responses
         self.schema = row_schema(recipe, has_extra)
 
     def __call__(self, utterances: tuple[Utterance, ...]) -> tuple[Path, SpeakerInfo]:
@@ -186,7 +213,10 @@ class SpeakerWriter:
         if library:
             recipe = self.recipe
             generator = utterance_generator(recipe.seed, utterance.id)
-            for copy in noisy_copies(speech, library, recipe.noises, recipe.snrs, recipe.snr_range, generator):
+            passages = draw_passages(recipe.seed, utterance.id, tuple(self.responses or ()), recipe.codecs)
+            for copy in noisy_copies(
+                speech, library, recipe.noises, recipe.snrs, recipe.snr_range, generator, passages, self.responses
+            ):
                 yield self._row(utterance, copy.waveform, copy)
 
     def _row(self, utterance: Utterance, waveform: Waveform, noisy: NoisyCopy | None) -> Row:
@@ -201,6 +231,8 @@ class SpeakerWriter:
             "noise": noisy.noise if noisy else None,
             "snr_db": noisy.snr_db if noisy else None,
             "noise_offset_s": noisy.noise_offset / self.recipe.sampling_rate if noisy else None,
+            "impulse_response": noisy.impulse_response if noisy else None,
+            "codec": noisy.codec if noisy else None,
             "extra": json.dumps(dict(utterance.extra), ensure_ascii=False, sort_keys=True),
             "duration_s": waveform.size / self.recipe.sampling_rate,
             "frames": len(frames),

@@ -66,6 +66,10 @@ Speakers = Annotated[
         help="A table with a column speaker, and gender or further facts about each speaker.",
     ),
 ]
+ImpulseResponses = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Rooms' impulse responses: one of them reverberates each noisy copy's speech."),
+]
 FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
 RunFolder = Annotated[Path, typer.Argument(help="The run's folder.", metavar="RUN")]
 Address = Annotated[

@@ -86,10 +86,21 @@ def print_survey(survey: Survey, console: Screen) -> None:
     speakers = ", ".join(f"{speaker} ({count})" for speaker, count in survey.speakers.items())
     if speakers:
         console.say(f"utterances per speaker: {speakers}")
+    if words := _describe_sentences(survey):
+        console.say(words)
     for note in survey.notes:
         console.say(f"note: {note}")
     for refusal in survey.refused:
         console.say(f"refused: {refusal.path}: {refusal.reason}", "red")
+
+
+def _describe_sentences(survey: Survey) -> str:
+    """How many sentences there are, and how many of them several speakers share; "" where no column says."""
+    column, speakers_of = survey.sentences
+    if not speakers_of:
+        return ""
+    shared = sum(speakers > 1 for speakers in speakers_of.values())
+    return f"{len(speakers_of)} sentences (column {column}), {shared} of them spoken by several speakers"
 
 
 def _describe_sound(survey: Survey) -> Iterator[str]:

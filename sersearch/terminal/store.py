@@ -34,6 +34,8 @@ def store_facts(store: Store) -> dict[str, Any]:
         "noises": recipe.noises,
         "snrs": recipe.snrs,
         "snr_range_db": list(recipe.snr_range),
+        "reverberated": recipe.impulse_content is not None,
+        "codecs": list(recipe.codecs),
         "bands": recipe.bands,
         "seed": recipe.seed,
         "vectors": complete_sets(store.path),
@@ -57,13 +59,15 @@ def histogram_facts(store: Store) -> dict[str, Any]:
     return {"copies_by_snr_db": by_snr, "utterances_by_duration_s": by_duration}
 
 
-def checked_facts(store: Store, corpus: Corpus | None, noise_folder: Path | None) -> dict[str, Any]:
+def checked_facts(
+    store: Store, corpus: Corpus | None, noise_folder: Path | None, impulse_folder: Path | None
+) -> dict[str, Any]:
     """What a check of every file found, and of some rows that are made again if the corpus is given."""
     faults, made = verify_store(store), 0
     if corpus and not faults:
         from sersearch.store.remake import remake_rows  # it computes features, which needs torch
 
-        made, faults = remake_rows(store, corpus, noise_folder)
+        made, faults = remake_rows(store, corpus, noise_folder, impulse_folder)
     return {"faults": faults, "rows_made_again": made}
 
 
@@ -71,6 +75,8 @@ def print_store(facts: dict[str, Any], console: Screen) -> None:
     """Print a store for people."""
     noisy = f"{facts['noises']} noises x {facts['snrs']} SNRs of {facts['snr_range_db'][0]:g} to"
     noisy = f"{noisy} {facts['snr_range_db'][1]:g} dB" if facts["noises"] else "no noise"
+    noisy += ", reverberated" if facts["reverberated"] else ""
+    noisy += f", each through one of {', '.join(facts['codecs'])}" if facts["codecs"] else ""
     lines = [
         f"{facts['store']}: {facts['corpus']}, fingerprint {facts['fingerprint']}",
         f"{facts['copies']} copies of {facts['utterances']} utterances of {len(facts['speakers'])} speakers, "

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -131,6 +132,14 @@ def test_a_shell_reads_the_names_that_were_given(study: str, path: str) -> None:
         assert done.stdout.decode().split("\0")[:-1] == expected
 
 
+def test_the_script_is_for_the_head(tmp_path: Path) -> None:
+    script = tmp_path / "cluster.sh"
+    script.write_text(rendered("ssh").replace("10.0.0.1", "192.0.2.77"))
+    done = subprocess.run(["bash", str(script), "up"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "this machine is not 192.0.2.77: run this file there\n")
+    assert list(tmp_path.iterdir()) == [script]
+
+
 def test_options_of_sbatch(tmp_path: Path) -> None:
     text = rendered("slurm with all")
     options = {line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH")}
@@ -212,13 +221,16 @@ def test_rays_launcher_takes_the_configuration(name: str) -> None:
     assert "--env RAY_AUTH_MODE=token" in configuration["docker"]["run_options"]
     (start,) = [line for line in configuration["head_start_ray_commands"] if "--head" in line]
     assert "--dashboard-host=127.0.0.1" in start
+    (install,) = configuration["head_setup_commands"]
+    assert {"aws": "boto3", "gcp": "google-api-python-client"}[name[:3]] in install.split()
     assert ("spot" in str(types["worker"]) or "preemptible" in str(types["worker"])) == ("with all" in name)
 
 
 @pytest.mark.parametrize("name", of_kind("aws", "gcp"))
 def test_the_commands_in_the_comments_are_sersearchs(name: str) -> None:
     lines = [line for line in rendered(name).splitlines() if line.startswith("#   ray exec")]
-    search, status = (shlex.split(line.removeprefix("#"))[-1] for line in lines)
+    wait, search, status = (shlex.split(line.removeprefix("#"))[-1] for line in lines)
+    assert wait.startswith("until ray status")
     assert shlex.split(search)[:3] == ["sersearch", "search", "paper"]
     assert shlex.split(search)[3:] == ["--store", "/shared/store", "--run", "/shared/run", "--address", "auto"]
     assert shlex.split(status) == ["sersearch", "status", "/shared/run"]
@@ -288,6 +300,20 @@ def test_a_file_is_not_overwritten(tmp_path: Path) -> None:
     assert out.read_text() == rendered("slurm")
     assert "exists already" in refused(*words)
     assert "no such folder" in refused(*SLURM, "--out", tmp_path / "none" / "job.sh")
+
+
+PAGES = sorted((Path(__file__).parents[2] / "cluster").glob("*.md"))
+PAGE_COMMAND = re.compile(r"^ *(sersearch cluster (?:.*\\\n)*.*)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_commands_of_the_pages_are_taken(page: Path, tmp_path: Path) -> None:
+    for command in PAGE_COMMAND.findall(page.read_text(encoding="utf-8")):
+        _, *words = shlex.split(command.replace("\\\n", " "))
+        words[words.index("--out") + 1] = str(tmp_path / f"{len(command)}")
+        done = CliRunner().invoke(app, words, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    assert list(tmp_path.iterdir()) or page.stem == "README"
 
 
 def test_every_template_asks_for_a_token() -> None:

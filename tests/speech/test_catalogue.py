@@ -11,7 +11,7 @@ import pytest
 from sersearch.errors import InputError
 from sersearch.speech.corpora import known_corpora, read_corpus
 from sersearch.speech.corpora.labels import SYNONYMS
-from sersearch.study.fold import make_partition
+from sersearch.study.fold import Dealt, deal_folds, make_partition
 
 LABELLED_BY_NAME = [name for name, corpus in known_corpora().items() if not (corpus.unusable or corpus.labels)]
 
@@ -191,6 +191,7 @@ def test_enterface_as_it_unpacks(tmp_path: Path) -> None:
     assert any("overwrite" in note and note.endswith("(30)") for note in papers.notes)
     partition = make_partition(papers.speakers)
     assert [len(part) for part in (partition.train, partition.validation, partition.test)] == [30, 4, 8]
+    assert [len(fold.test) for fold in deal_folds(papers.speakers, Dealt(folds=14))] == [3] * 14
     # Folders are right where names are wrong.
     (wrong,) = (u for u in corpus.utterances if u.id.endswith("s12_an_1") and u.speaker == "11")
     assert wrong.emotion == "anger"

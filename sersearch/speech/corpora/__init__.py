@@ -4,7 +4,7 @@
 (`read_noises`) is any folder of audio.
 """
 
-from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance, utterances_by_speaker
+from sersearch.speech.corpora.corpus import SENTENCES, Corpus, Gender, Refusal, Utterance, utterances_by_speaker
 from sersearch.speech.corpora.known import KnownCorpus, known_corpora
 from sersearch.speech.corpora.noises import NoiseClip, NoiseLibrary, read_noises
 from sersearch.speech.corpora.reading import read_corpora, read_corpus
@@ -12,6 +12,7 @@ from sersearch.speech.corpora.segment import decode_segment, decode_utterance
 from sersearch.speech.corpora.survey import Recording, Survey, examine
 
 __all__ = [
+    "SENTENCES",
     "Corpus",
     "Gender",
     "KnownCorpus",

@@ -8,6 +8,9 @@ from typing import Literal
 
 Gender = Literal["female", "male", "other"]
 
+SENTENCES = ("sentence", "text", "transcript", "transcription")
+"""Further facts that say what is spoken; the first one that a corpus has is used."""
+
 
 @dataclass(frozen=True)
 class Utterance:

@@ -13,7 +13,7 @@ from statistics import median
 from sersearch.digests import sha256_of
 from sersearch.errors import InputError
 from sersearch.speech.audio import SAMPLING_RATE, list_audio, power_without_dc
-from sersearch.speech.corpora.corpus import Corpus, Gender, Refusal, Utterance
+from sersearch.speech.corpora.corpus import SENTENCES, Corpus, Gender, Refusal, Utterance
 from sersearch.speech.corpora.segment import read_utterance
 
 # Differences of RMS levels above which a survey mentions them.
@@ -90,6 +90,19 @@ class Survey:
     def speakers(self) -> dict[str, int]:
         """Number of utterances per speaker, sorted by the names of the speakers."""
         return dict(sorted(Counter(r.utterance.speaker for r in self.recordings).items()))
+
+    @property
+    def sentences(self) -> tuple[str, dict[str, int]]:
+        """The column that says what is spoken ("" if there is none), and how many speakers speak each sentence."""
+        for column in SENTENCES:
+            spoken = {
+                (recording.utterance.extra[column].casefold(), recording.utterance.speaker)
+                for recording in self.recordings
+                if recording.utterance.extra.get(column)
+            }
+            if spoken:
+                return column, dict(Counter(sentence for sentence, _ in spoken))
+        return "", {}
 
     @property
     def total_s(self) -> float:
