@@ -40,7 +40,7 @@ from sersearch.planning.forecast import Job, makespan
 from sersearch.run.ledger import Attempt, Epoch, Result
 from sersearch.run.records import read_record, seal
 from sersearch.run.run import Run
-from sersearch.run.session import working_on
+from sersearch.run.session import list_notices, working_on
 from sersearch.run.storage import Folder
 from sersearch.search import tune
 from sersearch.search.controller import pending_trials
@@ -268,7 +268,7 @@ class Cluster:
         with self._worker():
             ledger = self.run.ledger
             assert ledger.result(working.trial.key) is None
-            self.run.storage.exists("sessions/none.stopping")
+            list_notices(self.run.storage, "none")
             working.attempt, working.saved_s = ledger.begin(working.trial), self.now_s
             if checkpoint := working.attempt.checkpoint():
                 working.epochs = [Epoch(**epoch) for epoch in json.loads(checkpoint)]
@@ -408,6 +408,7 @@ def simulate(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with (
         patch.object(tune, "time", SimpleNamespace(monotonic=lambda: cluster.now_s)),
         patch.object(ray, "nodes", lambda: cluster.nodes),
+        patch.object(tune, "draining_nodes", set),
         working_on(run.storage) as session,
     ):
         nodes = Nodes(study.resources)

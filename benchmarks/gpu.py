@@ -266,7 +266,7 @@ def work_ua(job: Job) -> Answer:
         model = CLDNN(training.configuration, len(data.emotions), torch.Generator().manual_seed(seed))
         training.model.load_state_dict(model.state_dict())
         while training.stopped is None:
-            seconds.append(training.step().seconds)
+            seconds.append(training.train_epoch().seconds)
         found.append(training.epochs[training.best].ua_noisy)
     return {"ua": found, "seconds": min(seconds)}
 

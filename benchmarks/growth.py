@@ -93,12 +93,12 @@ def train_length(case: str, seconds: int) -> dict[str, float]:
     configuration = NetworkConfiguration(**CASES[case], epochs=2, patience=2)
     # What libraries take when they are first used doesn't grow with anything.
     small = configuration.model_copy(update={"maps": 2, "cells": 2, "dense": (2,)})
-    NetworkSystem(make_trial(small, 0, "first use"), alike(20)).step()
+    NetworkSystem(make_trial(small, 0, "first use"), alike(20)).train_epoch()
     training = NetworkSystem(make_trial(configuration, 0, "growth"), alike(100 * seconds - 2))
     before = read_proc("status", "VmRSS") / 1024
-    training.step()
+    training.train_epoch()
     begin = time.process_time()
-    training.step()
+    training.train_epoch()
     taken = time.process_time() - begin
     return {"seconds": taken / MINIBATCH, "mib": read_proc("status", "VmHWM") / 1024 - before}
 
@@ -241,7 +241,7 @@ def lack_memory(store: Path, copies: int) -> dict[str, Any]:
 
     def train() -> int:
         training = NetworkSystem(make_trial(FST, 0, "growth"), chosen)
-        losses.append(training.step().train_loss)
+        losses.append(training.train_epoch().train_loss)
         return copies
 
     losses: list[float | None] = []
@@ -262,10 +262,10 @@ def train_beside(store: Path, copies: int, seed: int, all_ready: Any, found: Any
     """One trial of several; its clock begins when all are ready."""
     private, mapped = private_mib(), mapped_mib()
     training = NetworkSystem(make_trial(FST, seed, "growth"), some(open_data(store), copies, seed))
-    training.step()
+    training.train_epoch()
     all_ready.wait()
     begin = time.perf_counter()
-    training.step()
+    training.train_epoch()
     found.put((time.perf_counter() - begin, private_mib() - private, mapped_mib() - mapped))
 
 

@@ -43,6 +43,8 @@ patience = 40
 maps = 4
 cells = 6
 dense = [8]
+[resources]
+checkpoint_every_s = 0.3
 """
 
 # A command that is killed in the instant in which it starts a process leaves that process without its job. Python
@@ -59,7 +61,7 @@ KINDS = ("KILL", "INT", "STOP")
 # Of one start of a command; the last start is left alone, so that every command ends.
 STRIKES = 3
 STOPPED_S = 0.5, 8.0
-# Ctrl-C of a search waits for the running epochs, which are short here.
+# Ctrl-C of a search waits for the checkpoints of the running trials.
 INTERRUPTED_S = 60.0
 
 

@@ -175,7 +175,7 @@ class Slurm(Settings):
 
     @property
     def patience_s(self) -> int:
-        """How long the running epochs may take after the signal; then the search is stopped immediately."""
+        """How long running trials may write checkpoints after the signal; then the search is stopped immediately."""
         return max(self.stop_before_s - SIGNAL_RESOLUTION_S, self.stop_before_s // 2)
 
     @property

@@ -212,6 +212,9 @@ class Attempt:
     def save(self, checkpoint: bytes, epochs: Sequence[Epoch]) -> None:
         """Keep a checkpoint; `epochs` are the figures up to it."""
         self.storage.put(self._object(CHECKPOINT), seal_bytes(checkpoint))
+        self._write_epochs(epochs)
+
+    def _write_epochs(self, epochs: Sequence[Epoch]) -> None:
         lines = "".join(epoch.model_dump_json() + "\n" for epoch in epochs)
         self.storage.put(self._object(EPOCHS), lines.encode())
 
@@ -232,6 +235,8 @@ class Attempt:
             self.storage.put(self._object(WEIGHTS), weights)
             sha256 = hashlib.sha256(weights).hexdigest()
             result = result.model_copy(update={"weights": f"{self.name}/{WEIGHTS}", "weights_sha256": sha256})
+        if result.epochs:
+            self._write_epochs(result.epochs)
         won = self.storage.put_once(result_name(self.trial.key), seal(result))
         for number in range(1, self.number + 1):
             self.storage.delete(_object(self.trial.key, number, CHECKPOINT))
@@ -371,6 +376,11 @@ class Ledger:
             if content is not None:
                 self.storage.put(_object(key, number, FORGIVEN), content)
                 self.storage.delete(_object(key, number, FAILURE))
+
+    def has_advanced(self, key: str, attempts: int) -> bool:
+        """Whether the last attempt at a trial has written a checkpoint, and is not among the first so many attempts."""
+        numbers = self.attempt_numbers(key)
+        return len(numbers) > attempts and self.storage.exists(_object(key, numbers[-1], CHECKPOINT))
 
     def host(self, key: str, number: int | None = None) -> str:
         """Where an attempt at a trial was begun, the newest unless its number is given; empty if that can't be read."""

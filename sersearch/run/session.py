@@ -1,7 +1,8 @@
 """The session of a run: one search at a time works on it.
 
-    RUN/sessions/ID.json         who works on the run: host, process, since when
-    RUN/sessions/ID.stopping     the session ends: a trial that was handed out does not begin
+    RUN/sessions/ID.json             who works on the run: host, process, since when
+    RUN/sessions/ID.stopping         the session ends: trials stop at a checkpoint, and no other begins
+    RUN/sessions/ID.draining-NODE    a node of Ray's will be taken away: so do the trials there
 
 Who writes: the driver of a search, before it changes anything of the run. It removes its objects at the end. What a
 reader may find: the record of a driver that was killed. The next driver on the same host sees that the process is gone
@@ -30,6 +31,8 @@ from sersearch.interruption import cleaning_up
 from sersearch.run.storage import Storage
 
 FOLDER = "sessions"
+STOPPING = "stopping"
+DRAINING = "draining-"
 
 
 class SessionRecord(BaseModel):
@@ -102,24 +105,23 @@ class Session:
     replaced: tuple[str, ...] = ()
 
     @property
-    def stopping(self) -> str:
-        """Name of the object that says that the session ends."""
-        return f"{FOLDER}/{self.record.id}.stopping"
-
-    @property
     def is_held(self) -> bool:
         """Whether no other search has taken the run over."""
         content = self.storage.get(_name(self.record.id))
         return content is not None and _parse(content) == self.record
 
     def stop(self) -> None:
-        """Have no trial begin that was handed out."""
-        self.storage.put(self.stopping, b"")
+        """Have running trials stop at a checkpoint, and no trial begin that was handed out."""
+        self.storage.put(f"{FOLDER}/{self.record.id}.{STOPPING}", b"")
+
+    def drain(self, node: str) -> None:
+        """Have the trials on a node stop at a checkpoint, and none begin there; `node` is its identity in Ray."""
+        self.storage.put(f"{FOLDER}/{self.record.id}.{DRAINING}{node}", b"")
 
     def end(self) -> None:
         """Remove what the session has put."""
         with suppress(OSError):
-            self.storage.delete(self.stopping)
+            _delete_notices(self.storage, self.record.id)
             if self.is_held:
                 self.storage.delete(_name(self.record.id))
 
@@ -162,8 +164,23 @@ def _begin(storage: Storage, take_over: bool) -> Session:
         raise
     for name in before:
         storage.delete(name)
-        storage.delete(f"{name.removesuffix('.json')}.stopping")
+        _delete_notices(storage, name.removeprefix(f"{FOLDER}/").removesuffix(".json"))
     return session
+
+
+def list_notices(storage: Storage, id: str) -> set[str]:
+    """What a session tells its workers: `STOPPING`, and `DRAINING` with the identity of each node that is drained.
+
+    The folder is listed because NFS may answer for half a minute that a file is not there, but not once its folder is
+    opened again.
+    """
+    names = storage.list(f"{FOLDER}/")
+    return {name.removeprefix(f"{id}.") for name in names if name.startswith(f"{id}.")} - {"json"}
+
+
+def _delete_notices(storage: Storage, id: str) -> None:
+    for notice in list_notices(storage, id):
+        storage.delete(f"{FOLDER}/{id}.{notice}")
 
 
 def _refuse_living(storage: Storage, sessions: _Sessions) -> None:

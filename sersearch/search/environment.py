@@ -15,7 +15,7 @@ import optuna
 RAY_TUNE_VARIABLES = {
     # Ray would write CSV, JSON and TensorBoard files for each trial. The ledger holds the results already.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Ray would stop all trials in the middle of an epoch on Ctrl-C. The search lets running epochs finish.
+    # Ray would end all workers at once on Ctrl-C. The search lets running trials write checkpoints.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # Ray's newer style prints a table and its scratch folder even with verbose=0. The older one prints nothing.
     "RAY_AIR_NEW_OUTPUT": "0",

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from sersearch.search.notices import GivenBackError
 from sersearch.study.trial import Trial
 
 PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
-"""Pause before a trial is handed out again after so many losses in a row, without an epoch between them."""
+"""Pause before a trial is handed out again after so many losses in a row, without a checkpoint between them."""
 
 STALLED_AFTER = 3
 """After so many trials were set aside, without an epoch of any trial between them, no further trial begins."""
@@ -64,8 +65,12 @@ class Losses:
         return pause_s
 
     def progressed(self, key: str) -> None:
-        """Enter that a trial has finished an epoch, or is done."""
+        """Enter that a trial has written a checkpoint, or is done."""
         self._in_a_row.pop(key, None)
+        self._set_aside_in_a_row = 0
+
+    def trained(self) -> None:
+        """Enter that some trial has finished an epoch: the machine works."""
         self._set_aside_in_a_row = 0
 
     def due(self, now_s: float) -> Trial | None:
@@ -84,7 +89,7 @@ class Losses:
         key, reason = list(self.set_aside.items())[-1]
         many = f"{len(self.set_aside)} trials" if len(self.set_aside) > 1 else f"trial {key}"
         which = f" (trial {key}: {reason})" if len(self.set_aside) > 1 else f" ({reason})"
-        return f"{many} lost {len(PAUSES_S) + 1} workers in a row without an epoch between them{which}"
+        return f"{many} lost {len(PAUSES_S) + 1} workers in a row without a checkpoint between them{which}"
 
 
 def describe_loss(error: str) -> str:
@@ -93,6 +98,9 @@ def describe_loss(error: str) -> str:
     Args:
         error: what Ray says about it, many lines.
     """
+    _, is_given_back, reason = error.rpartition(f"{GivenBackError.__name__}: ")
+    if is_given_back:
+        return reason.strip().splitlines()[0]
     if "its node has died" in error or "NodeDiedError" in error:
         return NODE_DIED
     # What Ray says about every process that was killed mentions memory as a possible reason; these two are certain.

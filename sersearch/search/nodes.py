@@ -136,12 +136,14 @@ class _Standing:
         times_aside: how often it was set aside since then.
         reason: why it is not used; empty if it is.
         until_s: when it is checked again; None while it is being checked.
+        is_drained: whether it will be taken away, so that it is not used again.
     """
 
     refusals: int = 0
     times_aside: int = 0
     reason: str = ""
     until_s: float | None = None
+    is_drained: bool = False
 
 
 @dataclass
@@ -241,7 +243,7 @@ class Nodes:
         with self._lock:
             checked, self._checked = self._checked, {}
         for id, fault in checked.items():
-            if id not in self.alive:
+            if id not in self.alive or self._standings[id].is_drained:
                 continue
             node, standing = self.alive[id], self._standings[id]
             if fault:
@@ -304,6 +306,15 @@ class Nodes:
         standing.times_aside += 1
         standing.refusals, standing.reason, standing.until_s = 0, reason, now_s + pause_s
         return pause_s
+
+    def drain(self, id: str) -> str:
+        """Set a node aside for good, because it will be taken away; returns what a person should read."""
+        standing = self._standings[id]
+        standing.reason, standing.until_s, standing.is_drained = "it is being drained", None, True
+        address = self.alive[id].address
+        return (
+            f"node {address} is being drained: its trials stop at checkpoints, to go on elsewhere; now {self.counted}"
+        )
 
     def progressed(self, id: str) -> None:
         """Enter that a trial has finished an epoch on a node."""

@@ -33,6 +33,7 @@ from sersearch.search.controller import NoProgress
 from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.losses import NODE_DIED, NOT_STARTED, Losses, address_in, describe_loss, node_in
 from sersearch.search.nodes import Nodes, alive
+from sersearch.search.notices import draining_nodes
 from sersearch.search.pruning import Pruner
 from sersearch.search.scheduler import FirstCome
 from sersearch.search.session import session_folder, start_local_ray
@@ -64,8 +65,8 @@ def search(
 ) -> str:
     """Train every trial of an agenda that has no outcome yet.
 
-    The first Ctrl-C (or SIGTERM) ends the search after the epochs that are running, or immediately if none is; the
-    second ends it immediately. The run can be resumed after either.
+    The first Ctrl-C (or SIGTERM) ends the search when the running trials have written checkpoints, or immediately if
+    none is running; the second ends it immediately. The run can be resumed after either.
 
     Args:
         run: the run to work on.
@@ -202,11 +203,13 @@ class _HandedOut:
     Attributes:
         trial: the trial.
         failures: number of its failures on record when it was handed out.
+        attempts: number of its attempts on record then.
         error: what Ray says about the loss of its worker; empty while there is none.
     """
 
     trial: Trial
     failures: int
+    attempts: int
     error: str = ""
 
 
@@ -239,6 +242,8 @@ class AgendaSearcher(Searcher):
         self._again: deque[Trial] = deque()
         self._losses = Losses()
         self._lagging: set[str] = set()
+        self._told = False
+        self._draining: set[str] = set()
         self._signals = 0
         self._look_at = 0.0
         self._no_node_since: float | None = None
@@ -256,10 +261,11 @@ class AgendaSearcher(Searcher):
         return self.stopping and not self._running
 
     def stop(self, reason: str) -> None:
-        """Hand out nothing more; running trials end with their epoch, and those that wait don't begin."""
+        """Hand out nothing more; running trials stop at a checkpoint, and those that wait don't begin."""
         self.stopped = self.stopped or reason
         with suppress(OSError):
             self.session.stop()
+            self._told = True
 
     def signalled(self, number: int) -> None:
         """React to Ctrl-C or SIGTERM, in a thread of its own."""
@@ -270,11 +276,11 @@ class AgendaSearcher(Searcher):
             end_process(128 + number, f"{self.run.path}: stopped immediately by {name}; {resume}")
         if not self._running:
             end_process(1, f"{self.run.path}: stopped by {name}; {resume}")
-        self.watcher.note("stopping after the running epochs; press Ctrl-C again to stop immediately")
+        self.watcher.note("stopping: running trials write checkpoints; press Ctrl-C again to stop immediately")
         self.stop(f"stopped by {name}")
 
     def look_around(self) -> None:
-        """Stop if another search took the run over, or if no node is left that can train a trial."""
+        """Look after the nodes; stop if another search took the run over, or if no node is left to train on."""
         now_s = time.monotonic()
         if now_s < self._look_at or self.stopping:
             return
@@ -284,6 +290,7 @@ class AgendaSearcher(Searcher):
             return
         for sentence in self.nodes.update(alive(ray.nodes()), now_s):
             self.watcher.note(sentence)
+        self._look_for_drained_nodes()
         self._look_for_results(now_s)
         lack = self.nodes.lack
         if not lack:
@@ -293,6 +300,13 @@ class AgendaSearcher(Searcher):
             self.watcher.note(f"{lack}; waiting {NODE_AWAITED_S:.0f} s for such a node")
         elif now_s > self._no_node_since + NODE_AWAITED_S:
             self.stop(f"{lack}, for {NODE_AWAITED_S:.0f} s")
+
+    def _look_for_drained_nodes(self) -> None:
+        """Tell the workers on nodes that are drained to give their trials back."""
+        for node in draining_nodes() & self.nodes.alive.keys() - self._draining:
+            self.session.drain(node)
+            self._draining.add(node)
+            self.watcher.note(self.nodes.drain(node))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial, None while there is none, or the end."""
@@ -306,12 +320,12 @@ class AgendaSearcher(Searcher):
             is_over = self.stopping or (self.agenda.complete and not self._unseen)
             return str(Searcher.FINISHED) if is_over else None
         failures = self.run.ledger.failures(trial.key)
-        self._handed_out[trial_id] = _HandedOut(trial, len(failures))
+        self._handed_out[trial_id] = _HandedOut(trial, len(failures), self.run.ledger.attempts(trial.key))
         return {
             "key": trial.key,
             "run": str(self.run.path.resolve()),
             "store": str(self.run.store_path),
-            "stopping": self.session.stopping,
+            "session": self.session.record.id,
             "trial": trial.sealed.model_dump(mode="json"),
             "gpus": self._gpus(failures),
             "avoided": self.nodes.avoided,
@@ -365,11 +379,14 @@ class AgendaSearcher(Searcher):
             self.agenda.finish(trial.key, self.run.outcome(committed))
             self.watcher.finished(trial.key, committed, "")
         elif self.stopping:
-            self.watcher.dropped(trial.key, self.stopped if report.get("epoch") else "")
-        elif report.get("outcome") == "refused":
-            self._refuse(trial, report["node"], report["reason"])
+            self.watcher.dropped(trial.key, self.stopped if report.get("epoch") or report.get("begun") else "")
         else:
-            self._put_back(handed_out, report)
+            if self.run.ledger.has_advanced(trial.key, handed_out.attempts):
+                self._losses.progressed(trial.key)
+            if report.get("outcome") == "refused":
+                self._refuse(trial, report["node"], report["reason"])
+            else:
+                self._put_back(handed_out, report)
 
     def _look_for_results(self, now_s: float) -> None:
         """Look again for results that were reported, but not seen in the run's folder."""
@@ -399,7 +416,7 @@ class AgendaSearcher(Searcher):
 
     def progressed(self, key: str, epoch: Epoch, node: str) -> None:
         """Enter that a trial has finished an epoch on a node."""
-        self._losses.progressed(key)
+        self._losses.trained()
         self.nodes.progressed(node)
         self.watcher.epoch(key, epoch)
 
@@ -409,12 +426,15 @@ class AgendaSearcher(Searcher):
             self._handed_out[trial_id].error = error
 
     def ends(self, result: dict[str, Any]) -> bool:
-        """Whether a trial is to end with the epoch that it reports: the search stops, or the trial lags behind."""
+        """Whether a trial is to end with the epoch that it reports.
+
+        It does if it lags behind, or if the search stops and could not tell the workers, as on a full disk.
+        """
         epoch = None if result["done"] or self.run.study.search.pruner == "none" else result.get("epoch")
         if epoch and self.pruner.lags(self.agenda.trials[result["key"]], Epoch(**epoch)):
             self._lagging.add(result["key"])
             return True
-        return self.stopping
+        return self.stopping and not self._told
 
     def _next_trial(self) -> Trial | None:
         if self._again:
@@ -510,7 +530,7 @@ class _Relay(tune.Callback):
 
 
 class _Stop(Stopper):
-    """Ends a trial at the end of an epoch, its checkpoint safe, and the search when no trial is left that runs."""
+    """Ends a trial that lags behind, its checkpoint safe, and the search when no trial is left that runs."""
 
     def __init__(self, searcher: AgendaSearcher) -> None:
         self._searcher = searcher

@@ -1,7 +1,7 @@
 """A trial on a Ray worker: a step of Ray's is a step of training, and the ledger holds it before Ray is told.
 
 A report says how a trial ended: "committed", "failed" (the failure is on record), "stopping" (the search ends, so the
-trial did not begin) or "refused": this machine can't train it, and nothing is charged to the trial.
+trial did not begin, or stopped at a checkpoint) or "refused": this machine can't train it; the trial is not at fault.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sersearch.errors import InputError, printable
 from sersearch.run.ledger import Attempt, Epoch
 from sersearch.run.records import seal
 from sersearch.run.run import Run, open_run
+from sersearch.search.notices import GivenBackError, Notices, noting_sigterm
 from sersearch.study.trial import Trial
 from sersearch.training.system import Device, System, make_system, run_steps, system_class
 
@@ -58,7 +59,8 @@ class NodeFault(Exception):  # noqa: N818
 class Worker(tune.Trainable):
     """Trains one trial, and then, reused, the next.
 
-    Nothing is raised to Ray: a failure of the trial is in the ledger, and one of the machine is said in the report.
+    A failure of the trial is in the ledger, and one of the machine is said in the report. Nothing is raised to Ray but
+    that the trial is given back, so that Ray ends this worker and reuses it for no other trial.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -67,8 +69,8 @@ class Worker(tune.Trainable):
         self._record: dict[str, Any] = config["trial"]
         self._path = Path(config["run"])
         self._store = Path(os.environ.get(STORE_VARIABLE) or config["store"])
-        # While this object exists, the search ends: a trial that was handed out does not begin.
-        self._stopping: str = config["stopping"]
+        self._session: str = config["session"]
+        self._notices: Notices | None = None
         self._attempt: Attempt | None = None
         self._system: System | None = None
 
@@ -83,32 +85,54 @@ class Worker(tune.Trainable):
         Returns:
             The trial's key, the epoch's figures, whether the trial is done and how it ended, its result if it is
             committed, the id of this node, and what, if anything, has to be mended before any trial can be trained.
+
+        Raises:
+            GivenBackError: the trial has stopped at a checkpoint, because this worker's machine will be taken away.
         """
-        try:
-            # The run names the systems of a user's own that the trial's configuration may be of.
-            run = _open_run(self._path, self._store)
-            trial = Trial.model_validate(self._record)
-            if self._attempt is None:
-                if run.ledger.result(trial.key):
-                    return self._committed(run, None)
-                if run.storage.exists(self._stopping):
-                    return self._report("stopping")
-                self._attempt = run.ledger.begin(trial)
-            return self._advance(run, self._attempt)
-        except Exception as error:
-            return self._failed(error)
+        with noting_sigterm():
+            try:
+                return self._step()
+            except GivenBackError:
+                raise
+            except Exception as error:
+                return self._failed(error)
+
+    def train_buffered(self, buffer_time_s: float, max_buffer_length: int = 1000) -> Any:
+        """Train several steps, as Ray Tune does; SIGTERM is noted between them too."""
+        with noting_sigterm():
+            return super().train_buffered(buffer_time_s, max_buffer_length)
+
+    def _step(self) -> dict[str, Any]:
+        # The run names the systems of a user's own that the trial's configuration may be of.
+        run = _open_run(self._path, self._store)
+        trial = Trial.model_validate(self._record)
+        self._notices = self._notices or Notices(run.storage, self._session)
+        if self._attempt is None:
+            if run.ledger.result(trial.key):
+                return self._committed(run, None)
+            if self._notices.interrupted:
+                return self._stop(self._notices)
+            self._attempt = run.ledger.begin(trial)
+        return self._advance(run, self._attempt)
 
     def _advance(self, run: Run, attempt: Attempt) -> dict[str, Any]:
+        notices = self._notices
+        assert notices
         if self._system is None:
-            device: Device = "cuda" if run.study.resources.gpus else "cpu"
+            resources = run.study.resources
+            device: Device = "cuda" if resources.gpus else "cpu"
             if device == "cuda" and not has_gpu():
                 raise NodeFault("Ray grants a GPU here, but torch finds no CUDA device")
             self._system = make_system(attempt.trial, open_data(run, attempt.trial), device)
-            self._steps: Iterator[Epoch | None] = run_steps(self._system, attempt)
+            # A trial that is pruned ends with the checkpoint of the epoch that it has reported.
+            after_epochs = run.study.search.pruner != "none"
+            self._steps: Iterator[Epoch] = run_steps(
+                self._system, attempt, resources.checkpoint_every_s, after_epochs, lambda: notices.interrupted
+            )
         step = next(self._steps, None)
         epoch = step.model_dump() if step else None
         if self._system.stopped is None:
-            return self._report(epoch=epoch)
+            return self._report(epoch=epoch) if epoch else self._stop(notices)
         # The generator commits the result after its last step.
         next(self._steps, None)
         return self._committed(run, epoch)
@@ -118,6 +142,12 @@ class Worker(tune.Trainable):
         result = run.ledger.result(self._key)
         assert result
         return self._report("committed", epoch=epoch, result=seal(result))
+
+    def _stop(self, notices: Notices) -> dict[str, Any]:
+        """End without a result, because the search stops or the trial is given back."""
+        if not notices.stopping:
+            raise GivenBackError(notices.lost_machine)
+        return self._report("stopping", begun=self._attempt is not None)
 
     def _failed(self, error: Exception) -> dict[str, Any]:
         """Record what a trial can be blamed for; report what it can't."""

@@ -21,6 +21,9 @@ from sersearch.study.hypothesis import Hypothesis
 from sersearch.study.space import Range, Space, Top, configure, explain
 from sersearch.study.values import MOST_BYTES, MOST_TRIALS, SHOWN, Table, fault, shown
 
+CHECKPOINT_EVERY_S: float = 60
+"""How often a trial in training writes a checkpoint unless a study says otherwise, in seconds."""
+
 _ROUNDING = 1e-9
 """Far less than the smallest share of a GPU: ten trials of 0.1 fit on one."""
 
@@ -65,7 +68,7 @@ class Search(Table):
 
 
 class Resources(Table):
-    """What one trial takes of the cluster, and how often a failed one is tried again.
+    """What one trial takes of the cluster, how often it is tried again if it fails, and how often it is saved.
 
     Several trials share a GPU by fractions; one that finds too little memory there is tried again with twice its share.
 
@@ -73,11 +76,14 @@ class Resources(Table):
         cpus: cores per trial.
         gpus: GPUs per trial; 0.25 lets four trials share one.
         retries: how often a failed trial is tried again.
+        checkpoint_every_s: seconds of training after which a trial writes a checkpoint, also inside an epoch. About so
+            much training is lost if a machine dies.
     """
 
     cpus: float = Field(1, gt=0)
     gpus: float = Field(0, ge=0)
     retries: int = Field(1, ge=0)
+    checkpoint_every_s: float = Field(CHECKPOINT_EVERY_S, ge=0)
 
     def slots(self, cpus: float, gpus: float) -> int:
         """How many trials a machine with so many cores and GPUs runs at a time.

@@ -350,6 +350,8 @@ class ResidentView(View):
     def minibatches(self, batches: Iterable[NDArray[np.int64]]) -> Iterator[Minibatch]:
         """Assemble one minibatch after the other on the device."""
         batches = list(batches)
+        if not batches:
+            return
         order_U = torch.from_numpy(np.concatenate(batches)).to(self.device)
         for batch, index_B in zip(batches, torch.split(order_U, [len(batch) for batch in batches]), strict=True):
             yield self._assembled(index_B, int(self.utterances.length[batch].max()))

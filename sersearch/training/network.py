@@ -10,7 +10,9 @@ import io
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -62,8 +64,40 @@ METADATA = "sersearch"
 MEASURED_EPOCHS = 2
 
 
+@dataclass
+class Progress:
+    """How far training is in an epoch: every training minibatch is learnt, then every validation minibatch evaluated.
+
+    Attributes:
+        dropout: generator of the dropout masks.
+        loss: sum of the losses of the utterances that were learnt.
+        learnt: number of training minibatches that were learnt.
+        logits: logits [B, E] of each validation minibatch that was evaluated.
+        seconds: wall time of the epoch so far.
+    """
+
+    dropout: torch.Generator
+    loss: Tensor
+    learnt: int = 0
+    logits: list[Tensor] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs, as torch saves it."""
+        return vars(self) | {"dropout": self.dropout.get_state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Return to where a state was taken."""
+        device = self.loss.device
+        self.dropout.set_state(state["dropout"])
+        self.loss = state["loss"].to(device)
+        self.learnt = state["learnt"]
+        self.logits = [logits_BE.to(device) for logits_BE in state["logits"]]
+        self.seconds = state["seconds"]
+
+
 class NetworkSystem(System):
-    """A network of the paper; its training state changes by whole epochs."""
+    """A network of the paper; a step learns from one minibatch or evaluates one."""
 
     def __init__(self, trial: Trial, data: Dataset, device: Device = "cpu") -> None:
         """Build the model and draw its weights from the trial's key.
@@ -88,6 +122,10 @@ class NetworkSystem(System):
         self._patience = configuration.in_epochs(configuration.patience, utterances)
         self._weight_E = class_weights(data).to(device) if configuration.class_weights else None
         self._best_weights = self._copy_weights()
+        self._validation_order = self._evaluation_order(self._validation)
+        self._progress: Progress | None = None
+        self._unlearnt: Iterator[Minibatch] = iter(())
+        self._unevaluated: Iterator[Minibatch] = iter(())
         self._opened: tuple[tuple[str, ...], View] | None = None
 
     @staticmethod
@@ -124,16 +162,53 @@ class NetworkSystem(System):
             return "early"
         return "epochs" if len(self.epochs) >= self._limit else None
 
-    def step(self) -> Epoch:
-        """Train one more epoch and evaluate it.
+    def step(self) -> Epoch | None:
+        """Learn from one more minibatch or, where all of the epoch are learnt, evaluate one.
 
         Raises:
-            FloatingPointError: a loss is not a number.
+            FloatingPointError: the epoch ends, and a loss is not a number.
         """
         start = time.perf_counter()
+        progress = self._progress or self._begin_epoch()
+        with gpu.product_precision(self.configuration.precision):
+            batch = next(self._unlearnt, None)
+            if batch is not None:
+                progress.loss += self._update(batch, progress.dropout) * len(batch.emotion_B)
+                progress.learnt += 1
+            else:
+                progress.logits.append(self._classify(next(self._unevaluated)))
+        epoch = None
+        if len(progress.logits) == len(self._validation_order):
+            epoch = self._end_epoch(progress, start)
+        progress.seconds += time.perf_counter() - start
+        return epoch
+
+    def train_epoch(self) -> Epoch:
+        """Train to the end of the epoch."""
+        while True:
+            epoch = self.step()
+            if epoch is not None:
+                return epoch
+
+    def _begin_epoch(self, state: Mapping[str, Any] | None = None) -> Progress:
+        """Begin an epoch, or return to where a state of its progress was taken."""
         number = len(self.epochs) + 1
-        train_loss = self._learn(number)
-        validation_loss, confusion = self._evaluate()
+        order = np.random.default_rng(derive_seed(self.trial.key, f"order {number}"))
+        dropout = _generator(self.trial.key, f"dropout {number}", self.device)
+        progress = Progress(dropout, torch.zeros((), device=self.device))
+        if state is not None:
+            progress.restore(state)
+        batches = shuffled(self._train.utterances.length, self.configuration.minibatch, order)
+        self._unlearnt = self._train.minibatches(batches[progress.learnt :])
+        self._unevaluated = self._validation.minibatches(self._validation_order[len(progress.logits) :])
+        self._progress = progress
+        return progress
+
+    def _end_epoch(self, progress: Progress, start: float) -> Epoch:
+        """The figures of an epoch that is over; `start` is when its last step began, by `time.perf_counter`."""
+        number = len(self.epochs) + 1
+        train_loss = float(progress.loss) / len(self._train.utterances)
+        validation_loss, confusion = self._validate(progress.logits)
         if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
             raise FloatingPointError(
                 f"epoch {number}: training loss {train_loss}, validation loss {validation_loss}; "
@@ -145,25 +220,14 @@ class NetworkSystem(System):
             validation_loss=validation_loss,
             ua_noisy=mean_recall_of(confusion["noisy"]),
             ua_clean=mean_recall_of(confusion["clean"]),
-            seconds=time.perf_counter() - start,
+            seconds=progress.seconds + time.perf_counter() - start,
         )
         self.epochs.append(epoch)
+        self._progress = None
         if self.best == number - 1:
             self._best_weights = self._copy_weights()
             self.confusion = confusion
         return epoch
-
-    def _learn(self, epoch: int) -> float:
-        """Go over all training minibatches once; returns the mean loss."""
-        configuration = self.configuration
-        order = np.random.default_rng(derive_seed(self.trial.key, f"order {epoch}"))
-        dropout = _generator(self.trial.key, f"dropout {epoch}", self.device)
-        total = torch.zeros((), device=self.device)
-        batches = shuffled(self._train.utterances.length, configuration.minibatch, order)
-        with gpu.product_precision(configuration.precision):
-            for batch in self._train.minibatches(batches):
-                total += self._update(batch, dropout) * len(batch.emotion_B)
-        return float(total) / len(self._train.utterances)
 
     def _update(self, batch: Minibatch, dropout: torch.Generator) -> Tensor:
         """Take one step of Adam; returns the minibatch's loss. On a GPU nothing here waits for it."""
@@ -173,10 +237,10 @@ class NetworkSystem(System):
         self._optimiser.step()
         return loss.detach()
 
-    def _evaluate(self) -> tuple[float, Confusion]:
-        """Validation loss, and counts by condition and speaker."""
+    def _validate(self, parts: Sequence[Tensor]) -> tuple[float, Confusion]:
+        """Validation loss, and counts by condition and speaker, from the logits [B, E] of each minibatch."""
         utterances = self._validation.utterances
-        logits = self.logits(self._validation)
+        logits = _in_order(parts, self._validation_order)
         loss = float(cross_entropy(logits, torch.from_numpy(utterances.emotion)))
         confusion = validation_confusion(
             utterances.emotion,
@@ -189,17 +253,23 @@ class NetworkSystem(System):
 
     def logits(self, view: View) -> Tensor:
         """Logits [U, E] of a view's utterances in their order, on the CPU."""
-        lengths = view.utterances.length
-        logits = torch.empty(len(lengths), self.model.emotions)
+        order = self._evaluation_order(view)
+        with gpu.product_precision(self.configuration.precision):
+            parts = [self._classify(batch) for batch in view.minibatches(order)]
+        return _in_order(parts, order)
+
+    def _evaluation_order(self, view: View) -> list[NDArray[np.int64]]:
+        """A view's utterances in the minibatches in which they are evaluated."""
         together = EVALUATED_TOGETHER if self.model.backend == "gpu" else 1
-        order = list(by_length(lengths, self.configuration.minibatch * together))
-        with torch.inference_mode(), gpu.product_precision(self.configuration.precision):
-            parts = [self.model(batch.x_BTF, batch.lengths_B) for batch in view.minibatches(order)]
-            logits[torch.from_numpy(np.concatenate(order))] = torch.cat(parts).cpu()
-        return logits
+        return list(by_length(view.utterances.length, self.configuration.minibatch * together))
+
+    @torch.inference_mode()
+    def _classify(self, batch: Minibatch) -> Tensor:
+        logits_BE: Tensor = self.model(batch.x_BTF, batch.lengths_B)
+        return logits_BE
 
     def checkpoint(self) -> bytes:
-        """All that training needs to resume after this epoch."""
+        """All that training needs to resume after this step."""
         buffer = io.BytesIO()
         state = {
             "epochs": [epoch.model_dump() for epoch in self.epochs],
@@ -207,6 +277,7 @@ class NetworkSystem(System):
             "model": self.model.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "best": self._best_weights,
+            "progress": self._progress.state() if self._progress else None,
         }
         torch.save(state, buffer)
         return buffer.getvalue()
@@ -220,6 +291,11 @@ class NetworkSystem(System):
         self.model.load_state_dict(state["model"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._best_weights = state["best"]
+        # A checkpoint without it was written after an epoch, by an earlier version.
+        progress = state.get("progress")
+        self._progress = None
+        if progress is not None:
+            self._begin_epoch(progress)
 
     def result(self, stopped: str | None = None) -> Result:
         """The result of training that is over, or that was stopped from outside for a reason."""
@@ -277,11 +353,11 @@ class NetworkSystem(System):
         data = generate_dataset(lengths, configuration.bands, size, evaluated, emotions)
         fold = Fold(train=("noise",), validation=("more noise",))
         system = cls(Trial(configuration=configuration, fold=fold, data="calibration"), data, device)
-        system.step()
+        system.train_epoch()
         start = time.perf_counter()
         system.logits(system.view(data.validation))
         evaluation_s = time.perf_counter() - start
-        epoch_s = float(np.mean([system.step().seconds for _ in range(MEASURED_EPOCHS)]))
+        epoch_s = float(np.mean([system.train_epoch().seconds for _ in range(MEASURED_EPOCHS)]))
         train_frames, validation_frames = int(data.train.length.sum()), int(data.validation.length.sum())
         learning_s = max(epoch_s - evaluation_s, evaluation_s / validation_frames * train_frames)
         return learning_s / train_frames, evaluation_s / validation_frames
@@ -346,6 +422,14 @@ def class_weights(data: Dataset) -> Tensor:
     """Weights [E] of the classes: inverse frequencies over the training copies, with mean 1 over these."""
     counts_E = np.bincount(data.train.emotion, minlength=len(data.emotions))
     return torch.tensor(len(data.train) / (len(data.emotions) * counts_E), dtype=torch.float32)
+
+
+def _in_order(parts: Sequence[Tensor], order: Sequence[NDArray[np.int64]]) -> Tensor:
+    """Put the logits [B, E] of minibatches into the order of the utterances: [U, E], on the CPU."""
+    together_UE = torch.cat(list(parts)).cpu()
+    logits_UE = torch.empty_like(together_UE)
+    logits_UE[torch.from_numpy(np.concatenate(order))] = together_UE
+    return logits_UE
 
 
 def _generator(key: str, purpose: str, device: str = "cpu") -> torch.Generator:

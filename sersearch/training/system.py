@@ -4,8 +4,8 @@ A configuration says what is built (`sersearch.study.configuration`); the class 
 follows `System`. Everything outside (search, rerun, test, probe, plan) uses this interface and never asks which kind
 of system it has. `tests/training/test_system.py` is the contract of every system.
 
-Training goes by steps, after each of which it can be stopped and resumed to the same bits: an epoch of a network, the
-whole fit of a support vector machine. Nothing here imports Ray.
+Training goes by steps, after each of which it can be stopped and resumed to the same bits: a minibatch of a network,
+the whole fit of a support vector machine. Nothing here imports Ray.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import hashlib
 import pkgutil
 import platform
 import subprocess
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -32,7 +33,11 @@ from sersearch.store.reader import Store
 from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.base import Module
+from sersearch.study.study import CHECKPOINT_EVERY_S
 from sersearch.study.trial import Trial
+
+LEAST_PAUSE = 19.0
+"""The least pause between two checkpoints, in units of the time that the first of them took to write."""
 
 Device = Literal["cpu", "cuda"]
 
@@ -96,7 +101,9 @@ class System(ABC):
 
     @abstractmethod
     def step(self) -> Epoch | None:
-        """Train one step and validate; returns the figures of an epoch, None where a step is no epoch.
+        """Train one step; returns the figures of the epoch that ends with it, None if none does.
+
+        A search is stopped between two steps only, so a step should not take longer than a few seconds.
 
         Raises:
             FloatingPointError: a loss is not a number.
@@ -205,7 +212,7 @@ def run_trial(
     Args:
         trial: what to train.
         data: what `System.open_data` returned for it.
-        report: called with each epoch's figures, after its checkpoint is safe.
+        report: called with each epoch's figures.
         attempt: where checkpoints and the result are kept; without it nothing is written.
         device: where to compute.
 
@@ -217,22 +224,83 @@ def run_trial(
     """
     system = make_system(trial, data, device)
     for epoch in run_steps(system, attempt):
-        if report and epoch:
+        if report:
             report(epoch)
     return system.result()
 
 
-def run_steps(system: System, attempt: Attempt | None = None) -> Iterator[Epoch | None]:
-    """Resume from the newest checkpoint, one step at a time; after the last step, commit the result."""
+def run_steps(
+    system: System,
+    attempt: Attempt | None = None,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    after_epochs: bool = False,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Iterator[Epoch]:
+    """Train from the newest checkpoint to the end, and commit the result after the last step.
+
+    Args:
+        system: what is trained.
+        attempt: where checkpoints and the result are kept; without it nothing is written.
+        checkpoint_every_s: a checkpoint is written after so many seconds, see `Checkpoints`.
+        after_epochs: whether a checkpoint is also written after each epoch but the last, before the epoch is yielded.
+        interrupted: asked before each step; if it returns True, a checkpoint is written, and training ends here.
+
+    Yields:
+        The figures of each epoch.
+    """
     if attempt and (checkpoint := attempt.checkpoint()):
         system.restore(checkpoint)
+    checkpoints = Checkpoints(system, attempt, checkpoint_every_s)
     while system.stopped is None:
+        if interrupted():
+            checkpoints.write()
+            return
         epoch = system.step()
-        if attempt and (checkpoint := system.checkpoint()):
-            attempt.save(checkpoint, system.epochs)
-        yield epoch
+        checkpoints.has_new = True
+        if system.stopped is None and (checkpoints.due or (after_epochs and epoch)):
+            checkpoints.write()
+        if epoch:
+            yield epoch
     if attempt:
         attempt.commit(system.result(), system.weights())
+
+
+class Checkpoints:
+    """Writes checkpoints of a system, neither so seldom that much is lost nor so often that they take long.
+
+    Attributes:
+        has_new: whether a step was trained since the last checkpoint.
+    """
+
+    def __init__(self, system: System, attempt: Attempt | None, every_s: float) -> None:
+        """Write nothing yet.
+
+        Args:
+            system: what is trained.
+            attempt: where to keep checkpoints; without it none is written.
+            every_s: seconds between two checkpoints. They are more if a checkpoint takes long to write: writing takes
+                at most a twentieth of the time.
+        """
+        self.has_new = False
+        self._system = system
+        self._attempt = attempt
+        self._every_s = every_s
+        self._due_at = time.monotonic() + every_s
+
+    @property
+    def due(self) -> bool:
+        """Whether the time has come to write the next checkpoint."""
+        return time.monotonic() >= self._due_at
+
+    def write(self) -> None:
+        """Write a checkpoint, unless there is nothing that the last one does not have."""
+        start = time.monotonic()
+        checkpoint = self._system.checkpoint() if self._attempt and self.has_new else None
+        if self._attempt and checkpoint is not None:
+            self._attempt.save(checkpoint, self._system.epochs)
+        end = time.monotonic()
+        self.has_new = False
+        self._due_at = end + max(self._every_s, LEAST_PAUSE * (end - start))
 
 
 def validation_confusion(

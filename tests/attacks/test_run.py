@@ -327,8 +327,8 @@ def test_a_trial_whose_checkpoint_is_damaged_ends_with_the_same_bits(whole: Run,
     shutil.copytree(whole.path, path, ignore=shutil.ignore_patterns("report", "test", "openings", "ledgers", "probe"))
     (path / "trials" / key / "result.json").unlink()
     run = open_run(path)
-    steps = run_steps(make_system(expected.trial, open_data(run, expected.trial)), run.ledger.begin(expected.trial))
-    next(steps)
+    system = make_system(expected.trial, open_data(run, expected.trial))
+    next(run_steps(system, run.ledger.begin(expected.trial), after_epochs=True))
     checkpoint = path / "trials" / key / "attempt-003" / "checkpoint"
     other = tmp_path / "other"
     other.write_bytes(b"\0" * 32 + checkpoint.read_bytes())

@@ -22,6 +22,7 @@ STUDY = """
 name = "{name}"
 systems = ["snowed_in.py"]
 spaces = [{{ name = "s", model = "snowed-in", rate = [0.05, 0.1, 0.2, {rate}] }}]
+resources = {{ checkpoint_every_s = 0 }}
 """
 
 

@@ -48,7 +48,7 @@ def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def record(run: Run, trial: Trial) -> dict[str, object]:
     trial_record = trial.sealed.model_dump(mode="json")
-    where = {"run": str(run.path), "store": str(run.store_path), "stopping": "sessions/x.stopping"}
+    where = {"run": str(run.path), "store": str(run.store_path), "session": "x"}
     return {"key": trial.key, "trial": trial_record, **where}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sersearch.errors import InputError
-from sersearch.run.session import SessionRecord, working_on
+from sersearch.run.session import SessionRecord, list_notices, working_on
 from sersearch.run.storage import Folder
 
 HOLD = """
@@ -23,7 +23,8 @@ from sersearch.run.storage import Folder
 
 with working_on(Folder(Path(sys.argv[1]))) as session:
     session.stop()
-    print(session.stopping, flush=True)
+    session.drain("a1b2")
+    print(session.record.id, flush=True)
     time.sleep(600)
 """
 
@@ -38,7 +39,7 @@ def hold(storage: Folder) -> subprocess.Popen[str]:
     words = [sys.executable, "-c", HOLD, str(storage.path)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    assert process.stdout.readline().strip().endswith(".stopping")
+    assert list_notices(storage, process.stdout.readline().strip()) == {"stopping", "draining-a1b2"}
     return process
 
 
@@ -52,9 +53,12 @@ def put(storage: Folder, changes: dict[str, object]) -> str:
 def test_a_session_leaves_nothing_behind(storage: Folder) -> None:
     with working_on(storage) as session:
         assert session.is_held
-        assert not storage.exists(session.stopping)
+        assert list_notices(storage, session.record.id) == set()
         session.stop()
-        assert storage.exists(session.stopping)
+        assert list_notices(storage, session.record.id) == {"stopping"}
+        session.drain("a1b2")
+        assert list_notices(storage, session.record.id) == {"stopping", "draining-a1b2"}
+        assert list_notices(storage, "of another session") == set()
     assert storage.list("sessions/") == []
 
 
@@ -113,7 +117,7 @@ def test_a_session_that_was_taken_over_knows_and_leaves_the_other_alone(storage:
         first.end()
         assert second.is_held
         second.stop()
-        assert not storage.exists(first.stopping)
+        assert list_notices(storage, first.record.id) == set()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"pid": 1}', b"\xff\x00", b"[" * 100_000])

@@ -19,7 +19,7 @@ from sersearch.store.reader import open_store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import Fold
 from sersearch.training.dataset import open_dataset
-from sersearch.training.system import run_trial
+from sersearch.training.system import make_system, run_steps
 from tests.trials import make_trial
 
 PARTITION = Fold(train=("s0",), validation=("s1",), test=("s5",))
@@ -86,7 +86,7 @@ def main(store: Path, out: Path, loss: str) -> None:
         child = os.fork()
         if child == 0:
             crash_at(point, disk)
-            run_trial(TRIAL, data, attempt=Ledger(Folder(run)).begin(TRIAL))
+            list(run_steps(make_system(TRIAL, data), Ledger(Folder(run)).begin(TRIAL), after_epochs=True))
             os._exit(0)
         died = os.WIFSIGNALED(os.waitpid(child, 0)[1])
         if loss == "power":

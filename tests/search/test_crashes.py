@@ -33,6 +33,8 @@ patience = 12
 maps = 4
 cells = 6
 dense = [8]
+[resources]
+checkpoint_every_s = 0
 """
 
 
@@ -180,7 +182,7 @@ def test_a_dead_ray_is_noticed_and_said(search: Callable[[], Search], plain: Pat
     finish(running.run, plain)
 
 
-def test_ctrl_c_stops_after_checkpoints(search: Callable[[], Search], plain: Path) -> None:
+def test_ctrl_c_stops_at_checkpoints(search: Callable[[], Search], plain: Path) -> None:
     running = search()
     running.wait_for_epochs(3)
     running.driver.send_signal(signal.SIGINT)
@@ -217,7 +219,7 @@ def test_a_second_search_is_refused_and_ctrl_c_ends_the_first_where_nothing_runs
     family = psutil.Process(running.driver.pid).children(recursive=True)
     running.driver.send_signal(signal.SIGINT)
     code, said = running.end(timeout=20)
-    if "running epochs" not in said:
+    if "running trials" not in said:
         assert code in (1, 130)
         # The speakers of each part are said at the start.
         assert len([line for line in said.splitlines() if not re.match("(train|validation|test): ", line)]) == 1
@@ -239,7 +241,7 @@ def test_the_second_ctrl_c_does_not_wait(search: Callable[[], Search]) -> None:
     assert "Traceback" not in said
     assert gone(family)
     assert not list((running.run / "sessions").iterdir())
-    # The running epochs may have ended before.
+    # The checkpoints may have been written before.
     assert (code, said.splitlines()[-1]) in [
         (130, f"{running.run}: stopped immediately by SIGINT; resume with `sersearch resume {running.run}`"),
         (130, "sersearch: stopped by Ctrl-C; finished work is kept"),

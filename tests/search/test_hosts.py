@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow("each test makes hosts, each with a Ray of its own
 STUDY = """
 systems = ["waiting_system.py"]
 spaces = [{ name = "w", model = "waiting", rate = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5] }]
+resources = { checkpoint_every_s = 0 }
 """
 
 TRIALS = 6

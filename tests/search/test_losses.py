@@ -9,7 +9,7 @@ import pytest
 from sersearch.run.ledger import Result
 from sersearch.run.records import seal, unseal
 from sersearch.run.run import Run, start_run
-from sersearch.run.session import Session, working_on
+from sersearch.run.session import Session, list_notices, working_on
 from sersearch.search import tune
 from sersearch.search.losses import PAUSES_S, STALLED_AFTER, Losses, describe_loss
 from sersearch.search.nodes import REFUSALS, Nodes, alive
@@ -45,18 +45,29 @@ def test_pauses_grow_and_end() -> None:
     assert losses.waiting == []
     assert losses.set_aside == {TRIALS[0].key: "its worker process died"}
     assert losses.verdict == (
-        f"trial {TRIALS[0].key} lost {len(PAUSES_S) + 1} workers in a row without an epoch between them "
+        f"trial {TRIALS[0].key} lost {len(PAUSES_S) + 1} workers in a row without a checkpoint between them "
         "(its worker process died)"
     )
 
 
-def test_an_epoch_between_losses_begins_the_count_again() -> None:
+def test_a_checkpoint_between_losses_begins_the_count_again() -> None:
     losses = Losses()
     for _ in range(100):
         assert losses.lost(TRIALS[0], "its node died", 0.0) == 0.0
         assert losses.due(0.0) == TRIALS[0]
         losses.progressed(TRIALS[0].key)
     assert not losses.set_aside
+
+
+def test_an_epoch_that_no_checkpoint_holds_does_not() -> None:
+    losses = Losses()
+    handed_out = 0
+    while not losses.set_aside:
+        losses.trained()
+        losses.lost(TRIALS[0], "its node died", 0.0)
+        losses.due(1000.0)
+        handed_out += 1
+    assert handed_out == len(PAUSES_S) + 1
 
 
 def test_trials_are_due_in_the_order_of_their_pauses() -> None:
@@ -72,13 +83,13 @@ def test_trials_are_due_in_the_order_of_their_pauses() -> None:
     assert losses.due(10.0) is None
 
 
-def test_a_machine_at_fault_stalls_the_search_until_a_trial_progresses() -> None:
+def test_a_machine_at_fault_stalls_the_search_until_a_trial_makes_an_epoch() -> None:
     losses = Losses()
     for trial in TRIALS[:STALLED_AFTER]:
         assert not losses.stalled
         lose(losses, trial)
     assert losses.stalled
-    losses.progressed(TRIALS[3].key)
+    losses.trained()
     assert not losses.stalled
 
 
@@ -90,6 +101,10 @@ def test_a_machine_at_fault_stalls_the_search_until_a_trial_progresses() -> None
         ("Task was killed due to the node running low on memory.\nOOM: Ray killed this worker", "memory of its node"),
         ("The actor died because of an error raised in its creation task\nModuleNotFoundError: sersearch", "could not"),
         ("", "its worker was lost"),
+        (
+            "ray::train()\n  raise GivenBackError\nsersearch.search.notices.GivenBackError: its node drains\n",
+            "its node drains",
+        ),
     ],
 )
 def test_why_a_worker_was_lost(error: str, reason: str) -> None:
@@ -117,6 +132,7 @@ class Clock:
 def watcher(monkeypatch: pytest.MonkeyPatch) -> Mock:
     monkeypatch.setattr(tune.time, "monotonic", Clock())
     monkeypatch.setattr(tune.ray, "nodes", lambda: [listed("only", CPU=2.0)])
+    monkeypatch.setattr(tune, "draining_nodes", set)
     return Mock()
 
 
@@ -142,7 +158,10 @@ def test_a_search_whose_workers_are_all_lost_ends(run: Run, watcher: Mock) -> No
                 break
             if isinstance(given, dict):
                 handed_out += 1
-                if handed_out % 3 == 0:
+                if handed_out == 1:
+                    # What this one has saved is no progress of those after it.
+                    run.ledger.begin(first).save(b"further", [])
+                elif handed_out % 3 == 0:
                     run.ledger.begin(next(trial for trial in run.agenda().left if trial.key == given["key"]))
                 searcher.lost(str(number), "its worker process has died")
                 searcher.on_trial_complete(str(number), error=True)
@@ -230,6 +249,63 @@ def test_the_last_node_is_awaited_for_a_while(run: Run, watcher: Mock, monkeypat
         _, awaited, lost = [call.args[0] for call in watcher.note.call_args_list]
         assert lost == "node worker.lan lost, now 0 nodes, 0 slots"
         assert awaited == sentence
+
+
+def test_each_worker_that_writes_a_checkpoint_is_followed_at_once_by_another(run: Run, watcher: Mock) -> None:
+    """More workers are lost than would set the trial aside, each after a checkpoint; then one after none."""
+    with working_on(run.storage) as session:
+        searcher = searcher_of(run, session, watcher)
+        (trial, _) = run.agenda().left
+        for number in range(2 * len(PAUSES_S)):
+            given = searcher.suggest(str(number))
+            assert isinstance(given, dict)
+            assert given["key"] == trial.key
+            run.ledger.begin(trial).save(b"further", [])
+            searcher.lost(str(number), "GivenBackError: its node is being drained")
+            searcher.on_trial_complete(str(number), error=True)
+            reason = "its node is being drained; it continues in 0 s"
+            assert watcher.dropped.call_args.args == (trial.key, reason)
+        searcher.suggest("next")
+        run.ledger.begin(trial)
+        searcher.on_trial_complete("next", error=True)
+        assert watcher.dropped.call_args.args == (trial.key, "its worker was lost; it continues in 1 s")
+    assert run.ledger.failures(trial.key) == []
+
+
+def test_a_node_that_is_drained_is_announced_once(run: Run, watcher: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [listed("first", CPU=2.0), listed("second", CPU=2.0)]
+    monkeypatch.setattr(tune.ray, "nodes", lambda: nodes)
+    with working_on(run.storage) as session:
+        searcher = searcher_of(run, session, watcher)
+        given = searcher.suggest("0")
+        assert isinstance(given, dict)
+        assert given["avoided"] == []
+        id = nodes[0]["NodeID"]
+        monkeypatch.setattr(tune, "draining_nodes", lambda: {id, "unknown"})
+        for _ in range(10):
+            searcher.look_around()
+        assert list_notices(run.storage, session.record.id) == {f"draining-{id}"}
+        (sentence,) = watcher.note.call_args.args
+        assert sentence == (
+            "node first.lan is being drained: its trials stop at checkpoints, to go on elsewhere; now 1 node, 2 slots"
+        )
+        watcher.note.assert_called_once()
+        given = searcher.suggest("1")
+        assert isinstance(given, dict)
+        assert given["avoided"] == [id]
+
+
+def test_running_trials_end_with_their_epoch_where_they_can_not_be_told_to_stop(run: Run, watcher: Mock) -> None:
+    with working_on(run.storage) as session:
+        reported = {"key": run.agenda().left[0].key, "done": False, "epoch": {}}
+        searcher = searcher_of(run, session, watcher)
+        assert not searcher.ends(reported)
+        searcher.stop("enough")
+        assert not searcher.ends(reported), "its worker writes a checkpoint first"
+        mute = Mock(stop=Mock(side_effect=OSError("no space left on device")))
+        searcher = searcher_of(run, mute, watcher)
+        searcher.stop("enough")
+        assert searcher.ends(reported)
 
 
 def test_a_search_that_was_taken_over_stops(run: Run, watcher: Mock) -> None:

@@ -25,11 +25,13 @@ PROGRAM = f"{SHORT_PAUSES} from sersearch.__main__ import main; main()"
 SLOW = """
 spaces = [{ name = "fst", model = "FST-CLDNN", w1 = [3, 4, 5], w2 = 2 }]
 training = { epochs = 100, patience = 100, maps = 4, cells = 6, dense = [8] }
+resources = { checkpoint_every_s = 0 }
 """
 
 DEADLY = """
 systems = ["deadly_system.py"]
 spaces = [{ name = "d", model = "deadly", survives = [0, 1, 9] }]
+resources = { checkpoint_every_s = 0 }
 """
 
 
@@ -55,7 +57,7 @@ def test_lost_workers_are_no_failures_however_many(tiny_store: Store, tmp_path: 
     assert ledger.attempts(unfinished) == 4
     assert ledger.failures(unfinished) == []
     (line,) = [line for line in done.stderr.splitlines() if "resume with" in line]
-    reason = "lost 4 workers in a row without an epoch between them (its worker process died)"
+    reason = "lost 4 workers in a row without a checkpoint between them (its worker process died)"
     assert line == f"{run}: trial {unfinished} {reason}; resume with `sersearch resume {run}`"
     assert done.stderr.count("its worker process died; it continues in 0 s") == 1 + 5
 

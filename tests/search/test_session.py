@@ -117,6 +117,7 @@ def _listening(driver: int) -> dict[tuple[str, int], str]:
 def test_the_ray_of_a_search_is_closed_to_others(tiny_store: Store, tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(
         STUDY.format(epochs="50", w1="[3, 8]").replace("[training]", "[training]\npatience = 50")
+        + "[resources]\ncheckpoint_every_s = 0\n"
     )
     run, home = tmp_path / "run", tmp_path / "home"
     home.mkdir()

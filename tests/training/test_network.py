@@ -1,5 +1,6 @@
 import itertools
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
 from sersearch.models.cldnn import CLDNN, cross_entropy
@@ -16,6 +19,7 @@ from sersearch.run.storage import Folder
 from sersearch.store.reader import Store
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.study.fold import Fold
+from sersearch.study.trial import Trial
 from sersearch.training.dataset import Dataset, ResidentView, View, open_dataset
 from sersearch.training.network import NetworkSystem, class_weights
 from sersearch.training.system import run_steps, run_trial
@@ -49,7 +53,7 @@ def test_the_same_key_gives_the_same_bits(data: Dataset, tmp_path: Path) -> None
     assert figures(other) != weights[0][0]
 
 
-@pytest.mark.parametrize("stops", [(1,), (2, 3), (1, 2, 3), (4,)])
+@pytest.mark.parametrize("stops", [(1,), (2, 3), (1, 2, 3)])
 def test_interrupted_or_not_the_same_bits(data: Dataset, tmp_path: Path, stops: tuple[int, ...]) -> None:
     assert_same_bits_though_interrupted(CONFIGURATION, data, tmp_path, stops)
 
@@ -65,8 +69,8 @@ def assert_same_bits_though_interrupted(
     trained = 0
     for stop in stops:
         training = NetworkSystem(trial, data)
-        for epoch in itertools.islice(run_steps(training, ledger.begin(trial)), stop - trained):
-            assert epoch
+        steps = run_steps(training, ledger.begin(trial), after_epochs=True)
+        for epoch in itertools.islice(steps, stop - trained):
             trained = epoch.epoch
     last = ledger.begin(trial)
     seen: list[int] = []
@@ -92,12 +96,80 @@ def test_interrupted_or_not_the_same_bits_a_gpus_way(data: Dataset, tmp_path: Pa
     assert_same_bits_though_interrupted(CONFIGURATION, data, tmp_path, (1, 2))
 
 
-@pytest.mark.parametrize("settings", BF16, ids=lambda settings: settings["model"])
+@pytest.fixture(scope="module")
+def few(data: Dataset) -> Dataset:
+    """Data of which an epoch has nine steps with `minibatch = 5`."""
+    train, validation = (part.select(np.arange(0, len(part), 2)) for part in (data.train, data.validation))
+    return replace(data, train=train.select(np.arange(27)), validation=validation.select(np.arange(11)))
+
+
+@pytest.fixture(scope="module", params=BF16, ids=lambda settings: settings["model"])
+def undisturbed(request: pytest.FixtureRequest, few: Dataset) -> tuple[Trial, Result, bytes]:
+    """A trial of two epochs, its result and its weights."""
+    given = request.param | SMALL | {"epochs": 2, "learning_rate": 0.01, "minibatch": 5}
+    trial = make_trial(NetworkConfiguration.model_validate(given), 0, "d")
+    return train_in_parts(trial, few, [10_000])
+
+
+def train_in_parts(trial: Trial, data: Dataset, parts: list[int]) -> tuple[Trial, Result, bytes]:
+    """Train so many steps at a time, each time in a system of its own that begins from the checkpoint of the last."""
+    checkpoint = None
+    for steps in itertools.cycle(parts):
+        training = NetworkSystem(trial, data)
+        if checkpoint:
+            training.restore(checkpoint)
+        for _ in range(steps):
+            training.step()
+            if training.stopped:
+                return trial, training.result(), training.weights()
+        checkpoint = training.checkpoint()
+    raise AssertionError("unreachable")
+
+
+@settings(max_examples=4, deadline=None)
+@given(parts=st.lists(st.integers(1, 12), min_size=1, max_size=4))
+@example(parts=[1])
+@example(parts=[6, 2])
+def test_interrupted_anywhere_in_an_epoch_the_same_bits(
+    parts: list[int], undisturbed: tuple[Trial, Result, bytes], few: Dataset
+) -> None:
+    trial, expected, weights = undisturbed
+    _, result, resumed_weights = train_in_parts(trial, few, parts)
+    assert figures(result) == figures(expected)
+    assert result.figures_digest == expected.figures_digest
+    assert resumed_weights == weights
+
+
+@pytest.mark.usefixtures("gpus_way")
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+def test_interrupted_anywhere_in_an_epoch_the_same_bits_a_gpus_way(few: Dataset, precision: str) -> None:
+    changes = {"epochs": 2, "minibatch": 5, "precision": precision, "normalisation": "speaker", "keep": "ua"}
+    trial = make_trial(CONFIGURATION.model_copy(update=changes | {"class_weights": True}), 0, "d")
+    _, expected, weights = train_in_parts(trial, few, [10_000])
+    for parts in ([1], [3, 5]):
+        _, result, resumed_weights = train_in_parts(trial, few, parts)
+        assert figures(result) == figures(expected)
+        assert resumed_weights == weights
+
+
+def test_what_an_interruption_costs_is_no_part_of_an_epochs_seconds(data: Dataset) -> None:
+    training = NetworkSystem(make_trial(CONFIGURATION, 0, "d"), data)
+    training.step()
+    assert training._progress
+    training._progress.seconds = 1000.0
+    checkpoint = training.checkpoint()
+    time.sleep(0.01)
+    training = NetworkSystem(training.trial, data)
+    training.restore(checkpoint)
+    assert 1000 < training.train_epoch().seconds < 1000 + 60
+
+
+@pytest.mark.parametrize("kind", BF16, ids=lambda kind: kind["model"])
 def test_a_gpus_way_trains_alike_in_every_precision(
-    settings: dict[str, object], data: Dataset, monkeypatch: pytest.MonkeyPatch
+    kind: dict[str, object], data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def losses(precision: str) -> list[float | None]:
-        given = settings | SMALL | {"epochs": 3, "precision": precision}
+        given = kind | SMALL | {"epochs": 3, "precision": precision}
         trial = make_trial(NetworkConfiguration.model_validate(given), 0, "d")
         # The same weights, order and dropout whatever the precision.
         trial.__dict__["key"] = "k"
@@ -188,8 +260,8 @@ def test_early_stopping_waits_for_its_patience(data: Dataset) -> None:
 
 
 def test_the_best_epoch_may_be_that_of_the_highest_ua(data: Dataset, tmp_path: Path) -> None:
-    settings = {"epochs": 12, "learning_rate": 0.02, "patience": 4, "keep": "ua"}
-    trial = make_trial(CONFIGURATION.model_copy(update=settings), 0, "d")
+    changes = {"epochs": 12, "learning_rate": 0.02, "patience": 4, "keep": "ua"}
+    trial = make_trial(CONFIGURATION.model_copy(update=changes), 0, "d")
     ledger = Ledger(Folder(tmp_path))
     result = run_trial(trial, data, attempt=ledger.begin(trial))
     uas = [epoch.ua_noisy for epoch in result.epochs]
@@ -227,8 +299,8 @@ def test_training_is_counted_in_epochs_steps_or_copies(data: Dataset) -> None:
 
 
 def test_the_last_epoch_may_be_kept_and_patience_goes_by_the_loss(data: Dataset) -> None:
-    def trained(**settings: object) -> Result:
-        trial = make_trial(CONFIGURATION.model_copy(update={"learning_rate": 0.05, "epochs": 60, **settings}), 0, "d")
+    def trained(**changes: object) -> Result:
+        trial = make_trial(CONFIGURATION.model_copy(update={"learning_rate": 0.05, "epochs": 60, **changes}), 0, "d")
         trial.__dict__["key"] = "k"
         return run_trial(trial, data)
 
@@ -266,18 +338,17 @@ def test_a_loss_that_is_no_number_is_an_error(data: Dataset) -> None:
         run_trial(make_trial(configuration, 0, "d"), data)
 
 
-def test_each_epoch_is_reported_after_its_checkpoint(data: Dataset, tmp_path: Path) -> None:
+def epochs_of(checkpoint: bytes | None, trial: Trial, data: Dataset) -> int:
+    assert checkpoint
+    training = NetworkSystem(trial, data)
+    training.restore(checkpoint)
+    return len(training.epochs)
+
+
+def test_a_pruner_finds_the_checkpoint_of_each_epoch(data: Dataset, tmp_path: Path) -> None:
     trial = make_trial(CONFIGURATION, 0, "d")
     attempt = Ledger(Folder(tmp_path)).begin(trial)
-    kept: list[int] = []
-
-    def report(epoch: Epoch) -> None:
-        training = NetworkSystem(trial, data)
-        checkpoint = attempt.checkpoint()
-        assert checkpoint
-        training.restore(checkpoint)
-        kept.append(len(training.epochs))
+    for epoch in run_steps(NetworkSystem(trial, data), attempt, after_epochs=True):
         assert all(math.isfinite(value) for value in epoch.model_dump().values())
-
-    run_trial(trial, data, report, attempt)
-    assert kept == [1, 2, 3, 4]
+        if epoch.epoch < 4:
+            assert epochs_of(attempt.checkpoint(), trial, data) == epoch.epoch

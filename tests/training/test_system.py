@@ -1,6 +1,7 @@
 """The contract of every system, and a third system through the whole tool without a change in the package."""
 
 import csv
+import itertools
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from typer.testing import CliRunner
 
 from sersearch.cli import app
 from sersearch.errors import InputError
-from sersearch.run.ledger import Ledger, Result
+from sersearch.run.ledger import Epoch, Ledger, Result
 from sersearch.run.storage import Folder
 from sersearch.store.reader import Store, open_store
 from sersearch.store.vectors.reader import vector_digests
@@ -27,7 +29,8 @@ from sersearch.study.configuration import Configuration, load_systems, parse_con
 from sersearch.study.fold import Fold
 from sersearch.study.study import parse_study
 from sersearch.study.trial import StoreIdentity, Trial
-from sersearch.training.system import System, make_system, run_steps, run_trial, system_class
+from sersearch.training import system as system_module
+from sersearch.training.system import Checkpoints, System, make_system, run_steps, run_trial, system_class
 from tests.search.test_search import command, leaderboard, results, sersearch
 from tests.trials import make_trial
 
@@ -89,35 +92,53 @@ def open_data(store: Store, trial: Trial) -> Any:
 
 
 def figures(result: Result) -> dict[str, Any]:
-    """A result but for what depends on the clock."""
-    record = result.model_dump(exclude={"seconds", "finished", "weights", "weights_sha256", "trial"})
+    """A result but for what depends on the clock and the machine."""
+    record = result.model_dump(exclude={"seconds", "finished", "host", "weights", "weights_sha256", "trial"})
     return record | {"epochs": [epoch.model_dump(exclude={"seconds"}) for epoch in result.epochs]}
 
 
 def test_the_same_trial_gives_the_same_bits(trial: Trial, store: Store) -> None:
     first, second = (make_system(trial, open_data(store, trial)) for _ in range(2))
     for system in (first, second):
-        assert list(run_steps(system))
+        list(run_steps(system))
         assert system.stopped
     assert figures(first.result()) == figures(second.result())
     assert first.weights() == second.weights()
 
 
-def test_stopped_after_any_step_and_resumed_to_the_same_bits(trial: Trial, store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [3, 7])
+def test_interrupted_after_any_step_and_resumed_to_the_same_bits(
+    trial: Trial, store: Store, tmp_path: Path, steps: int
+) -> None:
+    """Each attempt trains so many steps, in a system of its own, until one is over."""
     plain = make_system(trial, open_data(store, trial))
-    steps = len(list(run_steps(plain)))
+    epochs = list(run_steps(plain))
     fewest, most = trial.configuration.step_limits
-    assert fewest <= steps <= most
-    for stop in range(1, steps):
-        ledger = Ledger(Folder(tmp_path / str(stop)))
-        broken = run_steps(make_system(trial, open_data(store, trial)), ledger.begin(trial))
-        for _ in range(stop):
-            next(broken)
-        result = run_trial(trial, open_data(store, trial), attempt=ledger.begin(trial))
-        assert figures(result) == figures(plain.result())
-        committed = ledger.result(trial.key)
-        assert committed
-        assert ledger.weights(committed) == plain.weights()
+    assert fewest <= max(1, len(epochs)) <= most
+    ledger = Ledger(Folder(tmp_path / "run"))
+    system, seen = interrupted_every(steps, trial, store, ledger)
+    assert [epoch.epoch for epoch in seen] == [epoch.epoch for epoch in epochs], "each epoch ends once"
+    assert figures(system.result()) == figures(plain.result())
+    committed = ledger.result(trial.key)
+    assert committed
+    assert figures(committed) == figures(plain.result())
+    assert ledger.weights(committed) == plain.weights()
+
+
+def after(steps: int) -> Callable[[], bool]:
+    """What is asked before each step, and says when so many were trained."""
+    asked = itertools.count()
+    return lambda: next(asked) >= steps
+
+
+def interrupted_every(steps: int, trial: Trial, store: Store, ledger: Ledger) -> tuple[System, list[Epoch]]:
+    """Train a trial in attempts of so many steps; the system of the last one, and the epochs of all."""
+    seen: list[Epoch] = []
+    while True:
+        system = make_system(trial, open_data(store, trial))
+        seen += run_steps(system, ledger.begin(trial), interrupted=after(steps))
+        if system.stopped:
+            return system, seen
 
 
 def test_a_worker_sees_no_test_speaker(trial: Trial, store: Store, tmp_path: Path) -> None:
@@ -186,6 +207,42 @@ def test_each_module_represents_each_copy(trial: Trial, store: Store) -> None:
         assert x_UD.shape[0] == 3
         assert x_UD.dtype == np.float32
         np.testing.assert_allclose(x_UD, whole[module][rows], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("step_s", "every_s", "takes_s", "expected"),
+    [
+        (1.0, 7.0, 0.0, [7.0, 14.0, 21.0, 28.0]),
+        (0.1, 7.0, 0.0, []),
+        (10.0, 7.0, 0.0, [10.0 * number for number in range(1, 31)]),
+        (1.0, 0.0, 0.0, [float(number) for number in range(1, 31)]),
+        (1.0, 7.0, 1.0, [7.0, 27.0]),
+    ],
+    ids=["in long trials", "not in short ones", "after long steps", "after each step", "a twentieth of the time"],
+)
+def test_when_checkpoints_are_written(
+    monkeypatch: pytest.MonkeyPatch, step_s: float, every_s: float, takes_s: float, expected: list[float]
+) -> None:
+    """Thirty steps by a clock that goes only while a step is trained or a checkpoint is written."""
+    now_s = 0.0
+    written: list[float] = []
+
+    def write(checkpoint: bytes, epochs: object) -> None:
+        nonlocal now_s
+        written.append(now_s)
+        now_s += takes_s
+
+    monkeypatch.setattr(system_module.time, "monotonic", lambda: now_s)
+    checkpoints = Checkpoints(Mock(), Mock(save=write), every_s)
+    for _ in range(30):
+        now_s += step_s
+        checkpoints.has_new = True
+        if checkpoints.due:
+            checkpoints.write()
+    assert written == pytest.approx(expected)
+    checkpoints.has_new = False
+    checkpoints.write()
+    assert len(written) == len(expected), "there is nothing new"
 
 
 STUDY = """
