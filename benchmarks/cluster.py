@@ -1,13 +1,13 @@
 """Simulate a search on a cluster of 200 nodes: the real searcher and ledger, on a simulated clock and simulated slots.
 
-    python benchmarks/cluster.py --durations RUN...                 200 nodes x 8 GPUs x 4, 10,000 trials
-    python benchmarks/cluster.py --durations RUN... --losses 20     20 nodes are lost on the way and come back
+    python benchmarks/cluster.py                    200 nodes x 8 GPUs x 4, 10,000 trials
+    python benchmarks/cluster.py --losses 20        20 nodes are lost on the way and come back
 
 `AgendaSearcher` hands trials out, hears of epochs and losses, and reads each result from a ledger in a temporary
 folder, which simulated workers write with the calls that real ones use. In Ray's place a queue of events lets as many
 trials wait as `sersearch.search.controller` allows, starts workers in the time that they take, and sends reports as
-often as Ray Tune's buffer does. Durations and epochs are drawn from the results of real runs, scaled to a mean of
-`--minutes`.
+often as Ray Tune's buffer does. Durations and epochs are drawn from 60 networks that sampling.py trained with early
+stopping, or from the results of real runs, scaled to a mean of `--minutes`.
 
 The lower bound is the larger of all work divided by the slots and the longest trial; no scheduler reaches it that does
 not know the durations beforehand. "In order" is the makespan of trials that are started in the same order without any
@@ -50,6 +50,9 @@ from sersearch.study.study import parse_study
 from sersearch.study.trial import StoreIdentity, Trial
 
 T = TypeVar("T")
+
+TRAINED = Path(__file__).parent / "results" / "sampling.json"
+"""Has the seconds and epochs of real trials."""
 
 WORKER_START_S = 4.0
 """Placement group, process, imports of Ray Tune and torch."""
@@ -297,7 +300,16 @@ class Cluster:
                 elif self.now_s >= working.saved_s + CHECKPOINT_S:
                     working.attempt.save(json.dumps([each.model_dump() for each in working.epochs]).encode(), (epoch,))
                     working.saved_s = self.now_s
-            reports.append({"key": working.trial.key, "done": done, "epoch": epoch.model_dump()})
+            reports.append(
+                {
+                    "key": working.trial.key,
+                    "done": done,
+                    "outcome": "committed" if done else "",
+                    "node": str(slot[0]),
+                    "epoch": epoch.model_dump(),
+                    "result": seal(_result(working)) if done else None,
+                }
+            )
         with self._driver():
             for report in reports:
                 ends = self.searcher.ends(report)
@@ -335,7 +347,7 @@ class Cluster:
             for working in lost:
                 if working.attempt is None:
                     self._starting -= 1
-                self.searcher.lost(working.id, "The actor died because its node has died.")
+                self.searcher.lost(working.id, "The actor is dead because its node has died. Node Id: 8f")
                 self.searcher.on_trial_complete(working.id, None, error=True)
 
 
@@ -354,7 +366,9 @@ def _result(working: Working) -> Result:
 
 
 def read_durations(runs: Sequence[Path]) -> list[tuple[int, float]]:
-    """Epochs and seconds of all results of some runs that were trained in epochs."""
+    """Epochs and seconds of the networks of some runs; without runs, of those that sampling.py trained."""
+    if not runs:
+        return [(epochs, seconds) for _, _, seconds, epochs in json.loads(TRAINED.read_text())["table"]]
     found = []
     for run in runs:
         storage = Folder(run)
@@ -473,9 +487,7 @@ def describe(found: dict[str, Any], minutes: float) -> Iterator[str]:
 def main() -> None:
     """Simulate, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--durations", type=Path, nargs="+", required=True, help="runs whose trials' durations are drawn"
-    )
+    parser.add_argument("--durations", type=Path, nargs="+", default=[], help="runs whose trials' durations are drawn")
     parser.add_argument("--minutes", type=float, default=10, help="of a trial in the mean (10)")
     parser.add_argument("--trials", type=int, default=10_000, help="2 to 10 times a power of ten (10000)")
     parser.add_argument("--nodes", type=int, default=200)

@@ -176,7 +176,7 @@ def ours(grid: Grid, folder: Path, limit_s: float, meter: Meter) -> Found:
                 environment={},
             )
             attempt.commit(result, safetensors.numpy.save({}))
-            return self._report(done=True, epoch=epoch.model_dump())
+            return self._committed(run, epoch.model_dump())
 
     class Progress(SearchProgress):
         """Has a meter."""

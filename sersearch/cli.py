@@ -73,6 +73,7 @@ app.command("compare")(results.compare_runs)
 app.command("export")(models.export_trial)
 app.command("predict")(models.predict_audio)
 app.command("export-optuna")(results.export_run)
+app.command("export-mlflow")(results.export_run_to_mlflow)
 
 cluster_app = App(no_args_is_help=True, rich_markup_mode="rich", help="Prepare a search on more than one machine.")
 cluster_app.command("slurm")(templates.render_slurm)

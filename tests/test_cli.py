@@ -70,6 +70,7 @@ COMMANDS = [
     "compare",
 ]
 COMMANDS += ["probe", "export-optuna", "demo"]
+COMMANDS += ["export", "predict", "export-mlflow", "cluster check"]
 COMMANDS += ["cluster slurm", "cluster ssh", "cluster kuberay", "cluster aws", "cluster gcp", "cluster docker"]
 
 

@@ -50,13 +50,26 @@ def words_of(name: str, run: Path, store: Path, corpus: Path, out: Path) -> list
         "probe": ["probe", run],
         "compare": ["compare", run, run],
         "rerun": ["rerun", run, next((run / "trials").iterdir()).name],
+        "export": ["export", run, next((run / "trials").iterdir()).name, out / "model"],
         "export-optuna": ["export-optuna", run, f"sqlite:///{out}/studies.db"],
         "demo": ["demo", "--out", out / "demo"],
     }
     return words[name]
 
 
-NAMES = ["corpus", "features", "plan", "status", "report", "probe", "compare", "rerun", "export-optuna", "demo"]
+NAMES = [
+    "corpus",
+    "features",
+    "plan",
+    "status",
+    "report",
+    "probe",
+    "compare",
+    "rerun",
+    "export",
+    "export-optuna",
+    "demo",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

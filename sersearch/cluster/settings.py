@@ -23,6 +23,9 @@ LEAST_STOP_BEFORE_S = 10
 
 _TIME_LIMIT = re.compile(r"(?:(\d+)-)?(\d{1,3}):([0-5]\d):([0-5]\d)")
 
+_OPTIONS = {"study": "STUDY", "studies": "STUDY", "workers": "--worker", "labels": "--label"}
+"""How settings are called on the command line, where it is not `--` and their name."""
+
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
 
@@ -242,7 +245,7 @@ class InContainers(Settings):
         if self.min_workers > self.max_workers:
             raise ValueError(f"--min-workers {self.min_workers} is more than --max-workers {self.max_workers}")
         folder = self.shared.rstrip("/") + "/"
-        for option, path in (("--study", self.study), ("--store", self.store), ("--run", self.run)):
+        for option, path in (("STUDY", self.study), ("--store", self.store), ("--run", self.run)):
             if "/" in path and not path.startswith(folder):
                 raise ValueError(f"{option} {path} is outside {self.shared}, which alone is shared; put it in there")
         return self
@@ -368,7 +371,8 @@ def _explain(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
         return message
-    option = f"--{str(first['loc'][0]).replace('_', '-')}"
+    setting = str(first["loc"][0])
+    option = _OPTIONS.get(setting, f"--{setting.replace('_', '-')}")
     if first["type"] == "missing":
         return f"{option} is missing"
     message = message if first["type"] == "value_error" else f"{message[0].lower()}{message[1:]}"

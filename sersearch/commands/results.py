@@ -1,4 +1,4 @@
-"""Commands from trained trials to tables and figures: report, probe, rerun, compare, export-optuna."""
+"""Commands from trained trials to tables and figures: report, probe, rerun, compare, export-optuna, export-mlflow."""
 
 from __future__ import annotations
 
@@ -135,6 +135,23 @@ def compare_runs(
         say_json(facts)
     else:
         show_sheets(sheets, markdown, f"see {out}" if out else "write all of them with --out FILE.md")
+
+
+def export_run_to_mlflow(
+    run: RunFolder,
+    storage: Annotated[
+        str, typer.Argument(metavar="URI", help="A database or a server; run again to add what is new.")
+    ],
+) -> None:
+    """Write a run's trials to MLflow, one experiment per space.
+
+    Example: [bold]sersearch export-mlflow runs/smoke sqlite:///mlflow.db[/bold]
+    """
+    from sersearch.report.mlflow import export_mlflow
+    from sersearch.run.run import open_run
+
+    for name, added in export_mlflow(open_run(run), storage).items():
+        say(f"{name}: {added} trials added")
 
 
 def export_run(

@@ -16,7 +16,7 @@ Out = Annotated[
 ]
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's file, or a study that comes with sersearch.")]
 Studies = Annotated[
-    list[str], typer.Argument(metavar="STUDY...", help="A study; several become an array of jobs, with a run each.")
+    list[str], typer.Argument(metavar="STUDY", help="A study; several become an array of jobs, with a run each.")
 ]
 Store = Annotated[str, typer.Option(metavar="STORE", help="The store's folder, as every node sees it.")]
 RunPath = Annotated[str, typer.Option("--run", metavar="RUN", help="The run's folder, as every node sees it.")]

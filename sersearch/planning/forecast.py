@@ -21,9 +21,9 @@ from sersearch.planning.plan import BEST_EPOCH, DataSize, Plan
 from sersearch.planning.tasks import Task
 from sersearch.study.configuration import Configuration
 
-# Seconds that are not training: Ray's start, a worker's first import and data, and a trial on a reused worker.
-START_S = 4.0
-WORKER_S = 2.0
+# Seconds that are not training: the start of Python and Ray, a worker's imports and data, a trial on a reused worker.
+START_S = 6.0
+WORKER_S = 4.0
 TRIAL_S = 0.1
 
 # How far a trial's best epoch lies from its study's typical one, and how far the machine's pace lies from that of the
@@ -331,7 +331,7 @@ def _pace(configurations: Sequence[Configuration], paces: Sequence[Pace]) -> Ite
         how = f"from {pace.measured} trained here" if pace.measured else "not measured here"
         together = math.hypot(PACE_SPREAD, pace.uncertainty)
         yield f"pace of {name}: {how}, {pace.spread:.0%} per trial, {together:.0%} for all together"
-    yield f"{START_S:.0f} s for Ray to start, {WORKER_S:.0f} s for the workers, {TRIAL_S} s a trial"
+    yield f"{START_S:.0f} s for Python and Ray to start, {WORKER_S:.0f} s for the workers, {TRIAL_S} s a trial"
 
 
 def seconds_left(

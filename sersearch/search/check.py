@@ -31,10 +31,14 @@ from sersearch.run.storage import Folder
 from sersearch.search.nodes import Finding, Node, Nodes, Sight, alive, lacking
 from sersearch.search.worker import STORE_VARIABLE
 from sersearch.store.reader import open_store
+from sersearch.study.agenda import Agenda
 from sersearch.training.system import environment, processor
 
-ANSWERS_WITHIN_S = 90.0
-"""How long a node may take for its task; starting its process and importing torch take seconds."""
+ANSWERS_WITHIN_S = 300.0
+"""How long nodes may take for their task: many that import the package from one disk take minutes."""
+
+FIRST_WAITS_S = 60.0
+"""How long a check goes on after the first node has answered; others are checked again later."""
 
 SEEN_WITHIN_S = 5.0
 """How long an object that one node has written may take to be seen by another."""
@@ -131,6 +135,15 @@ def ready_nodes(run: Run, checked: Callable[[Sequence[Finding]], object], is_clu
     return nodes
 
 
+def copy_store(run: Run, agenda: Agenda, note: Callable[[str], object]) -> None:
+    """Write the Arrow files that the nodes' workers will map, before they all find them missing at once."""
+    folds = {trial.fold for trial in agenda.trials.values() if trial.configuration.vectors is None}
+    missing = run.store.without_arrow(sorted({speaker for fold in folds for speaker in fold.learnt}))
+    if missing:
+        note(f"writing the Arrow files of {len(missing)} speakers of {run.store_path}, once for all nodes")
+        run.store.write_arrow(missing)
+
+
 def check_nodes(nodes: Sequence[Node], demand: Demand, closed: threading.Event | None = None) -> list[Finding]:
     """Check nodes of the cluster that this process is connected to.
 
@@ -187,7 +200,9 @@ def _ask(
     deadline = time.monotonic() + ANSWERS_WITHIN_S
     awaited = list(asked.values())
     while awaited and time.monotonic() < deadline and not closed.is_set():
-        _, awaited = ray.wait(awaited, num_returns=len(awaited), timeout=0.5)
+        answered, awaited = ray.wait(awaited, num_returns=len(awaited), timeout=0.5)
+        if answered:
+            deadline = min(deadline, time.monotonic() + FIRST_WAITS_S)
     return {id: _answer(task) for id, task in asked.items()}
 
 
@@ -196,7 +211,7 @@ def _answer(task: Any) -> Any:
         return ray.get(task, timeout=0)
     except ray.exceptions.GetTimeoutError:
         ray.cancel(task, force=True)
-        return f"it does not answer within {ANSWERS_WITHIN_S:.0f} s"
+        return "it does not answer in time"
     except RayError as error:
         last = str(error).strip().splitlines()[-1].strip()
         if "No module named" in last:

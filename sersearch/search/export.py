@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from importlib.metadata import version
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -31,7 +34,7 @@ def export_optuna(run: Run, storage_url: str) -> dict[str, int]:
         storage_url: URL of a database, such as "sqlite:///studies.db".
 
     Returns:
-        The number of trials added to each Optuna study, by its name RUN-STUDY/SPACE.
+        The number of trials added to each Optuna study, by its name "RUN STUDY SPACE".
 
     Raises:
         InputError: the storage can't be opened, or contains a study of that name with other categories.
@@ -42,7 +45,8 @@ def export_optuna(run: Run, storage_url: str) -> dict[str, int]:
     planned = run.agenda(results).spaces
     added = {}
     for space in run.study.spaces:
-        name = f"{run.path.resolve().name}-{run.study.name}/{space.name}"
+        # Words alone: a slash would be part of a path in a dashboard's addresses.
+        name = f"{run.path.resolve().name} {run.study.name} {space.name}"
         trials = [(trial, results.get(trial.key)) for trial in planned.get(space.name, ())]
         added[name] = _export(run, space, trials, name, storage)
     return added
@@ -67,6 +71,12 @@ def _export(run: Run, space: Space, trials: TrialResults, name: str, storage: op
     study = optuna.create_study(
         directions=directions(run.study.search), storage=storage, study_name=name, load_if_exists=True
     )
+    with warnings.catch_warnings():
+        # Optuna calls it experimental since 3.2.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(_metric_names(run, study))
+    for attribute, value in _attributes(run, space).items():
+        study.set_user_attr(attribute, value)
     exported = {_identity(trial) for trial in study.get_trials(deepcopy=False)}
     new = [trial for trial in _ended_trials(run, space, trials, study) if _identity(trial) not in exported]
     try:
@@ -77,6 +87,25 @@ def _export(run: Run, space: Space, trials: TrialResults, name: str, storage: op
             "give another storage"
         ) from None
     return len(new)
+
+
+def _metric_names(run: Run, study: optuna.Study) -> list[str]:
+    """What the values are, in the order of `objective_values`."""
+    return [f"validation UA, {run.study.search.objective} (%)", "parameters"][: len(study.directions)]
+
+
+def _attributes(run: Run, space: Space) -> dict[str, Any]:
+    """What tells where a study's trials come from."""
+    return {
+        "run": str(run.path.resolve()),
+        "study": run.study.name,
+        "space": space.name,
+        "sampler": run.study.search.sampler if run.study.samples(space) else "grid",
+        "objective": run.study.search.objective,
+        "store": str(run.store_path),
+        "fingerprint": run.identity.fingerprint,
+        "sersearch": version("sersearch"),
+    }
 
 
 def _identity(trial: FrozenTrial) -> tuple[str, TrialState]:

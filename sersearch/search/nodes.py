@@ -161,6 +161,7 @@ class Nodes:
     alive: dict[str, Node] = field(default_factory=dict)
     _standings: dict[str, _Standing] = field(default_factory=dict)
     _lost: dict[str, tuple[Node, float]] = field(default_factory=dict)
+    _used_again: set[str] = field(default_factory=set)
     _put_back: Counter[str] = field(default_factory=Counter)
     _checked: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -184,6 +185,11 @@ class Nodes:
     def avoided(self) -> list[str]:
         """Ids of the nodes that trials are kept away from, sorted."""
         return sorted(id for id in self.alive if self._standings[id].reason)
+
+    def take_used_again(self) -> set[str]:
+        """Ids of the nodes that are used again since this was asked before; trials may wait that avoid them."""
+        used_again, self._used_again = self._used_again, set()
+        return used_again
 
     @property
     def lack(self) -> str:
@@ -248,6 +254,7 @@ class Nodes:
                 yield f"node {node.address} is left out ({fault}), now {self.counted}"
             else:
                 standing.reason = ""
+                self._used_again.add(id)
                 yield f"node {node.address} is used, now {self.counted}"
 
     def _check_those_due(self, now_s: float) -> None:

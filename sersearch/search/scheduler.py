@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +17,35 @@ FORGET_EVERY = 64
 """After so many ended trials Ray Tune forgets them, which takes a look at each trial that it holds."""
 
 
+COUNT_EVERY_S = 2.0
+"""How often the slots are counted, which takes a look at each node."""
+
+
 class FirstCome(FIFOScheduler):
     """Starts trials in the order in which they came, in a time that depends neither on their number nor on the cluster.
 
     Ray's own scheduler looks at every trial of the run before it starts one.
     """
 
-    def __init__(self, lost: Callable[[str, str], None], slots: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        lost: Callable[[str, str], None],
+        slots: Callable[[], int],
+        used_again: Callable[[], Set[str]] = frozenset,
+    ) -> None:
         """Begin without trials.
 
         Args:
             lost: called with a trial's id in Ray Tune and Ray's words when its worker is lost.
             slots: how many trials the cluster trains at a time, as far as it is known now.
+            used_again: the nodes that trials were kept away from and that are used since this was called before.
         """
         super().__init__()
         self._lost = lost
         self._slots = slots
+        self._used_again = used_again
         self._pending_allowed = 0
+        self._count_at_s = -math.inf
         self._waiting: OrderedDict[str, Any] = OrderedDict()
         self._ended: list[Any] = []
 
@@ -56,6 +70,8 @@ class FirstCome(FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """The first trial that waits; Ray Tune asks for it in each step of its loop."""
         self._allow_pending(tune_controller)
+        if used_again := self._used_again():
+            self._recall(tune_controller, used_again)
         if len(self._ended) >= FORGET_EVERY:
             self._ended = forget(tune_controller, self._ended)
         while self._waiting:
@@ -66,10 +82,23 @@ class FirstCome(FIFOScheduler):
         return None
 
     def _allow_pending(self, tune_controller: Any) -> None:
+        now_s = time.monotonic()
+        if now_s < self._count_at_s:
+            return
+        self._count_at_s = now_s + COUNT_EVERY_S
         allowed = pending_trials(self._slots())
         if allowed != self._pending_allowed:
             allow_pending(tune_controller, allowed)
             self._pending_allowed = allowed
+
+    def _recall(self, tune_controller: Any, used_again: Set[str]) -> None:
+        """Stop trials that wait and avoid a node that is used again: their placement groups would go on to avoid it.
+
+        The searcher hands them out again. The controller's `request_stop_trial` has no effect in Ray 2.60.
+        """
+        for trial in list(self._waiting.values()):
+            if trial.status == trial.PENDING and not used_again.isdisjoint(trial.config["avoided"]):
+                tune_controller.stop_trial(trial)
 
     def _end(self, trial: Any) -> None:
         self._waiting.pop(trial.trial_id, None)

@@ -28,7 +28,7 @@ from sersearch.run.ledger import Epoch, Result, result_name
 from sersearch.run.records import unseal
 from sersearch.run.run import Run
 from sersearch.run.session import Session
-from sersearch.search.check import ready_nodes
+from sersearch.search.check import copy_store, ready_nodes
 from sersearch.search.controller import NoProgress
 from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.losses import NODE_DIED, NOT_STARTED, Losses, address_in, describe_loss, node_in
@@ -113,11 +113,12 @@ def _search_with_ray(
         watch = Watchdog(lambda name: lost(f"Ray's {name} on this machine has died"))
     with output_to(run.path / "ray.log"):
         try:
-            if address:
-                _copy_store(run, agenda, watcher)
             with closing(ready_nodes(run, watcher.checked, is_cluster=address is not None)) as nodes:
                 if _begin_drawing(run, agenda, watcher, nodes.slots):
                     return ""
+                if address:
+                    # Only now the agenda has trials of spaces that a sampler draws from.
+                    copy_store(run, agenda, watcher.note)
                 searcher = AgendaSearcher(agenda, run, session, results, watcher, nodes)
                 with reacting(searcher.signalled):
                     _fit(run, searcher, folder / "tune")
@@ -125,15 +126,6 @@ def _search_with_ray(
         finally:
             watch.stop()
             ray.shutdown()
-
-
-def _copy_store(run: Run, agenda: Agenda, watcher: Watcher) -> None:
-    """Write the Arrow files that the nodes' workers will map, before they all find them missing at once."""
-    folds = {trial.fold for trial in agenda.trials.values() if trial.configuration.vectors is None}
-    missing = run.store.without_arrow(sorted({speaker for fold in folds for speaker in fold.learnt}))
-    if missing:
-        watcher.note(f"writing the Arrow files of {len(missing)} speakers of {run.store_path}, once for all nodes")
-        run.store.write_arrow(missing)
 
 
 def _start_ray(address: str | None, folder: Path) -> str:
@@ -179,7 +171,7 @@ def _fit(run: Run, searcher: AgendaSearcher, scratch: Path) -> None:
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=FirstCome(searcher.lost, lambda: searcher.nodes.slots),
+            scheduler=FirstCome(searcher.lost, lambda: searcher.nodes.slots, searcher.nodes.take_used_again),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.config["key"],
@@ -351,6 +343,11 @@ class AgendaSearcher(Searcher):
         self._running.remove(trial_id)
         handed_out = self._handed_out.pop(trial_id)
         report = result or {}
+        if result is None and not error and not self.stopping:
+            # It was recalled before it had a node, because a node that it avoids is used again.
+            self._again.append(handed_out.trial)
+            self.watcher.dropped(handed_out.trial.key, "")
+            return
         if fatal := report.get("fatal"):
             self.stop(fatal)
         try:

@@ -290,7 +290,9 @@ def _enter_speakers(
     for part, info in results:
         part.replace(out / info.file)
         sync(out)
-        manifest = manifest.model_copy(update={"speakers": (*manifest.speakers, info)})
+        # Sorted, so that the bytes do not depend on which worker was done first.
+        speakers = sorted((*manifest.speakers, info), key=lambda info: info.speaker)
+        manifest = manifest.model_copy(update={"speakers": tuple(speakers)})
         manifest.write(out)
         if progress:
             done = sum(info.rows for info in manifest.speakers)

@@ -46,7 +46,7 @@ def _notes(findings: Sequence[Finding]) -> tuple[str, ...]:
     left_out = sum(bool(finding.fault) for finding in findings)
     notes = []
     if left_out:
-        notes.append(f"{left_out} of {len(findings)} nodes are left out until they pass a check.")
+        notes.append(f"Left out until they pass a check: {left_out} of {len(findings)} nodes.")
     if len(good) > 1:
         notes.append("Nodes differ in processor or torch: a trial has the same bits on nodes of one kind only.")
     return tuple(notes)

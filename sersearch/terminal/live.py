@@ -26,7 +26,6 @@ from sersearch.study.conditions import Condition
 from sersearch.study.fold import PARTS, Fold, Part
 from sersearch.study.study import Study
 from sersearch.study.trial import Folds, StoreIdentity, Trial
-from sersearch.terminal.cluster import print_check
 from sersearch.terminal.lines import MINUTE_S, EveryMinute
 from sersearch.terminal.screen import Screen
 
@@ -151,7 +150,9 @@ class SearchProgress:
 
     def _enter(self, result: Result) -> None:
         """Count a finished trial."""
-        self._done[result.trial.key] = spent(result)
+        # The agenda's configuration is kept, for the one that was read with the result takes 3 KiB of its own.
+        configuration = self._agenda.trials[result.trial.key].configuration
+        self._done[result.trial.key] = spent(result)._replace(configuration=configuration)
         for condition in result.conditions:
             self._best[condition] = max(result.ua(condition), self._best.get(condition, 0.0))
 
@@ -165,6 +166,9 @@ class SearchProgress:
 
     def checked(self, findings: Sequence[Finding]) -> None:
         """Print the check of a cluster's nodes."""
+        # The tables of a report bring pyarrow along, which a plan has no need of.
+        from sersearch.terminal.cluster import print_check
+
         print_check(findings, self.console)
 
     def note(self, sentence: str) -> None:

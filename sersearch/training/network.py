@@ -42,6 +42,7 @@ from sersearch.training.dataset import (
     shuffled,
 )
 from sersearch.training.generated import generate_dataset
+from sersearch.training.optimiser import Adam
 from sersearch.training.representations import represent
 from sersearch.training.system import (
     Device,
@@ -113,7 +114,7 @@ class NetworkSystem(System):
         self.confusion: Confusion = {}
         self.model = CLDNN(configuration, len(data.emotions), _generator(trial.key, "weights"), device)
         self._train, self._validation = self.view(data.train), self.view(data.validation)
-        self._optimiser = torch.optim.Adam(
+        self._optimiser = Adam(
             self.model.parameters(), lr=configuration.learning_rate, eps=configuration.epsilon, fused=True
         )
         utterances = len(data.train)

@@ -1,6 +1,7 @@
 """What can happen to a file, and what a command answers then."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -65,13 +66,14 @@ ATTACKS: Mapping[str, Attack] = {"empty": empty, "torn": tear, "flipped": flip, 
 def answer(*words: object, home: Path) -> tuple[str, str]:
     """What a command answers: "done", "failed" (exit code 1) or "refused" (one line, exit code 2), and what it says.
 
-    A traceback is an error of the test. The folder `home` is left out of what is said.
+    A traceback is an error of the test. The folder `home` and the seconds of epochs are left out of what is said.
     """
     done = CliRunner().invoke(app, [str(word) for word in words])
     if isinstance(done.exception, InputError):
         return refusal(done.exception)
     assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
-    return {0: "done", 1: "failed"}[done.exit_code], done.output.replace(str(home), "HOME")
+    said = re.sub(r"\d+\.\d s\b", "SECONDS", done.output.replace(str(home), "HOME"))
+    return {0: "done", 1: "failed"}[done.exit_code], said
 
 
 def refusal(error: InputError) -> tuple[str, str]:

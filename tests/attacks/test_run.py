@@ -53,7 +53,7 @@ dense = [6]
 def train(run: Run) -> None:
     """What a search does, without Ray."""
     agenda = run.agenda()
-    agenda.draw_from(sources(run, agenda, slots=1))
+    agenda.draw_from(sources(run, agenda, slots=2))
     while trial := agenda.take():
         run_trial(trial, open_data(run, trial), attempt=run.ledger.begin(trial))
         result = run.ledger.result(trial.key)
@@ -68,7 +68,7 @@ def whole(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
     (folder / "study.toml").write_text(STUDY)
     run = start_run(folder / "run", load_study(folder / "study.toml"), tiny_store.path)
     agenda = run.agenda()
-    agenda.draw_from(sources(run, agenda, slots=1))
+    agenda.draw_from(sources(run, agenda, slots=2))
     for number, trial in enumerate(agenda.trials.values()):
         run.ledger.begin(trial).fail(ValueError(f"no luck {number}"))
         if not number:

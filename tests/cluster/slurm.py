@@ -101,7 +101,10 @@ def running_slurm(folder: Path) -> Iterator[Slurm]:
     host = socket.gethostname()
     text = CONF.format(folder=folder, host=host, port=ports[0], ports=ports[1:])
     (folder / "slurm.conf").write_text(text)
-    (folder / "gres.conf").write_text("NodeName=n[1-2] Name=gpu Type=a100 Count=2\n")
+    # Files stand for the devices: SLURM hands the GPUs out, and no job of the tests uses them.
+    (folder / "gres.conf").write_text(f"NodeName=n[1-2] Name=gpu Type=a100 File={folder}/gpu[0-1]\n")
+    for number in range(2):
+        (folder / f"gpu{number}").touch()
     (folder / "state").mkdir()
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o600)

@@ -381,6 +381,29 @@ def test_a_trial_that_every_node_refuses_is_left_in_the_end(
         assert searcher.nodes.avoided == []
 
 
+def test_a_trial_that_waits_without_a_node_is_recalled_when_one_is_used_again(
+    run: Run, watcher: Mock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would wait for the other nodes alone, which may be lost."""
+    with working_on(run.storage) as session:
+        searcher = searcher_on_cluster(run, session, watcher, monkeypatch)
+        for _ in range(REFUSALS):
+            searcher.nodes.refused("two", "EIO", tune.time.monotonic())
+        given = searcher.suggest("0")
+        assert isinstance(given, dict)
+        assert given["avoided"] == ["two"]
+        assert not searcher.nodes.take_used_again()
+        while searcher.nodes.avoided:
+            searcher.look_around()
+        assert searcher.nodes.take_used_again() == {"two"}
+        assert not searcher.nodes.take_used_again()
+        searcher.on_trial_complete("0")
+        again = searcher.suggest("1")
+        assert isinstance(again, dict)
+        assert (again["key"], again["avoided"]) == (given["key"], [])
+        watcher.dropped.assert_called_once_with(given["key"], "")
+
+
 def test_on_one_machine_a_refusal_ends_the_search(run: Run, watcher: Mock) -> None:
     with working_on(run.storage) as session:
         searcher = searcher_of(run, session, watcher)

@@ -150,11 +150,21 @@ def test_an_optuna_storage_holds_the_run(finished: Path, tmp_path: Path) -> None
     storage = f"sqlite:///{tmp_path}/studies.db"
     first = sersearch("export-optuna", finished, storage)
     assert first.returncode == 0, first.stderr
-    assert first.stdout == f"run-sampled/either: {TRIALS} trials added\n"
+    assert first.stdout == f"run sampled either: {TRIALS} trials added\n"
     again = sersearch("export-optuna", finished, storage)
-    assert again.stdout == "run-sampled/either: 0 trials added\n"
-    study = optuna.load_study(study_name="run-sampled/either", storage=storage)
+    assert again.stdout == "run sampled either: 0 trials added\n"
+    study = optuna.load_study(study_name="run sampled either", storage=storage)
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
+    assert study.metric_names == ["validation UA, noisy (%)"]
+    said = {name: study.user_attrs[name] for name in ("run", "study", "space", "sampler", "objective", "fingerprint")}
+    assert said == {
+        "run": str(finished.resolve()),
+        "study": "sampled",
+        "space": "either",
+        "sampler": "tpe",
+        "objective": "noisy",
+        "fingerprint": open_run(finished).identity.fingerprint,
+    }
     run = open_run(finished)
     found = {trial.user_attrs["key"]: trial for trial in study.trials}
     assert found.keys() == results(finished).keys()
@@ -186,9 +196,9 @@ def test_a_grid_with_a_failure_in_an_optuna_storage(finished: Path, tiny_store: 
     )
     assert sersearch("search", study, "--store", tiny_store.path, "--run", run).returncode == 1
     storage = f"sqlite:///{tmp_path}/studies.db"
-    assert export_optuna(open_run(run), storage) == {"a run-grid/lr": 4}
-    assert export_optuna(open_run(run), storage) == {"a run-grid/lr": 0}
-    trials = optuna.load_study(study_name="a run-grid/lr", storage=storage).trials
+    assert export_optuna(open_run(run), storage) == {"a run grid lr": 4}
+    assert export_optuna(open_run(run), storage) == {"a run grid lr": 0}
+    trials = optuna.load_study(study_name="a run grid lr", storage=storage).trials
     assert sorted(trial.state.name for trial in trials) == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"]
     failed = [trial for trial in trials if trial.state.name == "FAIL"]
     assert all(

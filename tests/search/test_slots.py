@@ -4,12 +4,16 @@ from typing import Any
 
 import pytest
 
-from sersearch.search.nodes import slots
+from sersearch.search.nodes import alive
 from sersearch.study.study import Resources
 
 
 def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:
-    return {"Alive": alive, "Resources": {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}}
+    return {
+        "Alive": alive,
+        "NodeManagerAddress": "",
+        "Resources": {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus},
+    }
 
 
 @pytest.mark.parametrize(
@@ -27,4 +31,5 @@ def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:
     ],
 )
 def test_slots(resources: Resources, nodes: list[dict[str, Any]], count: int) -> None:
-    assert slots(resources, nodes) == count
+    found = alive(each | {"NodeID": str(number)} for number, each in enumerate(nodes))
+    assert sum(each.slots(resources) for each in found.values()) == count

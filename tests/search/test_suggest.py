@@ -18,11 +18,10 @@ from sersearch.errors import InputError
 from sersearch.run.storage import Folder
 from sersearch.run.suggestions import SLOTS, Suggestions
 from sersearch.search.dimensions import optuna_parameters
-from sersearch.search.nodes import slots
 from sersearch.search.suggest import SAMPLERS, Suggester, tell
 from sersearch.study.agenda import FAILED, Agenda, Outcome
 from sersearch.study.configuration import Configuration
-from sersearch.study.study import Resources, Sampler, Study, build, parse_study
+from sersearch.study.study import Sampler, Study, build, parse_study
 from sersearch.study.trial import Trial
 from tests.records import forge
 from tests.trials import IDENTITY
@@ -497,18 +496,3 @@ def test_a_suggestion_of_another_window_is_named(tmp_path: Path, drawn: list[Con
     forge(last, lambda content: content.update(window=3, known=1))
     with pytest.raises(InputError, match=r"000002.json is damaged .*suggestion 2 of a window of 3 does not know 1"):
         Suggestions(Folder(tmp_path), study)
-
-
-def test_slots_are_those_of_each_node_that_is_alive() -> None:
-    nodes = [
-        {"Alive": True, "Resources": {"CPU": 16.0, "GPU": 2.0}},
-        {"Alive": True, "Resources": {"CPU": 3.0, "GPU": 4.0}},
-        {"Alive": True, "Resources": {"CPU": 64.0}},
-        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
-    ]
-    assert slots(Resources(cpus=2), nodes) == 8 + 1 + 32
-    assert slots(Resources(cpus=1, gpus=1), nodes) == 2 + 3
-    assert slots(Resources(cpus=1, gpus=0.4), nodes) == 2 * 2 + 3, (
-        "two trials share a GPU, and no trial has parts of two"
-    )
-    assert slots(Resources(cpus=1, gpus=0.1), nodes) == 16 + 3

@@ -102,6 +102,7 @@ def test_the_bytes_depend_on_the_recipe_alone(
         workers=2,
     )
     assert again.fingerprint == store.fingerprint
+    assert sha256_of(again.path / "store.json") == sha256_of(store.path / "store.json")
     for info in store.speakers:
         assert sha256_of(again.path / info.file) == info.sha256
 
