@@ -244,7 +244,7 @@ def test_gpus_that_ray_grants_and_torch_does_not_find(three: list[Host], world: 
     head, _, fake = three
     fake.stop_ray()
     fake.start_ray(gpus=1, head=head.address)
-    (world.path / "study.toml").write_text(STUDY + "resources = { gpus = 0.25 }\n")
+    (world.path / "study.toml").write_text(STUDY.replace("checkpoint_every_s = 0", "gpus = 0.25"))
     driver = drive(head, world, head)
     assert driver.end() == 2, driver.seen
     *_, line = driver.seen.splitlines()
