@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_info
 
 from sersearch.run.ledger import Attempt, Confusion, Epoch, Result
 from sersearch.statistics.counts import speaker_confusions
@@ -347,8 +348,19 @@ def environment(device: str, *packages: str) -> dict[str, str]:
         "commit": _commit(),
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
+        "openblas": _openblas_kernels(),
         "device": device,
     }
+
+
+@lru_cache
+def _openblas_kernels() -> str:
+    """The processor whose kernels NumPy's and SciPy's OpenBLAS use; OPENBLAS_CORETYPE may choose those of another one.
+
+    Other kernels give other bits and another speed.
+    """
+    loaded = {str(each.get("architecture")) for each in threadpool_info() if each["internal_api"] == "openblas"}
+    return ", ".join(sorted(loaded)) or "none"
 
 
 @lru_cache
