@@ -66,8 +66,9 @@ TABLE: dict[str, tuple[tuple[str, ...], str]] = {
     "vectors/mine/s0.parquet": ((S, F, S, R), "vectors/mine/s1.parquet"),
     "s0.parquet": ((S, F, R, S), "s1.parquet"),
 }
-# A Parquet file of another size is noticed when the store is opened.
+# A Parquet file of another size is noticed when the store is opened, and one without its footer when labels are read.
 OTHER_SIZE = (R, F, R, R)
+NO_FOOTER = (R, F, R, S)
 
 
 def rows() -> Iterator[Any]:
@@ -97,6 +98,8 @@ def test_every_reader_answers_what_the_table_says(
     ATTACKS[attack](damaged, next(path.glob(other)) if other else None)
     if file == "s0.parquet" and damaged.stat().st_size != size:
         answers = OTHER_SIZE
+    elif file == "s0.parquet" and attack == "edited":
+        answers = NO_FOOTER
     for (name, reader), expected in zip(READERS.items(), answers, strict=True):
         outcome, said = reader(path)
         assert outcome == expected, f"{name}: {said}"

@@ -71,7 +71,7 @@ def test_a_report_is_a_table_whose_rows_are_lines(runs: tuple[Run, Run], columns
     text = " ".join(lines)
     assert "|" not in text
     assert ("Not shown at this width: " in text) == (columns < 200)
-    assert ("configuration" in text.partition("Not shown")[0]) == (columns > 80)
+    assert ("parameters" in text.partition("Not shown")[0]) == (columns > 110)
     notes = [line for line in lines if line.startswith("Test UA; one speaker")]
     assert len(notes) == 1
 

@@ -246,9 +246,9 @@ def test_the_result_is_that_of_the_kept_weights(data: Dataset, tmp_path: Path) -
     counts = torch.tensor(list(result.confusion["clean"].values()))
     assert int(counts.sum()) == int((~data.validation.noisy).sum())
     assert result.parameters == CONFIGURATION.parameters(len(data.emotions)).total
-    assert committed.model_copy(update={"weights": "", "weights_sha256": "", "finished": ""}) == result.model_copy(
-        update={"trial": result.trial.sealed}
-    )
+    assert committed.model_copy(
+        update={"weights": "", "weights_sha256": "", "finished": "", "host": ""}
+    ) == result.model_copy(update={"trial": result.trial.sealed})
 
 
 def test_early_stopping_waits_for_its_patience(data: Dataset) -> None:
