@@ -67,7 +67,9 @@ function frame(parent, { title, xs, ys, xLabel, yLabel, height = 360, most = WID
     draw(svg, "text", { x: 50, y: y(value) + 4, "text-anchor": "end" }, written(value));
   }
   let last = -Infinity;
-  for (const value of logX ? logTicks(...xs) : ticks(...xs, Math.max(2, Math.floor(width / 90)), wholeX)) {
+  const even = ticks(...xs, Math.max(2, Math.floor(width / 90)), wholeX);
+  const marks = logX && logTicks(...xs).length > 2 ? logTicks(...xs) : even;
+  for (const value of marks) {
     if (x(value) - last < 70 && logX) continue;
     last = x(value);
     draw(svg, "text", { x: last, y: height - 28, "text-anchor": "middle" }, written(value));
