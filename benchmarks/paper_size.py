@@ -119,26 +119,16 @@ def features(folder: Path, out: Path, workers: int) -> list[str]:
     return [*command, f"--out={out}", f"--workers={workers}"]
 
 
-def measure(command: list[str], marker: Path | None = None) -> Found:
+def measure(command: list[str]) -> Found:
     """Run a command to its end.
 
-    Args:
-        command: its words.
-        marker: a file whose appearance is timed.
-
     Returns:
-        `seconds`, `cpu_s` of all processes, `peak_bytes` of the largest one, `marker_s`, and `said` on standard output.
+        `seconds`, `cpu_s` of all processes, `peak_bytes` of the largest one, and `said` on standard output.
     """
-    begun, marker_s = time.monotonic(), 0.0
+    begun = time.monotonic()
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.DEVNULL)
-        while True:
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if marker and not marker_s and marker.exists():
-                marker_s = time.monotonic() - begun
-            if pid:
-                break
-            time.sleep(0.05)
+        _, status, usage = os.wait4(process.pid, 0)
         if status:
             raise SystemExit(f"{' '.join(command)}: ended with status {status}")
         said.seek(0)
@@ -146,7 +136,6 @@ def measure(command: list[str], marker: Path | None = None) -> Found:
             "seconds": time.monotonic() - begun,
             "cpu_s": usage.ru_utime + usage.ru_stime,
             "peak_bytes": 1024 * usage.ru_maxrss,
-            "marker_s": marker_s,
             "said": said.read(),
         }
 
@@ -209,11 +198,11 @@ def run(given: argparse.Namespace, folder: Path) -> int:
     make_noises(folder / "noise", given.noises)
     print(f"generated {sum(1 for _ in folder.rglob('*.avi'))} videos and {given.noises} noises in {folder}", flush=True)
     undisturbed, killed = folder / "undisturbed", folder / "killed"
-    built = measure(features(folder, undisturbed, given.workers), undisturbed / "store.json")
+    built = measure(features(folder, undisturbed, given.workers))
     print(built.pop("said"), f"{built['cpu_s']:.0f} s of CPU, {built['peak_bytes'] / 2**20:.0f} MiB", flush=True)
-    checking_s = built.pop("marker_s")
-    longest_s = checking_s + 3 * (built["seconds"] - checking_s) / max(given.kills, 1)
-    counts = build_with_kills(features(folder, killed, given.workers), killed, given.kills, longest_s, given.seed)
+    counts = build_with_kills(
+        features(folder, killed, given.workers), killed, given.kills, built["seconds"], given.seed
+    )
     ours, theirs = hashes(undisturbed), hashes(killed)
     differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     print(f"kills: {counts}; {len(ours)} files, of which differ: {differing or 'none'}", flush=True)
