@@ -14,9 +14,9 @@ import pyarrow as pa
 from sersearch.errors import InputError, unknown
 from sersearch.evaluation.leaderboard import Winner
 from sersearch.evaluation.test_partition import read_predictions
-from sersearch.report.facts import Facts, fold_records
+from sersearch.report.facts import Facts
 from sersearch.report.folder import read_report
-from sersearch.report.text import trial_records
+from sersearch.report.text import arrow_table, fold_rows, trial_records
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run, check_parts, identify_store
 from sersearch.run.run import open_run as _open_run
@@ -65,12 +65,7 @@ class OpenedRun:
 
     def folds(self, library: Library = "pandas") -> Any:
         """The rows of `folds.csv`, one per fold and seed of each winner."""
-        rows = []
-        for row in self.facts().rows:
-            candidates = row.winner.candidates
-            named = {"model": candidates.model, "space": candidates.space, "condition": row.winner.condition}
-            rows += [named | dict(record) for record in fold_records(row)]
-        return _frame(rows, library)
+        return _frame(fold_rows(self.facts()), library)
 
     def epochs(self, library: Library = "pandas") -> Any:
         """Losses and UAs of every epoch of every trial with a result."""
@@ -238,17 +233,7 @@ def _predictions(run: Run, winner: Winner) -> Iterable[pa.Table]:
 
 
 def _frame(rows: Iterable[Mapping[str, Any]], library: Library) -> Any:
-    found = list(rows)
-    columns = dict.fromkeys(name for row in found for name in row)
-    return _convert(pa.table({name: _column([row.get(name) for row in found]) for name in columns}), library)
-
-
-def _column(values: list[Any]) -> pa.Array:
-    """A column; values of several kinds, such as epochs as a number and as "2000 steps", become text."""
-    try:
-        return pa.array(values)
-    except pa.ArrowException:
-        return pa.array([None if value is None else str(value) for value in values])
+    return _convert(arrow_table(rows), library)
 
 
 def _convert(table: pa.Table, library: Library) -> Any:

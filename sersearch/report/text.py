@@ -46,17 +46,21 @@ def _csv(figures: Sequence[Mapping[str, Any]]) -> str:
 
 def folds(facts: Facts) -> str:
     """Each fold and seed of each row as CSV; UA in per cent, rounded to 4 decimals."""
+    return _csv(fold_rows(facts))
+
+
+def fold_rows(facts: Facts) -> list[dict[str, Any]]:
+    """One record per fold and seed of each row of the leaderboard and of Table 3."""
     # An SVM may be a row of the leaderboard and one of Table 3.
     of_both = {(row.winner.key, row.winner.condition) for row in facts.rows}
     others = [row for row in facts.baselines if (row.winner.key, row.winner.condition) not in of_both]
-    rows = [
+    return [
         {"model": row.winner.candidates.model, "features": row.winner.features, "space": row.winner.candidates.space}
         | {"condition": row.winner.condition, "protocol": row.winner.candidates.protocol}
         | record
         for row in (*facts.rows, *others)
         for record in fold_records(row)
     ]
-    return _csv(rows)
 
 
 def as_json(facts: Facts) -> str:
@@ -66,12 +70,25 @@ def as_json(facts: Facts) -> str:
 
 def parquet(rows: Iterable[dict[str, Any]]) -> bytes:
     """Flat records as Parquet; a record that lacks another's column is null there."""
-    found = list(rows)
-    columns = dict.fromkeys(name for row in found for name in row)
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({name: [row.get(name) for row in found] for name in columns}), sink)
+    pq.write_table(arrow_table(rows), sink)
     content: bytes = sink.getvalue().to_pybytes()
     return content
+
+
+def arrow_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Flat records as an Arrow table; a record that lacks another's column is null there."""
+    records = list(rows)
+    columns = dict.fromkeys(name for record in records for name in record)
+    return pa.table({name: _column([record.get(name) for record in records]) for name in columns})
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """A column; values of several kinds, such as epochs as a number and as "2000 steps", become text."""
+    try:
+        return pa.array(values)
+    except pa.ArrowException:
+        return pa.array([None if value is None else str(value) for value in values])
 
 
 def trial_records(facts: Facts) -> Iterable[dict[str, Any]]:

@@ -345,6 +345,15 @@ def test_a_csv_row_has_every_setting_that_varies(tiny_store: Store, tmp_path: Pa
         assert row["dense"] == str(list(settings["dense"]))
 
 
+def test_a_setting_of_several_kinds_is_a_column_of_text(tiny_store: Store, tmp_path: Path) -> None:
+    spaces = """spaces = [{ name = "ldnn", model = "LDNN", epochs = [20, "2000 steps"] }]"""
+    (tmp_path / "study.toml").write_text(spaces)
+    facts = read_report(generate_run(tmp_path / "run", tmp_path / "study.toml", tiny_store))
+    for rows in (text.trial_records(facts), [facts.values(row) for row in facts.rows]):
+        table = pl.read_parquet(text.parquet(rows))
+        assert set(table["epochs"]) <= {"20", "2000 steps", 20}
+
+
 def test_main_effects_are_those_of_an_analysis_of_variance() -> None:
     generator = np.random.default_rng(0)
     a, b = np.repeat(np.arange(3), 8), np.tile(np.arange(4), 6)
