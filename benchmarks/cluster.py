@@ -43,9 +43,9 @@ from sersearch.run.run import Run
 from sersearch.run.session import list_notices, working_on
 from sersearch.run.storage import Folder
 from sersearch.search import tune
-from sersearch.search.controller import pending_trials
 from sersearch.search.environment import configure_ray_tune
 from sersearch.search.nodes import Finding, Nodes, alive
+from sersearch.search.turns import pending_trials
 from sersearch.study.study import parse_study
 from sersearch.study.trial import StoreIdentity, Trial
 
@@ -412,7 +412,7 @@ def simulate(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         working_on(run.storage) as session,
     ):
         nodes = Nodes(study.resources)
-        nodes.begin(alive(cluster.nodes), {}, cluster.now_s)
+        nodes.begin(alive(cluster.nodes), (), cluster.now_s)
         cluster.search(tune.AgendaSearcher(agenda, run, session, {}, watcher, nodes))
     assert watcher.finished_trials == given.trials == len(run.ledger.results())
     bound_s = max(sum(work) / slots, max(work))

@@ -26,5 +26,5 @@ def check_cluster(
 
     findings = check_cluster(address, run, store, gpus)
     print_check(findings, Screen())
-    if any(finding.fault for finding in findings):
+    if any(finding.fault or finding.gpu_fault for finding in findings):
         raise typer.Exit(1)

@@ -118,6 +118,7 @@ class Result(Record):
         weights_sha256: SHA-256 of the weights; empty where none are kept.
         environment: versions and device that the trial was trained with.
         host: name of the machine that finished it.
+        gpu_bytes: the most memory of a GPU that the process took for it; 0 where it was trained on a CPU, or pruned.
     """
 
     trial: Trial
@@ -132,6 +133,7 @@ class Result(Record):
     weights_sha256: str = ""
     environment: dict[str, str]
     host: str = ""
+    gpu_bytes: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _holds_figures(self) -> Self:

@@ -32,7 +32,10 @@ from sersearch.search.nodes import Finding, Node, Nodes, Sight, alive, lacking
 from sersearch.search.worker import STORE_VARIABLE
 from sersearch.store.reader import open_store
 from sersearch.study.agenda import Agenda
+from sersearch.training.gpu_memory import find_gpus
 from sersearch.training.system import environment, processor
+
+NO_CUDA = "torch finds no CUDA device there"
 
 ANSWERS_WITHIN_S = 300.0
 """How long nodes may take for their task: many that import the package from one disk take minutes."""
@@ -53,6 +56,7 @@ class Demand:
         store: the store; None if there is none yet.
         fingerprint: of the store's recipe; empty if any store will do.
         gpus: whether trials are trained on GPUs.
+        others: whether other trials, that take none, are trained beside these.
         sersearch: version of the driver's package.
         commit: its commit; empty where that can't be told.
         probe: the objects that nodes write to the run in one check begin with this name.
@@ -62,6 +66,7 @@ class Demand:
     store: Path | None = None
     fingerprint: str = ""
     gpus: bool = False
+    others: bool = False
     sersearch: str = field(default_factory=lambda: version("sersearch"))
     commit: str = field(default_factory=lambda: environment("")["commit"])
     probe: str = ""
@@ -69,8 +74,13 @@ class Demand:
     @classmethod
     def of_run(cls, run: Run) -> Demand:
         """What a search of a run needs."""
-        gpus = bool(run.study.resources.gpus)
-        return cls(run.path.resolve(), run.store_path, run.identity.fingerprint, gpus)
+        devices = run.study.devices
+        of_both = len(devices) > 1
+        return cls(run.path.resolve(), run.store_path, run.identity.fingerprint, True in devices, of_both)
+
+    def of_node(self, node: Node) -> Demand:
+        """What it needs of a node: of one without GPUs, none, if it can train other trials."""
+        return replace(self, gpus=False) if self.others and not node.gpus else self
 
 
 def check_cluster(address: str, run: Path | None, store: Path | None, gpus: bool = False) -> list[Finding]:
@@ -114,22 +124,22 @@ def ready_nodes(run: Run, checked: Callable[[Sequence[Finding]], object], is_clu
     Raises:
         InputError: no node has what a trial takes, or each that has it can't train a trial.
     """
-    resources, found = run.study.resources, alive(ray.nodes())
-    if lack := lacking(resources, found.values()):
-        raise InputError(f"study {run.study.name}: {lack}; set cpus and gpus in [resources] to less, or add a node")
-    if not is_cluster:
-        nodes = Nodes(resources)
-        nodes.begin(found, {}, time.monotonic())
-        return nodes
+    study, found = run.study, alive(ray.nodes())
+    nodes = Nodes(study.resources, devices=study.devices)
+    for on_gpu in sorted(nodes.devices, reverse=True):
+        if lack := lacking(nodes.resources_of(on_gpu), found.values()):
+            raise InputError(f"study {study.name}: {lack}; set cpus and gpus in [resources] to less, or add a node")
     demand = Demand.of_run(run)
-
-    def check(nodes: Sequence[Node], closed: threading.Event) -> Mapping[str, str]:
-        return {finding.node.id: finding.fault for finding in check_nodes(nodes, demand, closed)}
-
-    nodes = Nodes(resources, check)
-    findings = check_nodes([node for node in found.values() if node.slots(resources)], demand)
-    checked(findings)
-    nodes.begin(found, {each.node.id: each.fault for each in findings}, time.monotonic())
+    with_slots = [node for node in found.values() if nodes.has_slots(node)]
+    findings: list[Finding] = []
+    if is_cluster:
+        nodes.check = lambda nodes, closed: check_nodes(nodes, demand, closed)
+        findings = check_nodes(with_slots, demand)
+        checked(findings)
+    elif demand.gpus:
+        # What this machine lacks ends the search with the first trial; the memory of its GPUs has to be known before.
+        findings = check_nodes(with_slots, Demand(gpus=True, others=demand.others))
+    nodes.begin(found, findings, time.monotonic())
     if nodes.lack:
         raise InputError(f"{run.path}: {nodes.lack}; mend a node, and start the search again")
     return nodes
@@ -156,7 +166,9 @@ def check_nodes(nodes: Sequence[Node], demand: Demand, closed: threading.Event |
     # Several checks may be under way, and a network's file system may remember objects of one before.
     demand = replace(demand, probe=f"{SESSIONS}/{secrets.token_hex(8)}")
     with _probe_of_driver(demand) as storage:
-        answers = _ask(nodes, _look, {node.id: (demand, node.id) for node in nodes}, closed)
+        looks = {node.id: (demand.of_node(node), node.id) for node in nodes}
+        # A process that has looked at the GPUs might go on to hold some of their memory, so it ends then.
+        answers = _ask(nodes, _look, looks, closed, calls=1 if demand.gpus else 0)
         findings = [_find(node, answers[node.id], demand) for node in nodes]
         if storage is None or closed.is_set():
             return findings
@@ -189,13 +201,21 @@ def _probe_of_driver(demand: Demand) -> Iterator[Folder | None]:
 
 
 def _ask(
-    nodes: Sequence[Node], function: Any, arguments: Mapping[str, tuple[Any, ...]], closed: threading.Event
+    nodes: Sequence[Node],
+    function: Any,
+    arguments: Mapping[str, tuple[Any, ...]],
+    closed: threading.Event,
+    calls: int = 0,
 ) -> dict[str, Any]:
-    """Run a function on each node; an answer is what it returns, or why there is none, as a text."""
+    """Run a function on each node; an answer is what it returns, or why there is none, as a text.
+
+    A process ends after so many calls of the function; 0 lets it go on.
+    """
     asked = {}
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        task = ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+        remote = ray.remote(max_calls=calls)(function)
+        task = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
         asked[node.id] = task.remote(*arguments[node.id])
     deadline = time.monotonic() + ANSWERS_WITHIN_S
     awaited = list(asked.values())
@@ -227,7 +247,10 @@ def _find(node: Node, answer: Sight | str, demand: Demand) -> Finding:
         faults.insert(0, f"it has sersearch {answer.sersearch}, and the driver {demand.sersearch}")
     elif answer.commit and demand.commit and answer.commit != demand.commit:
         faults.insert(0, f"it has commit {answer.commit} of sersearch, and the driver {demand.commit}")
-    return Finding(node, answer, printable("; ".join(faults)))
+    gpu_fault = NO_CUDA if answer.gpus == 0 else ""
+    if not demand.others:
+        return Finding(node, answer, printable("; ".join([*faults, *filter(None, [gpu_fault])])))
+    return Finding(node, answer, printable("; ".join(faults)), gpu_fault)
 
 
 def _find_unseen(
@@ -244,21 +267,25 @@ def _find_unseen(
         fault = "what it writes to the run's folder is not seen by the driver"
     elif unseen := set(answer) - unseen_by_driver:
         fault = f"it does not see what {len(unseen)} other nodes have written to the run's folder"
-    return Finding(finding.node, finding.sight, fault)
+    return replace(finding, fault=fault)
 
 
 def _look(demand: Demand, id: str) -> Sight:
     """Look at a node; this runs there."""
     faults = [*_store_faults(demand), *_run_faults(demand, id)]
-    gpus = None
-    if demand.gpus:
-        import torch
-
-        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if not gpus:
-            faults.append("torch finds no CUDA device there")
+    found = find_gpus() if demand.gpus else []
     ours = environment(processor(), "torch")
-    return Sight(host_name(), ours["sersearch"], ours["commit"], ours["torch"], ours["device"], gpus, tuple(faults))
+    return Sight(
+        host=host_name(),
+        sersearch=ours["sersearch"],
+        commit=ours["commit"],
+        torch=ours["torch"],
+        processor=ours["device"],
+        gpus=len(found) if demand.gpus else None,
+        faults=tuple(faults),
+        gpu=", ".join(sorted({gpu.name for gpu in found})),
+        gpu_memory=min((gpu.memory for gpu in found), default=0),
+    )
 
 
 def _store_faults(demand: Demand) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What Ray Tune's controller keeps in memory of trials that have ended, and how many trials it lets wait.
+"""What Ray Tune's controller keeps in memory of trials that have ended, and how many it lets wait.
 
 This module alone uses private attributes of Ray Tune 2.60. `tests/search/test_controller.py` fails if Ray changes them.
 """
@@ -10,12 +10,6 @@ from collections.abc import Collection
 from typing import Any
 
 from ray.tune.progress_reporter import TrialProgressCallback
-
-FEWEST_PENDING = 16
-"""Ray ends a worker when no trial is waiting for it, and starting another takes 2 s."""
-
-SLOTS_PER_PENDING = 16
-"""A trial is pending until its worker runs. One per 16 slots fills any cluster in 16 starts of a worker, one minute."""
 
 
 class NoProgress(TrialProgressCallback):
@@ -29,14 +23,6 @@ class NoProgress(TrialProgressCallback):
 
     def on_trial_complete(self, *arguments: Any, **named: Any) -> None:
         """Nothing."""
-
-
-def pending_trials(slots: int) -> int:
-    """How many trials may wait for a worker, of a cluster that trains so many at a time.
-
-    More would fill a cluster faster, but Ray Tune's loop takes time in proportion to the square of this number.
-    """
-    return max(FEWEST_PENDING, slots // SLOTS_PER_PENDING)
 
 
 def allow_pending(controller: Any, trials: int) -> None:

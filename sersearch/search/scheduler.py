@@ -11,14 +11,14 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler
 
-from sersearch.search.controller import allow_pending, forget, pending_trials
+from sersearch.search.controller import allow_pending, forget
 
 FORGET_EVERY = 64
 """After so many ended trials Ray Tune forgets them, which takes a look at each trial that it holds."""
 
 
 COUNT_EVERY_S = 2.0
-"""How often the slots are counted, which takes a look at each node."""
+"""How often it is asked how many trials may wait."""
 
 
 class FirstCome(FIFOScheduler):
@@ -30,19 +30,19 @@ class FirstCome(FIFOScheduler):
     def __init__(
         self,
         lost: Callable[[str, str], None],
-        slots: Callable[[], int],
+        pending: Callable[[], int],
         used_again: Callable[[], Set[str]] = frozenset,
     ) -> None:
         """Begin without trials.
 
         Args:
             lost: called with a trial's id in Ray Tune and Ray's words when its worker is lost.
-            slots: how many trials the cluster trains at a time, as far as it is known now.
+            pending: how many trials may wait for a worker, by what is known of the cluster now.
             used_again: the nodes that trials were kept away from and that are used since this was called before.
         """
         super().__init__()
         self._lost = lost
-        self._slots = slots
+        self._pending = pending
         self._used_again = used_again
         self._pending_allowed = 0
         self._count_at_s = -math.inf
@@ -86,7 +86,7 @@ class FirstCome(FIFOScheduler):
         if now_s < self._count_at_s:
             return
         self._count_at_s = now_s + COUNT_EVERY_S
-        allowed = pending_trials(self._slots())
+        allowed = self._pending()
         if allowed != self._pending_allowed:
             allow_pending(tune_controller, allowed)
             self._pending_allowed = allowed

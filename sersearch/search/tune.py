@@ -10,7 +10,7 @@ import logging
 import signal
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +34,11 @@ from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.losses import NODE_DIED, NOT_STARTED, Losses, address_in, describe_loss, node_in
 from sersearch.search.nodes import Nodes, alive
 from sersearch.search.notices import draining_nodes
+from sersearch.search.places import Places, bundle
 from sersearch.search.pruning import Pruner
 from sersearch.search.scheduler import FirstCome
 from sersearch.search.session import session_folder, start_local_ray
+from sersearch.search.shares import Place
 from sersearch.search.suggest import sources
 from sersearch.search.watchdog import HeadWatch, Watchdog
 from sersearch.search.watcher import Watcher
@@ -166,12 +168,12 @@ def _end_process(watcher: Watcher, reason: str) -> None:
 
 
 def _fit(run: Run, searcher: AgendaSearcher, scratch: Path) -> None:
-    trainable = tune.with_resources(Worker, lambda config: _place(run.study.resources.cpus, config))
+    trainable = tune.with_resources(Worker, lambda config: bundle(run.study.resources.cpus, config))
     tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=FirstCome(searcher.lost, lambda: searcher.nodes.slots, searcher.nodes.take_used_again),
+            scheduler=FirstCome(searcher.lost, lambda: searcher.places.pending, searcher.nodes.take_used_again),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.config["key"],
@@ -189,13 +191,6 @@ def _fit(run: Run, searcher: AgendaSearcher, scratch: Path) -> None:
     ).fit()
 
 
-def _place(cpus: float, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """What a trial takes of one node, and of which nodes not."""
-    avoided = ",".join(config["avoided"])
-    labels = [{"ray.io/node-id": f"!in({avoided})"}] if avoided else None
-    return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": config["gpus"]}], bundle_label_selector=labels)
-
-
 @dataclass
 class _HandedOut:
     """A trial that Ray Tune has.
@@ -204,12 +199,14 @@ class _HandedOut:
         trial: the trial.
         failures: number of its failures on record when it was handed out.
         attempts: number of its attempts on record then.
+        place: where it was sent.
         error: what Ray says about the loss of its worker; empty while there is none.
     """
 
     trial: Trial
     failures: int
     attempts: int
+    place: Place
     error: str = ""
 
 
@@ -239,7 +236,7 @@ class AgendaSearcher(Searcher):
         self.stopped = ""
         self._handed_out: dict[str, _HandedOut] = {}
         self._running: set[str] = set()
-        self._again: deque[Trial] = deque()
+        self._again: dict[bool, deque[Trial]] = {True: deque(), False: deque()}
         self._losses = Losses()
         self._lagging: set[str] = set()
         self._told = False
@@ -248,6 +245,7 @@ class AgendaSearcher(Searcher):
         self._look_at = 0.0
         self._no_node_since: float | None = None
         self._unseen: dict[str, tuple[str, float]] = {}
+        self.places = Places(run, agenda, results.values(), nodes, watcher.note)
         self.pruner = Pruner(run.study.search, results.values() if run.study.search.pruner != "none" else ())
 
     @property
@@ -291,8 +289,13 @@ class AgendaSearcher(Searcher):
         for sentence in self.nodes.update(alive(ray.nodes()), now_s):
             self.watcher.note(sentence)
         self._look_for_drained_nodes()
+        self.places.look_around()
         self._look_for_results(now_s)
-        lack = self.nodes.lack
+        self._look_for_lack(now_s)
+
+    def _look_for_lack(self, now_s: float) -> None:
+        """Stop if none of the trials that are left can be trained any more."""
+        lack = self.places.lack
         if not lack:
             self._no_node_since = None
         elif self._no_node_since is None:
@@ -320,32 +323,35 @@ class AgendaSearcher(Searcher):
             is_over = self.stopping or (self.agenda.complete and not self._unseen)
             return str(Searcher.FINISHED) if is_over else None
         failures = self.run.ledger.failures(trial.key)
-        self._handed_out[trial_id] = _HandedOut(trial, len(failures), self.run.ledger.attempts(trial.key))
+        place = self.places.hand_out(trial_id, trial, failures)
+        self._handed_out[trial_id] = _HandedOut(trial, len(failures), self.run.ledger.attempts(trial.key), place)
         return {
             "key": trial.key,
             "run": str(self.run.path.resolve()),
             "store": str(self.run.store_path),
             "session": self.session.record.id,
             "trial": trial.sealed.model_dump(mode="json"),
-            "gpus": self._gpus(failures),
-            "avoided": self.nodes.avoided,
+            "gpus": place.share,
+            "avoided": sorted(place.avoided),
         }
 
     def on_trial_start(self, trial_id: str) -> None:
         """A worker takes a trial on."""
         if trial_id not in self._running:
             self._running.add(trial_id)
+            self.places.start(trial_id)
             self.watcher.started(self._handed_out[trial_id].trial)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Enter how a trial ended: what the ledger says, not what Ray does."""
         self.on_trial_start(trial_id)
         self._running.remove(trial_id)
+        self.places.end(trial_id)
         handed_out = self._handed_out.pop(trial_id)
         report = result or {}
         if result is None and not error and not self.stopping:
             # It was recalled before it had a node, because a node that it avoids is used again.
-            self._again.append(handed_out.trial)
+            self._put_first(handed_out.trial)
             self.watcher.dropped(handed_out.trial.key, "")
             return
         if fatal := report.get("fatal"):
@@ -376,6 +382,7 @@ class AgendaSearcher(Searcher):
         if committed:
             self._losses.progressed(trial.key)
             self.pruner.ended(committed)
+            self.places.finished(committed)
             self.agenda.finish(trial.key, self.run.outcome(committed))
             self.watcher.finished(trial.key, committed, "")
         elif self.stopping:
@@ -406,7 +413,7 @@ class AgendaSearcher(Searcher):
             self.watcher.dropped(trial.key, self.stopped)
             return
         if node in self.nodes.avoided:
-            self._again.append(trial)  # it was on its way when the node was set aside
+            self._put_first(trial)  # it was on its way when the node was set aside
             self.watcher.dropped(trial.key, "")
             return
         address = self.nodes.alive[node].address if node in self.nodes.alive else node
@@ -437,12 +444,19 @@ class AgendaSearcher(Searcher):
         return self.stopping and not self._told
 
     def _next_trial(self) -> Trial | None:
-        if self._again:
-            return self._again.popleft()
-        trial = self._losses.due(time.monotonic())
-        if trial is None and not self._losses.stalled:
-            trial = self.agenda.take()
-        return trial
+        """A trial that was put back or the agenda's next one, of a kind whose turn it is."""
+        while trial := self._losses.due(time.monotonic()):
+            self._put_first(trial)
+        for on_gpu in self.places.next_kinds(self._again):
+            if self._again[on_gpu]:
+                return self._again[on_gpu].popleft()
+            if not self._losses.stalled and (trial := self.agenda.take(on_gpu)):
+                return trial
+        return None
+
+    def _put_first(self, trial: Trial) -> None:
+        """Have a trial handed out again before those of its kind that the agenda has left."""
+        self._again[self.places.on_gpu(trial)].append(trial)
 
     def _put_back(self, handed_out: _HandedOut, report: Mapping[str, Any]) -> None:
         """Hand a trial out again: as often as the study says if it failed, after a pause if its worker was lost.
@@ -454,13 +468,14 @@ class AgendaSearcher(Searcher):
         failures = self.run.ledger.failures(trial.key)
         if report.get("outcome") == "failed" and len(failures) <= handed_out.failures:
             failures.append(report["reason"])
+        self.places.failed(trial, handed_out.place, failures[handed_out.failures :])
         if len(failures) <= handed_out.failures:
             self._lose(trial, handed_out.error)
         elif self.run.given_up(failures):
             self.agenda.finish(trial.key, FAILED)
             self.watcher.finished(trial.key, None, failures[-1])
         else:
-            self._again.append(trial)
+            self._put_first(trial)
             self.watcher.dropped(trial.key, failures[-1])
 
     def _lose(self, trial: Trial, error: str) -> None:
@@ -481,15 +496,6 @@ class AgendaSearcher(Searcher):
             self.watcher.dropped(trial.key, f"{reason}, again and again; it is left to another search")
         else:
             self.watcher.dropped(trial.key, f"{reason}; it continues in {pause_s:g} s" if is_told else "")
-
-    def _gpus(self, failures: Sequence[str]) -> float:
-        """A trial's share of a GPU, doubled each time that it found too little memory; more than half is a whole."""
-        share = self.run.study.resources.gpus
-        for error in failures:
-            # The second is what a process says that can't even begin with the GPU.
-            if share and error.startswith(("OutOfMemoryError", "AcceleratorError: CUDA error: out of memory")):
-                share = 1.0 if share > 0.5 else share * 2
-        return share
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger remembers."""

@@ -120,7 +120,7 @@ class Worker(tune.Trainable):
         assert notices
         if self._system is None:
             resources = run.study.resources
-            device: Device = "cuda" if resources.gpus else "cpu"
+            device: Device = "cuda" if run.study.on_gpu(type(attempt.trial.configuration)) else "cpu"
             if device == "cuda" and not has_gpu():
                 raise NodeFault("Ray grants a GPU here, but torch finds no CUDA device")
             self._system = make_system(attempt.trial, open_data(run, attempt.trial), device)

@@ -89,6 +89,7 @@ class Store:
         self.manifest = manifest
         self._checked: set[Path] = set()
         self._noises: dict[str, Counter[str]] = {}
+        self._longest: dict[str, int] = {}
 
     @property
     def recipe(self) -> Recipe:
@@ -194,6 +195,28 @@ class Store:
         """Map the log-Mels of all rows of one speaker into memory, one row after the other, as one matrix [T, M]."""
         (chunk,) = self.table(speaker).column("log_mel").chunks
         return cast(Frames, np.from_dlpack(chunk.values).reshape(-1, self.recipe.bands))
+
+    def longest(self, speakers: Iterable[str]) -> int:
+        """Frames of the longest copy of some speakers' utterances, read from the lengths alone.
+
+        Raises:
+            InputError: the store has no such speaker, or the file of a speaker is damaged.
+        """
+        return max(map(self._longest_of, speakers))
+
+    def _longest_of(self, speaker: str) -> int:
+        if speaker not in self._longest:
+            self._longest[speaker] = max(self._read_columns(speaker, ["frames"])["frames"].to_pylist())
+        return self._longest[speaker]
+
+    def frame_bytes(self, speakers: Iterable[str]) -> int:
+        """Bytes of the log-Mels of all copies of some speakers' utterances, as they are stored.
+
+        Raises:
+            InputError: the store has no such speaker.
+        """
+        frames = sum(self.info(speaker).frames for speaker in speakers)
+        return frames * self.recipe.bands * np.dtype(self.recipe.dtype).itemsize
 
     def moments(self, speaker: str) -> Moments:
         """Return the moments of all frames of one speaker, as the build computed them."""

@@ -42,6 +42,9 @@ class Outcome:
 
 FAILED = Outcome("failed")
 
+Queues = Mapping[bool, deque[Trial]]
+"""Trials in order, those on GPUs and those that take none apart."""
+
 Outcomes = Callable[[Configuration], Outcome | None]
 Source = Callable[[Outcomes], Sequence[Configuration]]
 """The distinct configurations that a sampler has drawn of a space in one fold so far, given the fold's outcomes that
@@ -99,8 +102,8 @@ class Agenda:
         self._known = dict(outcomes)
         self._wanted = {space.name: wanted(space, study) for space in study.spaces if study.samples(space)}
         self._left: dict[str, Trial] = {}
-        self._suggested: deque[Trial] = deque()
-        self._queue: deque[Trial] = deque()
+        self._suggested: Queues = {True: deque(), False: deque()}
+        self._queue: Queues = {True: deque(), False: deque()}
         self.windows = dict(windows or {})
         if study.search.window is not None:
             self.windows |= dict.fromkeys(self._wanted, study.search.window)
@@ -120,8 +123,10 @@ class Agenda:
         """
         self._sources = dict(sources)
         by_space = (self.spaces, self.trials, self._in_fold, self._entered)
-        for container in (*by_space, self._left, self._suggested, self._queue):
+        for container in (*by_space, self._left):
             container.clear()
+        for queue in (*self._suggested.values(), *self._queue.values()):
+            queue.clear()
         self._settle()
 
     def folds_of(self, space: Space) -> tuple[Fold, ...]:
@@ -164,16 +169,25 @@ class Agenda:
         """Whether every trial of the study has an outcome."""
         return not self._left and not self.unsettled and not any(map(self.undrawn, self.spaces))
 
-    def take(self) -> Trial | None:
+    def take(self, *devices: bool) -> Trial | None:
         """The next trial that is neither done nor handed out; None if there is none for now.
 
         Samplers wait for outcomes, for those of their earliest suggestions first; a grid waits for nothing.
+
+        Args:
+            devices: by `Study.on_gpu`, which kinds of trials may be taken, those that should be taken first; those on
+                GPUs and then the others unless given.
         """
-        while queue := self._suggested or self._queue:
-            trial = queue.popleft()
-            if trial.key not in self._known:
-                return trial
+        for on_gpu in devices or (True, False):
+            while queue := self._suggested[on_gpu] or self._queue[on_gpu]:
+                trial = queue.popleft()
+                if trial.key not in self._known:
+                    return trial
         return None
+
+    def queued(self, on_gpu: bool) -> int:
+        """How many trials of a kind can be taken, those perhaps included that have an outcome by now."""
+        return len(self._suggested[on_gpu]) + len(self._queue[on_gpu])
 
     def finish(self, key: str, outcome: Outcome) -> None:
         """Enter a trial's outcome."""
@@ -308,12 +322,13 @@ class Agenda:
         self._enter(new, self._suggested if sampled else self._queue)
         return bool(new)
 
-    def _enter(self, trials: Sequence[Trial], queue: deque[Trial]) -> None:
+    def _enter(self, trials: Sequence[Trial], queues: Queues) -> None:
         new = {trial.key: trial for trial in trials if trial.key not in self.trials}
         left = {key: trial for key, trial in new.items() if key not in self._known}
         self.trials.update(new)
         self._left.update(left)
-        queue.extend(left.values())
+        for trial in left.values():
+            queues[self.study.on_gpu(type(trial.configuration))].append(trial)
 
     def _founded(self, space: Space, fold: int) -> bool:
         """Whether the spaces that a space builds on are complete in a fold."""

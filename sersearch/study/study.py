@@ -70,11 +70,12 @@ class Search(Table):
 class Resources(Table):
     """What one trial takes of the cluster, how often it is tried again if it fails, and how often it is saved.
 
-    Several trials share a GPU by fractions; one that finds too little memory there is tried again with twice its share.
+    Several trials share a GPU by fractions. A trial gets twice its share or more where it would find too little memory.
 
     Attributes:
         cpus: cores per trial.
-        gpus: GPUs per trial; 0.25 lets four trials share one.
+        gpus: GPUs per trial at least; 0.25 lets four trials share one. Trials of systems without a GPU form, such as
+            SVMs, take none.
         retries: how often a failed trial is tried again.
         checkpoint_every_s: seconds of training after which a trial writes a checkpoint, also inside an epoch. About so
             much training is lost if a machine dies.
@@ -84,6 +85,11 @@ class Resources(Table):
     gpus: float = Field(0, ge=0)
     retries: int = Field(1, ge=0)
     checkpoint_every_s: float = Field(CHECKPOINT_EVERY_S, ge=0)
+
+    @property
+    def without_gpus(self) -> Resources:
+        """What a trial takes whose system has no GPU form."""
+        return self.model_copy(update={"gpus": 0.0})
 
     def slots(self, cpus: float, gpus: float) -> int:
         """How many trials a machine with so many cores and GPUs runs at a time.
@@ -180,6 +186,15 @@ class Study(Table):
                     f"space {space.name} takes its top k from {source}, which builds on others itself: name a space "
                     "without top"
                 )
+
+    def on_gpu(self, kind: type[Configuration]) -> bool:
+        """Whether trials of a kind take GPUs: the study gives them some, and their system has a GPU form."""
+        return self.resources.gpus > 0 and kind.uses_gpu
+
+    @property
+    def devices(self) -> frozenset[bool]:
+        """For each kind of trial that the study has, whether it takes GPUs."""
+        return frozenset(self.on_gpu(space.kind) for space in self.spaces)
 
     def samples(self, space: Space) -> bool:
         """Whether a sampler draws from a space, rather than a grid exhausting it."""

@@ -10,7 +10,7 @@ from sersearch.terminal.screen import Screen
 from sersearch.terminal.tables import print_sheets
 
 if TYPE_CHECKING:  # its package imports Ray, which takes a second
-    from sersearch.search.nodes import Finding
+    from sersearch.search.nodes import Finding, Sight
 
 MOST_NAMED = 4
 """How many nodes a row names."""
@@ -34,11 +34,21 @@ def check_sheet(findings: Sequence[Finding]) -> Sheet:
 
 def _facts(finding: Finding) -> tuple[str, ...]:
     sight, verdict = finding.sight, finding.fault or "good"
+    if finding.gpu_fault and not finding.fault:
+        verdict = f"good without GPUs: {finding.gpu_fault}"
     if sight is None:
         return ("–", "–", "–", "–", verdict)
-    gpus = "–" if sight.gpus is None else str(sight.gpus)
     model = sight.processor.removeprefix("cpu (").removesuffix(")")
-    return (sight.sersearch, sight.torch, model, gpus, verdict)
+    return (sight.sersearch, sight.torch, model, _gpus(sight), verdict)
+
+
+def _gpus(sight: Sight) -> str:
+    """How many GPUs there are, their type, and the memory of the smallest."""
+    if sight.gpus is None:
+        return "–"
+    if not sight.gpus:
+        return "0"
+    return f"{sight.gpus} x {sight.gpu}, {sight.gpu_memory / 1e9:.0f} GB"
 
 
 def _notes(findings: Sequence[Finding]) -> tuple[str, ...]:
@@ -47,6 +57,9 @@ def _notes(findings: Sequence[Finding]) -> tuple[str, ...]:
     notes = []
     if left_out:
         notes.append(f"Left out until they pass a check: {left_out} of {len(findings)} nodes.")
+    without_gpus = sum(bool(finding.gpu_fault) and not finding.fault for finding in findings)
+    if without_gpus:
+        notes.append(f"Used without their GPUs until these pass a check: {without_gpus} of {len(findings)} nodes.")
     if len(good) > 1:
         notes.append("Nodes differ in processor or torch: a trial has the same bits on nodes of one kind only.")
     return tuple(notes)

@@ -36,6 +36,7 @@ from sersearch.study.configuration import Configuration
 from sersearch.study.configuration.base import Module
 from sersearch.study.study import CHECKPOINT_EVERY_S
 from sersearch.study.trial import Trial
+from sersearch.training.gpu_memory import begin_peak, peak_bytes
 
 LEAST_PAUSE = 19.0
 """The least pause between two checkpoints, in units of the time that the first of them took to write."""
@@ -249,6 +250,8 @@ def run_steps(
     Yields:
         The figures of each epoch.
     """
+    if system.device == "cuda":
+        begin_peak()
     if attempt and (checkpoint := attempt.checkpoint()):
         system.restore(checkpoint)
     checkpoints = Checkpoints(system, attempt, checkpoint_every_s)
@@ -263,7 +266,8 @@ def run_steps(
         if epoch:
             yield epoch
     if attempt:
-        attempt.commit(system.result(), system.weights())
+        gpu_bytes = peak_bytes() if system.device == "cuda" else 0
+        attempt.commit(system.result().model_copy(update={"gpu_bytes": gpu_bytes}), system.weights())
 
 
 class Checkpoints:

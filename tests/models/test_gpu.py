@@ -4,14 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 import torch
 
 from sersearch.models.kernels import gpu
 from sersearch.run.run import Run, start_run
-from sersearch.search import tune, worker
+from sersearch.search import worker
+from sersearch.search.shares import least_share
 from sersearch.store.reader import Store
 from sersearch.study.study import parse_study
 from sersearch.study.trial import Trial
@@ -84,9 +84,8 @@ def test_too_little_memory_for_the_frames_is_the_trials_failure(
     worker._OPENED.clear()
     trial = run.agenda().left[0]
     works = worker.Worker.__new__(worker.Worker)
-    searcher = tune.AgendaSearcher(run.agenda(), run, Mock(), {}, Mock(), Mock())
     for share in (0.25, 0.5, 1.0):
-        assert searcher._gpus(run.ledger.failures(trial.key)) == share
+        assert least_share(0.25, run.ledger.failures(trial.key)) == share
         works.setup(record(run, trial))
         report = works.step()
         assert report["outcome"] == "failed"

@@ -18,6 +18,7 @@ from ray.tune.search import Searcher
 from sersearch.search.controller import NoProgress
 from sersearch.search.environment import configure_ray_tune
 from sersearch.search.scheduler import FORGET_EVERY, FirstCome
+from sersearch.search.turns import pending_trials
 
 TRIALS = 2 * FORGET_EVERY + 40
 
@@ -90,7 +91,7 @@ def forget(folder: Path) -> dict[str, Any]:
             Step,
             tune_config=tune.TuneConfig(
                 search_alg=numbers,
-                scheduler=FirstCome(lambda _, error: lost.append(error), lambda: 2),
+                scheduler=FirstCome(lambda _, error: lost.append(error), lambda: pending_trials(2)),
                 num_samples=-1,
                 reuse_actors=True,
             ),
@@ -161,7 +162,7 @@ def recall(folder: Path) -> dict[str, Any]:
         tune.with_resources(Step, place),
         tune_config=tune.TuneConfig(
             search_alg=placed,
-            scheduler=FirstCome(lambda *_: None, lambda: 2, placed.used_again),
+            scheduler=FirstCome(lambda *_: None, lambda: pending_trials(2), placed.used_again),
             num_samples=-1,
             reuse_actors=True,
         ),

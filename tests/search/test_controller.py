@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sersearch.search.controller import pending_trials
 from sersearch.search.scheduler import FORGET_EVERY
+from sersearch.search.turns import pending_trials
 from tests.search.controller_runs import TRIALS
 
 

@@ -12,7 +12,7 @@ from sersearch.run.run import Run, start_run
 from sersearch.run.session import Session, list_notices, working_on
 from sersearch.search import tune
 from sersearch.search.losses import PAUSES_S, STALLED_AFTER, Losses, describe_loss
-from sersearch.search.nodes import REFUSALS, Nodes, alive
+from sersearch.search.nodes import REFUSALS, Finding, Nodes, alive
 from sersearch.search.tune import AgendaSearcher
 from sersearch.search.worker import open_data
 from sersearch.store.reader import Store
@@ -325,8 +325,8 @@ def searcher_on_cluster(
     """A searcher on two nodes, which passed the first check; later checks find a fault, if one is given."""
     nodes = [listed("one", CPU=1.0), listed("two", CPU=1.0)]
     monkeypatch.setattr(tune.ray, "nodes", lambda: nodes)
-    cluster = Nodes(run.study.resources, lambda nodes, closed: {node.id: fault for node in nodes})
-    cluster.begin(alive(nodes), {}, 0.0)
+    cluster = Nodes(run.study.resources, lambda nodes, closed: [Finding(node, None, fault) for node in nodes])
+    cluster.begin(alive(nodes), (), 0.0)
     return AgendaSearcher(run.agenda(), run, session, {}, watcher, cluster)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sersearch.search.nodes import LOSS_SETTLES_S, PAUSES_S, REFUSALS, Node, Nodes, alive, lacking
+from sersearch.search.nodes import LOSS_SETTLES_S, PAUSES_S, REFUSALS, Finding, Node, Nodes, Sight, alive, lacking
 from sersearch.study.study import Resources
 
 TWO = {id: Node(id, f"10.0.0.{id}", cpus=4, gpus=0) for id in "12"}
@@ -21,14 +21,19 @@ class Checks:
         self.faults: dict[str, str] = {}
         self.checked: list[list[str]] = []
 
-    def __call__(self, nodes: Sequence[Node], closed: Event) -> Mapping[str, str]:
+    def __call__(self, nodes: Sequence[Node], closed: Event) -> Sequence[Finding]:
         self.checked.append([node.id for node in nodes])
-        return {node.id: self.faults.get(node.id, "") for node in nodes}
+        return [found(node, self.faults.get(node.id, "")) for node in nodes]
+
+
+def found(node: Node, fault: str = "", gpu_fault: str = "", gpu_memory: int = 0) -> Finding:
+    sight = Sight("host", "1", "", "2", "cpu", 1, (), gpu_memory=gpu_memory)
+    return Finding(node, sight, fault, gpu_fault)
 
 
 def begin(checks: Checks | None = None) -> Nodes:
     nodes = Nodes(Resources(), checks)
-    nodes.begin(TWO, {}, 0.0)
+    nodes.begin(TWO, (), 0.0)
     return nodes
 
 
@@ -134,11 +139,11 @@ def test_a_node_that_joins_is_checked_before_it_is_used() -> None:
 
 
 def test_a_check_that_breaks_leaves_the_node_out() -> None:
-    def broken(nodes: Sequence[Node], closed: Event) -> Mapping[str, str]:
+    def broken(nodes: Sequence[Node], closed: Event) -> Sequence[Finding]:
         raise RuntimeError("no Ray")
 
     nodes = Nodes(Resources(), broken)
-    nodes.begin({}, {}, 0.0)
+    nodes.begin({}, (), 0.0)
     list(nodes.update(TWO, 0.0))
     while not nodes._checked:
         time.sleep(0.001)
@@ -149,10 +154,10 @@ def test_a_check_that_breaks_leaves_the_node_out() -> None:
 
 def test_none_left_names_each_node() -> None:
     nodes = Nodes(Resources(), Checks())
-    nodes.begin(TWO, {"1": "no CUDA", "2": "no store"}, 0.0)
+    nodes.begin(TWO, [found(TWO["1"], "no CUDA"), found(TWO["2"], "no store")], 0.0)
     assert nodes.lack == ("no node is left that can train a trial (node 10.0.0.1: no CUDA; node 10.0.0.2: no store)")
     nodes = Nodes(Resources(), Checks())
-    nodes.begin(TWO, {"1": "no CUDA"}, 0.0)
+    nodes.begin(TWO, [found(TWO["1"], "no CUDA")], 0.0)
     assert nodes.lack == ""
 
 
@@ -168,13 +173,13 @@ def test_what_ray_lists() -> None:
 def test_a_check_that_is_under_way_is_closed() -> None:
     ended = []
 
-    def slow(nodes: Sequence[Node], closed: Event) -> Mapping[str, str]:
+    def slow(nodes: Sequence[Node], closed: Event) -> Sequence[Finding]:
         closed.wait()
         ended.append(True)
-        return {}
+        return []
 
     nodes = Nodes(Resources(), slow)
-    nodes.begin({}, {}, 0.0)
+    nodes.begin({}, (), 0.0)
     list(nodes.update(TWO, 0.0))
     nodes.close()
     assert ended

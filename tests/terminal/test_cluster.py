@@ -18,6 +18,26 @@ def test_nodes_that_are_alike_share_a_row() -> None:
     assert sheet.notes == ("Left out until they pass a check: 1 of 8 nodes.",)
 
 
+def test_gpus_are_told_with_type_and_memory() -> None:
+    def with_gpus(number: int, gpus: int, gpu: str, memory: int, gpu_fault: str = "") -> Finding:
+        sight = Sight(f"host{number}", "0.2.0", "", "2.11.0", "cpu (X)", gpus, (), gpu, memory)
+        return Finding(Node(f"id{number}", f"10.0.0.{number}", 4, gpus), sight, "", gpu_fault)
+
+    sheet = check_sheet(
+        [
+            with_gpus(1, 8, "NVIDIA A100-SXM4-80GB", 85 * 10**9),
+            with_gpus(2, 2, "NVIDIA GeForce RTX 4090", 25 * 10**9),
+            with_gpus(3, 0, "", 0, "torch finds no CUDA device there"),
+        ]
+    )
+    assert [row[-2:] for row in sheet.rows] == [
+        ("8 x NVIDIA A100-SXM4-80GB, 85 GB", "good"),
+        ("2 x NVIDIA GeForce RTX 4090, 25 GB", "good"),
+        ("0", "good without GPUs: torch finds no CUDA device there"),
+    ]
+    assert sheet.notes == ("Used without their GPUs until these pass a check: 1 of 3 nodes.",)
+
+
 def test_nodes_that_differ_are_told_and_those_that_do_not_answer_are_no_kind() -> None:
     sheet = check_sheet([find(1), find(2, "Y"), find(3, answers=False, fault="it does not answer in time")])
     assert [row[-1] for row in sheet.rows] == ["good", "good", "it does not answer in time"]

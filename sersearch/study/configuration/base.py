@@ -9,6 +9,13 @@ from sersearch.study.conditions import CONDITIONS, Condition
 from sersearch.study.configuration.shapes import Modules, Shapes
 from sersearch.study.values import Table
 
+CUDA_CONTEXT_BYTES = 600 * 10**6
+"""What a process takes of a GPU before its first tensor: CUDA's context, torch's kernels, workspaces of its libraries.
+
+It depends on the GPU and on the versions of CUDA and torch, and no counter of torch has it. This is what processes that
+train such networks with torch 2 typically take on recent GPUs (300 to 600 MB), rounded up; it was not measured here.
+"""
+
 Value = bool | int | float | str | tuple[int, ...]
 
 Protocol = Literal["partition", "loso"]
@@ -37,6 +44,7 @@ class Configuration(Table):
             where they can't be exported.
         switches: the parameters whose values decide which other parameters there are.
         seeded: whether training draws random numbers, so that each seed is a trial of its own.
+        uses_gpu: whether its system has a GPU form; one without it takes no GPU, and is trained beside those that do.
         validates_within_training: whether a fold that leaves one subject out needs no validation speakers, because the
             system is validated by leaving out each training speaker in turn.
         described: the parameters that `description` names.
@@ -52,6 +60,7 @@ class Configuration(Table):
     classifier: ClassVar[str | None] = None
     switches: ClassVar[tuple[str, ...]] = ("model",)
     seeded: ClassVar[bool] = True
+    uses_gpu: ClassVar[bool] = True
     validates_within_training: ClassVar[bool] = False
     described: ClassVar[tuple[str, ...]] = ("model", "features")
     feature_settings: ClassVar[tuple[str, ...]] = ()
@@ -192,6 +201,20 @@ class Configuration(Table):
     def minibatch_bytes(self, emotions: int, frames: int) -> int | None:
         """About what training holds for one minibatch of utterances of `frames` frames; None where unknown."""
         return None
+
+    def gpu_bytes(self, emotions: int, frames: int, resident_bytes: int) -> int | None:
+        """About what a process takes of a GPU that trains it: context, frames that stay there, and a minibatch.
+
+        Args:
+            emotions: how many classes there are.
+            frames: of the longest utterance.
+            resident_bytes: of all training and validation frames, which lie on the GPU as they are stored.
+
+        Returns:
+            None where `minibatch_bytes` gives none, and where it is not trained on a GPU.
+        """
+        minibatch = self.minibatch_bytes(emotions, frames) if self.uses_gpu else None
+        return None if minibatch is None else CUDA_CONTEXT_BYTES + resident_bytes + minibatch
 
     def work(self) -> tuple[float, ...]:
         """What one frame costs, in quantities whose seconds a calibration measures; empty where none does."""

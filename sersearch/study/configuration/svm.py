@@ -50,6 +50,7 @@ class SVMConfiguration(Configuration):
     switches: ClassVar[tuple[str, ...]] = ("model", "features", "kernel")
     described: ClassVar[tuple[str, ...]] = ("model", "features", "kernel", "C", "gamma", "degree", "protocol")
     seeded: ClassVar[bool] = False
+    uses_gpu: ClassVar[bool] = False
     validates_within_training: ClassVar[bool] = True
 
     @model_validator(mode="before")
