@@ -5,7 +5,7 @@
 
 `AgendaSearcher` hands trials out, hears of epochs and losses, and reads each result from a ledger in a temporary
 folder, which simulated workers write with the calls that real ones use. In Ray's place a queue of events lets as many
-trials wait as `sersearch.search.controller` allows, starts workers in the time that they take, and sends reports as
+trials wait as `sersearch.search.turns` allows, starts workers in the time that they take, and sends reports as
 often as Ray Tune's buffer does. Durations and epochs are drawn from 60 networks that sampling.py trained with early
 stopping, or from the results of real runs, scaled to a mean of `--minutes`.
 
@@ -45,7 +45,6 @@ from sersearch.run.storage import Folder
 from sersearch.search import tune
 from sersearch.search.environment import configure_ray_tune
 from sersearch.search.nodes import Finding, Nodes, alive
-from sersearch.search.turns import pending_trials
 from sersearch.study.study import parse_study
 from sersearch.study.trial import StoreIdentity, Trial
 
@@ -239,9 +238,7 @@ class Cluster:
         self.events_done += 1
         with self._driver():
             self.searcher.look_around()
-            while not self._exhausted and len(self._suggested) + self._starting < pending_trials(
-                self.searcher.nodes.slots
-            ):
+            while not self._exhausted and len(self._suggested) + self._starting < self.searcher.places.pending:
                 id = f"{next(self._ids):08x}"
                 config = self.searcher.suggest(id)
                 if not isinstance(config, dict):

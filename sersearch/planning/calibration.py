@@ -122,6 +122,8 @@ def _bind(study: Study, store: Store, run: Run | None = None) -> BoundStudy:
         clean_utterances=sum(info.utterances for info in store.speakers),
         speech_share=_speech_share(store, folds[0].train[0]) if _trims(study) else 1.0,
         split=check_split(store, folds),
+        longest_frames=store.longest({s for fold in folds for s in fold.learnt}) if True in study.devices else 0,
+        resident_bytes=max(store.frame_bytes(fold.learnt) for fold in folds),
     )
     results = run.ledger.results() if run else {}
     agenda = run.agenda(results) if run else Agenda(study, size.identity, {})
@@ -156,11 +158,18 @@ def forecast_plan(plan: Plan, bound: BoundStudy | None, parallel: int | None, ep
         parallel: trials at a time; as many as this machine runs unless given.
         epochs: that every trial is assumed to take.
     """
-    parallel = parallel or slots(plan.study.resources)
+    study, on_gpus = plan.study, None
+    if parallel is None:
+        parallel = slots(study.resources if False not in study.devices else study.resources.without_gpus)
+        on_gpus = slots(study.resources) if len(study.devices) > 1 else None
     lengths = bound.lengths() if bound else np.array([plan.data.utterance_frames])
-    chosen = spread(task.configuration for task in plan.tasks if task.configuration.work())
-    device: Device = "cuda" if plan.study.resources.gpus else "cpu"
-    measured = calibrate(chosen, plan.data, lengths, parallel, device) if chosen else []
+    measured = []
+    for on_gpu in study.devices:
+        of_kind = [task.configuration for task in plan.tasks if study.on_gpu(type(task.configuration)) == on_gpu]
+        chosen = spread(configuration for configuration in of_kind if configuration.work())
+        device: Device = "cuda" if on_gpu else "cpu"
+        at_a_time = on_gpus if on_gpu and on_gpus else parallel
+        measured += calibrate(chosen, plan.data, lengths, at_a_time, device) if chosen else []
     rates = replace(fit(measured), fits=pace_of(_fit_ratios(plan, bound)) if bound else NOT_MEASURED)
     study_keys = {planned.trial.key for planned in plan.trials}
     results = bound.results if bound else {}
@@ -169,7 +178,7 @@ def forecast_plan(plan: Plan, bound: BoundStudy | None, parallel: int | None, ep
         for key, result in results.items()
         if key in study_keys
     ]
-    return make_forecast(plan, rates, parallel, np.random.default_rng(0), epochs, finished)
+    return make_forecast(plan, rates, parallel, np.random.default_rng(0), epochs, finished, on_gpus)
 
 
 def _fit_ratios(plan: Plan, bound: BoundStudy) -> list[float]:

@@ -140,36 +140,48 @@ class Job(NamedTuple):
     seconds: float
     spaces: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    on_gpu: bool = False
 
 
-def makespan(jobs: Sequence[Job], parallel: int, ready_s: float = 0.0) -> float:
+def makespan(jobs: Sequence[Job], parallel: int, ready_s: float = 0.0, on_gpus: int | None = None) -> float:
     """Seconds until all jobs are done, each free slot taking the first job that waits for no other (list scheduling).
+
+    Where some jobs take GPUs, a free slot takes one of these first, as long as fewer than `on_gpus` of them run.
 
     Args:
         jobs: in the order in which they are handed out.
         parallel: slots.
         ready_s: when the slots become free.
+        on_gpus: how many jobs on GPUs run at a time at most; as many as there are slots unless given.
     """
     unfinished = Counter(name for job in jobs for name in job.spaces)
-    queues: dict[tuple[str, ...], deque[int]] = {}
+    queues: dict[tuple[bool, tuple[str, ...]], deque[int]] = {}
     for index, job in enumerate(jobs):
-        queues.setdefault(job.after, deque()).append(index)
+        queues.setdefault((job.on_gpu, job.after), deque()).append(index)
     running: list[tuple[float, int]] = []
-    now = ready_s if jobs else 0.0
+    now, free_gpus = ready_s if jobs else 0.0, parallel if on_gpus is None else on_gpus
     while any(queues.values()) or running:
-        while len(running) < parallel and (queue := _first(queues, unfinished)):
+        while len(running) < parallel and (queue := _first(queues, unfinished, free_gpus)):
             index = queue.popleft()
             heapq.heappush(running, (now + jobs[index].seconds, index))
+            free_gpus -= jobs[index].on_gpu
         assert running, "jobs wait for each other"
         now, index = heapq.heappop(running)
         unfinished.subtract(jobs[index].spaces)
+        free_gpus += jobs[index].on_gpu
     return now
 
 
-def _first(queues: Mapping[tuple[str, ...], deque[int]], unfinished: Mapping[str, int]) -> deque[int] | None:
-    """The queue whose head comes first among those that wait for nothing."""
-    ready = [queue for after, queue in queues.items() if queue and not any(unfinished.get(name) for name in after)]
-    return min(ready, key=lambda queue: queue[0], default=None)
+def _first(
+    queues: Mapping[tuple[bool, tuple[str, ...]], deque[int]], unfinished: Mapping[str, int], free_gpus: int
+) -> deque[int] | None:
+    """The queue of the next job: of those that wait for nothing, the first one on GPUs or, without any, the first."""
+    ready = [
+        (not on_gpu, queue[0], queue)
+        for (on_gpu, after), queue in queues.items()
+        if queue and (free_gpus > 0 or not on_gpu) and not any(unfinished.get(name) for name in after)
+    ]
+    return min(ready)[2] if ready else None
 
 
 class Interval(NamedTuple):
@@ -194,6 +206,7 @@ class Forecast:
 
     Attributes:
         parallel: trials at a time.
+        on_gpus: how many of them take GPUs at most; None where the study has one kind of trials, or it is not known.
         wall: seconds until the last trial is done.
         device: seconds of all trials together, whatever runs beside them.
         assumptions: what was assumed, a sentence each.
@@ -203,11 +216,13 @@ class Forecast:
     wall: Interval
     device: Interval
     assumptions: tuple[str, ...]
+    on_gpus: int | None = None
 
     def facts(self) -> dict[str, Any]:
         """The forecast as plain JSON, in seconds."""
         return {
             "parallel": self.parallel,
+            "on_gpus": self.on_gpus,
             "wall_s": self.wall._asdict(),
             "device_s": self.device._asdict(),
             "assumptions": list(self.assumptions),
@@ -221,6 +236,7 @@ def make_forecast(
     generator: np.random.Generator,
     epochs: int | None = None,
     finished: Sequence[Spent] = (),
+    on_gpus: int | None = None,
 ) -> Forecast:
     """Simulate what is left of a plan.
 
@@ -231,9 +247,11 @@ def make_forecast(
         generator: where the simulations' draws come from.
         epochs: that every trial is assumed to take, at most its limit; None for early stopping.
         finished: trials of the study that are done; from three on, those to come take epochs and a pace like theirs.
+        on_gpus: how many of the trials at a time take GPUs at most, where the study has two kinds of trials.
     """
     parallel = min(parallel, plan.at_a_time or parallel)
     configurations = [task.configuration for task in plan.tasks]
+    takes_gpus = [plan.study.on_gpu(type(configuration)) for configuration in configurations]
     observed = [spent.steps for spent in finished if spent.configuration.step_limits[1] > 1]
     expected_s = np.array([rates.step_s(c, plan.data) for c in configurations])
     paces = _paces(configurations, rates, plan.data, finished)
@@ -247,12 +265,17 @@ def make_forecast(
         pace = together + generator.normal(0, 1, len(expected_s)) * spread
         drawn = draw_epochs(configurations, plan.data.train_utterances, generator, epochs, observed)
         seconds = times * expected_s * np.exp(pace) * drawn + TRIAL_S
-        jobs = [Job(s, task.spaces, task.after) for s, task in zip(seconds, plan.tasks, strict=True)]
-        wall.append(makespan(jobs, parallel, START_S + WORKER_S))
+        jobs = [
+            Job(s, task.spaces, task.after, on_gpu)
+            for s, task, on_gpu in zip(seconds, plan.tasks, takes_gpus, strict=True)
+        ]
+        wall.append(makespan(jobs, parallel, START_S + WORKER_S, on_gpus))
         device.append(float(seconds.sum()))
     limits = [c.limits_on(plan.data.train_utterances) for c in configurations]
     assumptions = (_stopping(limits, epochs, observed), *_pace(configurations, paces))
-    return Forecast(parallel, _interval(wall), _interval(device), assumptions)
+    if on_gpus is None and len(plan.study.devices) > 1:
+        assumptions += ("any of the trials at a time may be one on a GPU",)
+    return Forecast(parallel, _interval(wall), _interval(device), assumptions, on_gpus)
 
 
 def _paces(

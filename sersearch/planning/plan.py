@@ -12,10 +12,11 @@ from sersearch.planning.power import DesignPower, design_power
 from sersearch.planning.tasks import Task, tasks, top_counts
 from sersearch.study.agenda import Agenda
 from sersearch.study.configuration import Configuration, Modules, Shapes
-from sersearch.study.configuration.network import KERNELS
+from sersearch.study.configuration.network import FLOAT_BYTES, KERNELS
 from sersearch.study.space import Space
 from sersearch.study.study import Study, feasible_configurations, wanted
 from sersearch.study.trial import StoreIdentity, Trial
+from sersearch.training.gpu_memory import kept_data_sets
 
 FRAMES_PER_SECOND = 100
 
@@ -38,6 +39,8 @@ class DataSize:
         clean_utterances: of all speakers together.
         speech_share: share of the frames that stay where silence at both ends is left out; of one training speaker.
         split: what its folds have in two parts, in words; empty where no store is named.
+        longest_frames: of the longest utterance that is learnt from or chosen by; 0 where no trial takes a GPU.
+        resident_bytes: of all frames that are learnt from or chosen by, as they are stored; of the largest fold.
     """
 
     source: str
@@ -50,6 +53,8 @@ class DataSize:
     clean_utterances: int
     speech_share: float = 1.0
     split: tuple[str, ...] = ()
+    longest_frames: int = 0
+    resident_bytes: int = 0
 
     @property
     def utterance_frames(self) -> int:
@@ -67,6 +72,9 @@ PAPERS_DATA = DataSize(
     validation_utterances=120 * 61,
     validation_frames=120 * 61 * 276,
     clean_utterances=1257,
+    # The paper does not say how long its longest utterance is.
+    longest_frames=4 * 276,
+    resident_bytes=(898 + 120) * 61 * 276 * 40 * FLOAT_BYTES,
 )
 
 
@@ -82,6 +90,7 @@ class PlannedTrial:
         multiply_adds: of a forward pass, CNN and BLSTM for one frame, MLP for one utterance; None where they mean
             nothing.
         memory_bytes: of one minibatch in training; None where unknown.
+        gpu_bytes: that it takes of a GPU; None where unknown, or where it takes none.
         done: the run holds its result.
     """
 
@@ -91,6 +100,7 @@ class PlannedTrial:
     parameters: Modules | None
     multiply_adds: Modules | None
     memory_bytes: int | None
+    gpu_bytes: int | None
     done: bool
 
 
@@ -145,6 +155,17 @@ class Plan:
             for name in planned.spaces if planned.shapes.feasible else ():
                 by_space.setdefault(name, []).append(planned.trial)
         return design_power(self.study, by_space, len(self.data.identity.speakers), self.data.clean_utterances)
+
+    @property
+    def gpu_bytes(self) -> tuple[int, int] | None:
+        """The least and the most memory that a trial is estimated to take of a GPU; None where none is known."""
+        known = [planned.gpu_bytes for planned in self.trials if planned.gpu_bytes is not None]
+        return (min(known), max(known)) if known else None
+
+    def left_by_kind(self) -> dict[bool, int]:
+        """How many trials are left that take GPUs, and that take none."""
+        on_gpus = sum(self.study.on_gpu(type(task.configuration)) for task in self.tasks)
+        return {True: on_gpus, False: len(self.tasks) - on_gpus}
 
     def totals(self) -> dict[str, int]:
         """Counts of trials; `trials` holds those of spaces that aren't settled, `infeasible` configurations."""
@@ -222,15 +243,19 @@ def _plan_trials(agenda: Agenda, data: DataSize, done: Collection[str]) -> Itera
     for space in agenda.study.spaces:
         for trial in _trials(space, agenda):
             names.setdefault(trial, []).append(space.name)
+    on_gpus = [trial for trial in names if agenda.study.on_gpu(type(trial.configuration))]
+    resident_bytes = kept_data_sets(on_gpus) * data.resident_bytes
     for trial, spaces in names.items():
         configuration = trial.configuration
         shapes = configuration.shapes
-        counted = work = memory = None
+        counted = work = memory = gpu_bytes = None
         if shapes.feasible:
             counted = configuration.parameters(data.emotions)
             work = configuration.multiply_adds(data.emotions)
             memory = configuration.minibatch_bytes(data.emotions, data.utterance_frames)
-        yield PlannedTrial(trial, tuple(spaces), shapes, counted, work, memory, trial.key in done)
+            if agenda.study.on_gpu(type(configuration)):
+                gpu_bytes = configuration.gpu_bytes(data.emotions, data.longest_frames, resident_bytes)
+        yield PlannedTrial(trial, tuple(spaces), shapes, counted, work, memory, gpu_bytes, trial.key in done)
 
 
 def _trials(space: Space, agenda: Agenda) -> list[Trial]:
@@ -281,6 +306,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         ],
         "trials": [_trial_facts(planned, plan.data, plan.epochs) for planned in plan.trials],
         "totals": plan.totals(),
+        "left_on_gpus": plan.left_by_kind()[True],
         "at_a_time": plan.at_a_time,
         "power": plan.power.facts() if plan.power else None,
     }
@@ -309,6 +335,7 @@ def _trial_facts(planned: PlannedTrial, data: DataSize, epochs: int | None) -> d
         "shrunk": planned.shapes.shrunk,
         "multiply_adds_a_second": {m: FRAMES_PER_SECOND * getattr(work, m) for m in ("cnn", "blstm")} if work else None,
         "minibatch_bytes": planned.memory_bytes,
+        "gpu_bytes": planned.gpu_bytes,
         "epochs": {"fewest": fewest, "most": most, "assumed": assumed},
         "done": planned.done,
     }

@@ -44,9 +44,11 @@ class Slots(Record):
 
     Attributes:
         slots: so many.
+        on_gpus: how many of those that take GPUs, where the study has others beside them; None where it has one kind.
     """
 
     slots: int = Field(ge=1)
+    on_gpus: int | None = Field(None, ge=1)
 
 
 class Suggestion(Record):
@@ -118,14 +120,15 @@ class Suggestions:
             self._spaces[source] = space
             self._folders[source] = f"{folder}-{fold + 1}/" if folds > 1 else f"{folder}/"
 
-    def launch(self, slots: int) -> None:
+    def launch(self, slots: int, on_gpus: int | None = None) -> None:
         """Settle the windows that the study leaves open; those of an earlier launch stay.
 
         Args:
             slots: how many trials at a time fit on the cluster.
+            on_gpus: see `Slots`.
         """
         if self._open:
-            self._storage.put_once(SLOTS, seal(Slots(slots=slots)))
+            self._storage.put_once(SLOTS, seal(Slots(slots=slots, on_gpus=on_gpus)))
             self._follow_slots()
 
     def add(self, source: str, number: int, configuration: Configuration, known: int) -> None:
@@ -160,7 +163,10 @@ class Suggestions:
             return
         recorded = read_record(self._storage, SLOTS, Slots, SLOTS_REMEDY)
         if recorded:
-            self.windows |= {space.name: default_window(space, self._study, recorded.slots) for space in self._open}
+            for space in self._open:
+                on_gpus = recorded.on_gpus if self._study.on_gpu(space.kind) else None
+                slots = recorded.slots if on_gpus is None else on_gpus
+                self.windows[space.name] = default_window(space, self._study, slots)
 
     @property
     def _open(self) -> list[Space]:

@@ -187,6 +187,7 @@ class Nodes:
     def __post_init__(self) -> None:
         """Take all trials for trials of one kind, unless kinds are given."""
         self.devices = self.devices or (self.resources.gpus > 0,)
+        self._resources = {True: self.resources, False: self.resources.without_gpus}
 
     def begin(self, nodes: Mapping[str, Node], findings: Iterable[Finding], now_s: float) -> None:
         """Begin with nodes that were checked already; those with a fault are left out for now."""
@@ -249,7 +250,7 @@ class Nodes:
 
     def resources_of(self, on_gpu: bool) -> Resources:
         """What a trial of a kind takes."""
-        return self.resources if on_gpu else self.resources.without_gpus
+        return self._resources[on_gpu]
 
     def has_slots(self, node: Node) -> bool:
         """Whether a trial of some kind fits on a node."""
@@ -263,7 +264,7 @@ class Nodes:
         with_gpus = {node.id for node in self.usable_by(True)}
         for node in self.usable:
             on_gpus = node.slots(self.resources) if node.id in with_gpus else 0
-            on_cores = node.slots(self.resources.without_gpus)
+            on_cores = node.slots(self._resources[False])
             if on_cores:
                 (full if on_gpus >= on_cores else others).add(node.id)
         return frozenset(full) if others else frozenset()
@@ -271,16 +272,16 @@ class Nodes:
     @property
     def slots_by_kind(self) -> Slots:
         """How many trials of each kind can be trained at a time, if all are of that kind."""
-        on_gpus, on_cores = (
-            sum(node.slots(self.resources_of(on_gpu)) for node in self.usable_by(on_gpu)) for on_gpu in (True, False)
-        )
-        return Slots(on_gpus, on_cores)
+        return Slots(self._slots_of(True), self._slots_of(False))
+
+    def _slots_of(self, on_gpu: bool) -> int:
+        resources = self._resources[on_gpu]
+        return sum(node.slots(resources) for node in self.usable_by(on_gpu))
 
     @property
     def slots(self) -> int:
         """How many trials can be trained at a time; those that take no GPU use the cores that those on GPUs leave."""
-        on_gpus, on_cores = self.slots_by_kind
-        return on_cores if False in self.devices else on_gpus
+        return self._slots_of(False not in self.devices)
 
     @property
     def counted(self) -> str:

@@ -12,9 +12,9 @@ from sersearch.run.run import Run
 from sersearch.search.nodes import Nodes
 from sersearch.search.shares import Memory, Place, is_out_of_memory, least_share, place_trial
 from sersearch.search.turns import Turns
-from sersearch.search.worker import OPENED
 from sersearch.study.agenda import Agenda
 from sersearch.study.trial import Trial
+from sersearch.training.gpu_memory import kept_data_sets
 
 
 def bundle(cpus: float, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
@@ -46,26 +46,26 @@ class Places:
         """
         self._study, self._agenda, self._nodes, self._note = run.study, agenda, nodes, note
         self._turns = Turns(run.study.devices, nodes.slots_by_kind)
-        self._memory = Memory(run, self._kept())
+        self.look_around()
+        self._memory = Memory(run, kept_data_sets(filter(self.on_gpu, agenda.trials.values())))
         for result in results:
             self._memory.saw(result.trial, result.gpu_bytes)
         self._places: dict[str, Place] = {}
         self._in_use: dict[int, float] = {}
         self._is_told = False
 
-    def _kept(self) -> int:
-        """How many data sets a worker may keep on its GPU."""
-        trials = [trial for trial in self._agenda.trials.values() if self.on_gpu(trial)]
-        data_sets = {(trial.fold.name, trial.configuration.data_settings) for trial in trials}
-        return max(1, min(OPENED, len(data_sets)))
-
     def on_gpu(self, trial: Trial) -> bool:
         """Whether a trial takes GPUs."""
         return self._study.on_gpu(type(trial.configuration))
 
     def look_around(self) -> None:
-        """Count the slots of the nodes that are usable now."""
+        """Look at each node that is usable now, which takes too long to be done for each trial."""
         self._turns.slots = self._nodes.slots_by_kind
+        self._memories = self._nodes.gpu_memories
+        self._gpus: dict[int, float] = {}
+        for id, memory in self._memories.items():
+            self._gpus[memory] = self._gpus.get(memory, 0.0) + self._nodes.alive[id].gpus
+        self._full = self._nodes.without_spare_cores
 
     @property
     def lack(self) -> str:
@@ -105,15 +105,11 @@ class Places:
         return place._replace(avoided=place.avoided.union(self._nodes.avoided_by(on_gpu)))
 
     def _on_gpus(self, trial: Trial, failures: Sequence[str]) -> Place:
-        memories = self._nodes.gpu_memories
-        gpus: dict[int, float] = {}
-        for id, memory in memories.items():
-            gpus[memory] = gpus.get(memory, 0.0) + self._nodes.alive[id].gpus
-        loads = {memory: self._in_use.get(memory, 0.0) / number for memory, number in gpus.items()}
+        loads = {memory: self._in_use.get(memory, 0.0) / number for memory, number in self._gpus.items()}
         # Where the memory of GPUs is not known, an estimate says nothing, and none is made.
-        is_known = bool(gpus) and all(gpus)
+        is_known = bool(self._gpus) and all(self._gpus)
         expected = self._memory.corrected(trial) if is_known else None
-        place = place_trial(least_share(self._study.resources.gpus, failures), expected, memories, loads)
+        place = place_trial(least_share(self._study.resources.gpus, failures), expected, self._memories, loads)
         if expected is not None and not place.holds and not self._is_told:
             self._is_told = True
             self._note(
@@ -124,7 +120,7 @@ class Places:
 
     def _crowded(self) -> frozenset[str]:
         """The nodes whose cores trials on GPUs need, as long as there are enough of these, and other nodes besides."""
-        return self._nodes.without_spare_cores if self._turns.gpus_are_wanted else frozenset()
+        return self._full if self._turns.gpus_are_wanted else frozenset()
 
     def start(self, id: str) -> None:
         """Enter that a worker has taken a trial on."""

@@ -44,7 +44,7 @@ SAMPLERS: dict[str, Callable[..., optuna.samplers.BaseSampler]] = {
 }
 
 
-def sources(run: Run, agenda: Agenda, slots: int) -> dict[str, Source]:
+def sources(run: Run, agenda: Agenda, slots: int, on_gpus: int | None = None) -> dict[str, Source]:
     """Create a suggester for each sampled space and fold; it records each configuration before handing it out.
 
     Windows that the study leaves open are settled, on record and in the agenda.
@@ -56,9 +56,10 @@ def sources(run: Run, agenda: Agenda, slots: int) -> dict[str, Source]:
         run: the run to draw for.
         agenda: its agenda.
         slots: how many trials at a time fit on the cluster; only the run's first launch regards it.
+        on_gpus: how many of those that take GPUs, where the study has others beside them.
     """
     record = run.suggestions()
-    record.launch(slots)
+    record.launch(slots, on_gpus)
     agenda.windows.update(record.windows)
     return {
         name: Suggester(space, run.study, record.windows[space.name], partial(record.add, name))

@@ -116,7 +116,7 @@ def _search_with_ray(
     with output_to(run.path / "ray.log"):
         try:
             with closing(ready_nodes(run, watcher.checked, is_cluster=address is not None)) as nodes:
-                if _begin_drawing(run, agenda, watcher, nodes.slots):
+                if _begin_drawing(run, agenda, watcher, nodes):
                     return ""
                 if address:
                     # Only now the agenda has trials of spaces that a sampler draws from.
@@ -150,9 +150,10 @@ def _start_ray(address: str | None, folder: Path) -> str:
     return ""
 
 
-def _begin_drawing(run: Run, agenda: Agenda, watcher: Watcher, slots: int) -> bool:
+def _begin_drawing(run: Run, agenda: Agenda, watcher: Watcher, nodes: Nodes) -> bool:
     """Have samplers draw for an agenda; whether it is complete then."""
-    agenda.draw_from(sources(run, agenda, slots))
+    slots, on_gpus = nodes.slots, nodes.slots_by_kind.on_gpus if len(nodes.devices) > 1 else None
+    agenda.draw_from(sources(run, agenda, slots, on_gpus))
     most = agenda.most_at_a_time
     if most is not None and most < slots and not agenda.complete:
         watcher.note(f"{slots} trials fit on the cluster, but this study has at most {most} to train at a time")

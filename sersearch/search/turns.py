@@ -108,7 +108,7 @@ class Turns:
             return list(self.devices)
         self.left = {kind: self._waiting[kind] + self._running[kind] + queued[kind] for kind in (True, False)}
         slots = self.slots.shared(self.left)
-        return [kind for kind in (True, False) if self._may(kind, slots)]
+        return [kind for kind in (True, False) if queued[kind] and self._may(kind, slots)]
 
     @property
     def wanted(self) -> list[bool]:

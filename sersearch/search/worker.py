@@ -25,6 +25,7 @@ from sersearch.run.records import seal
 from sersearch.run.run import Run, open_run
 from sersearch.search.notices import GivenBackError, Notices, noting_sigterm
 from sersearch.study.trial import Trial
+from sersearch.training.gpu_memory import KEPT_OPEN
 from sersearch.training.system import Device, System, make_system, run_steps, system_class
 
 # No node can train a trial before someone mends this, so the search ends where it stands.
@@ -47,9 +48,6 @@ STORE_VARIABLE = "SERSEARCH_STORE"
 """In the environment of a node's Ray: where the store is on this node, such as a copy on its own disk."""
 
 Outcome = Literal["", "committed", "failed", "refused", "stopping"]
-
-# Opened data are kept from trial to trial; more folds than this at a time are opened again.
-OPENED = 2
 
 
 class NodeFault(Exception):  # noqa: N818
@@ -206,7 +204,7 @@ def _open_run(path: Path, store: Path) -> Run:
     return open_run(path, store)
 
 
-_OPENED: LRUCache[tuple[Any, ...], Any] = LRUCache(OPENED)
+_OPENED: LRUCache[tuple[Any, ...], Any] = LRUCache(KEPT_OPEN)
 
 
 def open_data(run: Run, trial: Trial) -> Any:

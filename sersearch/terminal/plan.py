@@ -12,6 +12,7 @@ from sersearch.planning.plan import FRAMES_PER_SECOND, Plan, PlannedSpace, Plann
 from sersearch.planning.power import DesignPower
 from sersearch.run.suggestions import WINDOW_PER_SLOT
 from sersearch.study.configuration import Configuration
+from sersearch.study.configuration.base import CUDA_CONTEXT_BYTES
 from sersearch.terminal.live import clock, parts_of
 from sersearch.terminal.screen import Screen
 
@@ -51,6 +52,7 @@ def _head(plan: Plan) -> Iterator[str]:
     yield f"{plan.study.name}: {totals['trials']} trials{waiting}: {totals['done']} done, {totals['left']} left"
     if totals["left"]:
         yield _at_a_time(plan)
+    yield from _gpus(plan)
     bound = bool(plan.data.identity.fingerprint)
     yield f"data: {plan.data.source}{'' if bound else ' (no store is named, so keys are not settled)'}"
     if bound:
@@ -73,6 +75,24 @@ def _at_a_time(plan: Plan) -> str:
         "at a time: as many trials as fit on the cluster of the first launch; each sampled space then has a window of "
         f"{WINDOW_PER_SLOT} x as many, on record"
     )
+
+
+def _gpus(plan: Plan) -> Iterator[str]:
+    """Which trials take GPUs, and how much memory of them; nothing where the study gives none."""
+    if True not in plan.study.devices:
+        return
+    left, share = plan.left_by_kind(), plan.study.resources.gpus
+    on_gpus, others = ("1 trial left that takes" if n == 1 else f"{n} trials left that take" for n in left.values())
+    beside = f"; {others} none, on the cores beside them" if left[False] else ""
+    yield f"GPUs: {on_gpus} {share:g} or more each{beside}"
+    if plan.gpu_bytes:
+        amounts = dict.fromkeys(f"{bytes / 1e9:.1f}" for bytes in plan.gpu_bytes)
+        assumed = "" if plan.data.identity.fingerprint else ", assumed"
+        yield (
+            f"memory of a GPU: {' to '.join(amounts)} GB per trial, estimated: CUDA {CUDA_CONTEXT_BYTES / 1e9:.1f} GB, "
+            "the frames of its fold, and a minibatch of the longest utterances "
+            f"({plan.data.longest_frames / FRAMES_PER_SECOND:.1f} s{assumed})"
+        )
 
 
 def _legend(wide: bool) -> str:
@@ -105,9 +125,10 @@ def _epochs(plan: Plan) -> str:
 
 def print_forecast(forecast: Forecast, console: Screen) -> None:
     """When all is done, as an interval, and what that rests on."""
+    on_gpus = "" if forecast.on_gpus is None else f" ({forecast.on_gpus} of them on GPUs)"
     for name, found in (("wall time", forecast.wall), ("device time", forecast.device)):
         console.say(
-            f"{name} with {forecast.parallel} at a time: {clock(found.middle)}, "
+            f"{name} with {forecast.parallel} at a time{on_gpus}: {clock(found.middle)}, "
             f"80 % between {clock(found.low)} and {clock(found.high)}",
         )
     console.say(f"assumed: {'; '.join(forecast.assumptions)}")

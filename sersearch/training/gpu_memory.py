@@ -5,9 +5,20 @@ Torch is imported when it is asked, so that a check of machines that have no GPU
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from sersearch.study.configuration.base import CUDA_CONTEXT_BYTES
+from sersearch.study.trial import Trial
+
+KEPT_OPEN = 2
+"""So many data sets stay open in a process from trial to trial, their frames on its GPU; others are opened again."""
+
+
+def kept_data_sets(trials: Iterable[Trial]) -> int:
+    """How many data sets a process holds on its GPU that trains any of some trials: one per fold and way to open it."""
+    data_sets = {(trial.fold.name, trial.configuration.data_settings) for trial in trials}
+    return max(1, min(KEPT_OPEN, len(data_sets)))
 
 
 class GPU(NamedTuple):

@@ -60,11 +60,26 @@ EXACT = Rates(np.array([0, 0, 1e-9, 0]), np.array([0, 0, 1e-10, 0]), 0.0, 10)
         ([Job(4, ("st",), ("s",)), Job(1, ("s",)), Job(2, ("t",)), Job(2, ("t",))], 1, 9),
         ([Job(1, ("s", "sweep")), Job(1, ("sweep",)), Job(1, ("st",), ("s",))], 2, 2),  # s is done, its sweep is not
         ([Job(1, ("st",), ("done",))], 1, 1),  # what it waits for is done already
+        ([Job(2), Job(3, on_gpu=True)], 1, 5),
     ],
 )
 def test_schedules_made_by_hand(jobs: list[Job], parallel: int, expected: float) -> None:
     assert makespan(jobs, parallel) == expected
     assert makespan(jobs, parallel, 7.0) == (expected + 7 if jobs else 0)
+
+
+@pytest.mark.parametrize(
+    ("on_gpus", "parallel", "expected"),
+    [
+        (1, 3, 8),  # one GPU for both, while two slots take the others
+        (2, 3, 5),  # two GPUs: one slot takes the others, and the GPUs' slots the last ones
+        (2, 2, 7),  # both slots are for GPUs first
+        (1, 1, 14),
+    ],
+)
+def test_jobs_on_gpus_and_others_share_the_slots(on_gpus: int, parallel: int, expected: int) -> None:
+    jobs = [*[Job(1)] * 6, Job(4, on_gpu=True), Job(4, on_gpu=True)]
+    assert makespan(jobs, parallel, on_gpus=on_gpus) == expected
 
 
 seconds = st.integers(0, 50)

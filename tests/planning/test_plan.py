@@ -19,6 +19,7 @@ from sersearch.planning.forecast import Measurement, fit
 from sersearch.planning.plan import PAPERS_DATA, Plan, make_plan, plan_facts
 from sersearch.run.ledger import Epoch, Result
 from sersearch.run.run import Run, start_run
+from sersearch.search.shares import Memory
 from sersearch.store.reader import Store
 from sersearch.study.agenda import Agenda
 from sersearch.study.configuration import NetworkConfiguration
@@ -185,10 +186,14 @@ def test_a_plan_says_how_many_trials_at_a_time_it_can_use(
     assert len(plan_facts(plan)["spaces"]) == 2
     if at_a_time:
         assert sum(space["at_a_time"] for space in plan_facts(plan)["spaces"]) == at_a_time
+    assert said in printed(plan)
+
+
+def printed(plan: Plan) -> str:
     console = Screen(file=io.StringIO(), width=200)
     print_plan(plan, console)
     assert isinstance(console.file, io.StringIO)
-    assert said in console.file.getvalue()
+    return console.file.getvalue()
 
 
 def finish(run: Run, keys: list[str]) -> None:
@@ -332,3 +337,27 @@ def test_a_plan_counts_what_trimming_leaves(tiny_store: Store, tmp_path: Path) -
         assert seconds == pytest.approx(1e-3 * frames * bound.size.speech_share)
     assert sizes["false"].speech_share == 1
     assert 0 < sizes["true"].speech_share <= 1
+
+
+MIXED = {
+    "systems": [str(Path(__file__).parents[1] / "search" / "sharing_system.py")],
+    "partition": {"train": 50, "validation": 25, "test": 25},
+    "resources": {"gpus": 0.25},
+}
+
+
+def test_a_plan_says_how_much_of_a_gpu_a_trial_takes(tiny_store: Store, tmp_path: Path) -> None:
+    """As a search estimates it, whose way to these numbers is another one; nothing where it takes none."""
+    given = study(T, {"name": "c", "model": "on-cpu"}, **MIXED)
+    bound = bind(given, tiny_store.path)
+    assert bound
+    plan = make_plan(bound.agenda, bound.size)
+    memory = Memory(start_run(tmp_path / "run", given, tiny_store.path))
+    on_gpus = {found.trial.key: found.gpu_bytes for found in plan.trials if found.trial.configuration.model != "on-cpu"}
+    assert on_gpus == {found.trial.key: memory.estimate(found.trial) for found in plan.trials if found.gpu_bytes}
+    assert plan.left_by_kind() == {True: 3, False: 1}
+    assert [trial["gpu_bytes"] for trial in plan_facts(plan)["trials"]] == [*on_gpus.values(), None]
+    said = printed(plan)
+    assert "GPUs: 3 trials left that take 0.25 or more each; 1 trial left that takes none" in said
+    assert "memory of a GPU: 0.7 GB per trial, estimated" in said
+    assert "GPU" not in printed(planned(T))

@@ -161,6 +161,79 @@ def test_none_left_names_each_node() -> None:
     assert nodes.lack == ""
 
 
+MIXED = {
+    "cpu": Node("cpu", "10.0.0.1", cpus=8, gpus=0),
+    "gpu": Node("gpu", "10.0.0.2", cpus=4, gpus=1),
+    "full": Node("full", "10.0.0.3", cpus=2, gpus=2),
+}
+
+
+def begin_mixed(checks: Checks | None = None, **gpu_faults: str) -> Nodes:
+    """Nodes of a study that has trials on GPUs, two per GPU, and trials that take none."""
+    nodes = Nodes(Resources(gpus=0.5), checks, {True, False})
+    findings = [found(node, gpu_fault=gpu_faults.get(id, ""), gpu_memory=8) for id, node in MIXED.items()]
+    nodes.begin(MIXED, findings, 0.0)
+    return nodes
+
+
+def test_each_kind_of_trials_has_nodes_of_its_own() -> None:
+    nodes = begin_mixed()
+    assert nodes.slots_by_kind == (4, 14)
+    assert nodes.counted == "3 nodes, 14 slots, 4 of them on GPUs"
+    assert nodes.gpu_memories == {"gpu": 8, "full": 8}
+    assert nodes.without_spare_cores == {"full"}
+    assert nodes.lack == ""
+
+
+def test_a_node_whose_gpus_are_at_fault_trains_what_takes_none() -> None:
+    checks = Checks()
+    nodes = begin_mixed(checks, gpu="no CUDA")
+    assert nodes.avoided_by(True) == ["gpu"]
+    assert nodes.avoided_by(False) == []
+    assert nodes.slots_by_kind == (2, 14)
+    assert nodes.gpu_memories == {"full": 8}
+    nodes.progressed("gpu")
+    assert settle(nodes, MIXED, PAUSES_S[0], checks) == [
+        "node 10.0.0.2 is used, now 3 nodes, 14 slots, 4 of them on GPUs"
+    ]
+    assert checks.checked == [["gpu"]]
+    assert nodes.take_used_again() == {"gpu"}, "trials that wait may go there now"
+
+
+def test_a_node_whose_gpus_stay_at_fault_is_told_once_and_checked_less_and_less() -> None:
+    class NoCUDA(Checks):
+        def __call__(self, nodes: Sequence[Node], closed: Event) -> Sequence[Finding]:
+            super().__call__(nodes, closed)
+            return [found(node, gpu_fault="no CUDA") for node in nodes]
+
+    checks = NoCUDA()
+    nodes = begin_mixed(checks)
+    for _ in range(REFUSALS):
+        said = nodes.refused("gpu", "no CUDA device", 0.0)
+    assert "is set aside for 10 s" in said
+    assert settle(nodes, MIXED, PAUSES_S[0], checks) == [
+        "node 10.0.0.2 is used without its GPUs (no CUDA), now 3 nodes, 14 slots, 2 of them on GPUs"
+    ]
+    assert settle(nodes, MIXED, PAUSES_S[0] + PAUSES_S[1], checks) == []
+    assert settle(nodes, MIXED, sum(PAUSES_S[:2]) + 0.99 * PAUSES_S[2], checks) == []
+    assert checks.checked == [["gpu"]] * 2
+
+
+def test_without_a_gpu_that_works_the_kind_that_needs_one_is_named() -> None:
+    nodes = begin_mixed(gpu="no CUDA", full="no driver")
+    assert nodes.lack_of(False) == ""
+    reasons = "node 10.0.0.3: no driver; node 10.0.0.2: no CUDA"
+    assert nodes.lack == nodes.lack_of(True) == f"no node is left that can train a trial on a GPU ({reasons})"
+
+
+def test_trials_that_wait_for_a_lost_node_are_recalled() -> None:
+    """They may avoid all others, whose GPUs are too small."""
+    nodes = begin_mixed()
+    assert nodes.take_used_again() == set()
+    list(nodes.update({id: MIXED[id] for id in ("cpu", "full")}, 0.0))
+    assert nodes.take_used_again() == {"cpu", "full"}
+
+
 def test_what_ray_lists() -> None:
     listed = [
         {"NodeID": "a", "NodeManagerAddress": "10.0.0.1", "Alive": True, "Resources": {"CPU": 2.0, "GPU": 1.0}},

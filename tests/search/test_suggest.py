@@ -476,6 +476,16 @@ def test_the_window_follows_the_slots_at_first_launch_and_stays(tmp_path: Path, 
     assert not (tmp_path / SLOTS).exists(), "nothing is left to follow them"
 
 
+def test_a_space_on_gpus_has_a_window_for_the_gpus_alone(tmp_path: Path) -> None:
+    """The slots of trials that take none are many more."""
+    spaces = [ENDLESS, {"name": "v", "model": "SVM", "features": "IS09", "C": {"log": [0.1, 10.0]}}]
+    table = {"name": "x", "spaces": spaces, "resources": {"gpus": 0.5}, "search": {"sampler": "random", "trials": 90}}
+    record = Suggestions(Folder(tmp_path), parse_study(table, "x.toml"))
+    record.launch(slots=64, on_gpus=4)
+    assert record.windows == {"e": 8, "v": 128}
+    assert Suggestions(Folder(tmp_path), parse_study(table, "x.toml")).windows == record.windows
+
+
 def test_a_window_leaves_room_for_the_seeds_and_for_what_the_study_says(tmp_path: Path) -> None:
     record = Suggestions(Folder(tmp_path), make_study(ENDLESS, window=None, seeds=3))
     record.launch(slots=4)
