@@ -301,7 +301,7 @@ class Nodes:
             self._lost[id] = (self.alive.pop(id), now_s)
             self._standings.pop(id)
         if lost:
-            # Trials may wait for a lost node that avoid others, whose GPUs are too small, although these are usable.
+            # Trials may wait that were sent to these alone, or that leave the other nodes to trials on GPUs.
             self._used_again.update(node.id for node in self.usable)
         joined = [node for id, node in nodes.items() if id not in self.alive]
         for node in joined:

@@ -22,10 +22,15 @@ def bundle(cpus: float, config: Mapping[str, Any]) -> tune.PlacementGroupFactory
 
     Args:
         cpus: cores that it takes.
-        config: with its share of a GPU, `gpus`, and the ids of the nodes that it is kept away from, `avoided`.
+        config: with its share of a GPU, `gpus`, the ids of the nodes that it is sent to, `nodes`, empty for all, and of
+            those that it is kept away from, `avoided`.
     """
-    avoided = ",".join(config["avoided"])
-    labels = [{"ray.io/node-id": f"!in({avoided})"}] if avoided else None
+    labels = None
+    if config["nodes"]:
+        # A node that joins may have smaller GPUs, so it is not enough to name those that the trial does not fit on.
+        labels = [{"ray.io/node-id": f"in({','.join(config['nodes'])})"}]
+    elif config["avoided"]:
+        labels = [{"ray.io/node-id": f"!in({','.join(config['avoided'])})"}]
     return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": config["gpus"]}], bundle_label_selector=labels)
 
 
@@ -87,7 +92,7 @@ class Places:
         return self._turns.next({kind: self._agenda.queued(kind) + len(put_back[kind]) for kind in (True, False)})
 
     def hand_out(self, id: str, trial: Trial, failures: Sequence[str]) -> Place:
-        """Send a trial to a place: its share of a GPU, and the ids of all nodes that it is kept away from.
+        """Send a trial to a place.
 
         Args:
             id: of the trial in Ray Tune.
@@ -95,14 +100,17 @@ class Places:
             failures: on record, why it failed so far.
         """
         on_gpu = self.on_gpu(trial)
-        place = self._on_gpus(trial, failures) if on_gpu else Place(0.0, self._crowded())
-        weight = 1
+        avoided = frozenset(self._nodes.avoided_by(on_gpu))
         if on_gpu:
+            place = self._on_gpus(trial, failures)
             weight = max(1, round(place.share / self._study.resources.gpus))
+            place = place._replace(nodes=(place.nodes - avoided) or place.nodes, avoided=avoided)
+        else:
+            place, weight = Place(0.0, avoided=avoided | self._crowded()), 1
         self._places[id] = place
         self._use(place, place.share)
         self._turns.hand_out(id, on_gpu, weight)
-        return place._replace(avoided=place.avoided.union(self._nodes.avoided_by(on_gpu)))
+        return place
 
     def _on_gpus(self, trial: Trial, failures: Sequence[str]) -> Place:
         loads = {memory: self._in_use.get(memory, 0.0) / number for memory, number in self._gpus.items()}
@@ -134,7 +142,7 @@ class Places:
 
     def _use(self, place: Place, share: float) -> None:
         """Count a share as in use, or no more, by a trial that was sent to GPUs of one size."""
-        if place.avoided:
+        if place.nodes:
             self._in_use[place.memory] = self._in_use.get(place.memory, 0.0) + share
 
     def finished(self, result: Result) -> None:

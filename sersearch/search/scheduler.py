@@ -92,12 +92,15 @@ class FirstCome(FIFOScheduler):
             self._pending_allowed = allowed
 
     def _recall(self, tune_controller: Any, used_again: Set[str]) -> None:
-        """Stop trials that wait and avoid a node that is used again: their placement groups would go on to avoid it.
+        """Stop trials that wait and could go to a node that is used again: their placement groups would not follow.
 
-        The searcher hands them out again. The controller's `request_stop_trial` has no effect in Ray 2.60.
+        These are the trials that avoid it, and those that were sent to other nodes by name. The searcher hands them out
+        again. The controller's `request_stop_trial` has no effect in Ray 2.60.
         """
         for trial in list(self._waiting.values()):
-            if trial.status == trial.PENDING and not used_again.isdisjoint(trial.config["avoided"]):
+            named = trial.config["nodes"]
+            could = not used_again.isdisjoint(trial.config["avoided"]) or (named and not used_again <= set(named))
+            if could and trial.status == trial.PENDING:
                 tune_controller.stop_trial(trial)
 
     def _end(self, trial: Any) -> None:

@@ -6,7 +6,7 @@ model took. Nothing keeps a trial within its share: Ray counts shares, and a GPU
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -25,15 +25,17 @@ class Place(NamedTuple):
 
     Attributes:
         share: of a GPU; more than 1 for several GPUs, 0 for none.
-        avoided: ids of the nodes whose GPUs are too small for it at this share.
-        memory: of the smallest GPU of the nodes that are left, in bytes; 0 where it is not known.
-        holds: whether its share of these GPUs' memory holds it, as far as both are known.
+        nodes: ids of the nodes with GPUs that it is sent to; empty for all.
+        memory: of the smallest GPU that it may get, in bytes; 0 where it is not known.
+        holds: whether its share of that memory holds it, as far as both are known.
+        avoided: ids of the nodes that it is kept away from.
     """
 
     share: float
-    avoided: frozenset[str] = frozenset()
+    nodes: frozenset[str] = frozenset()
     memory: int = 0
     holds: bool = True
+    avoided: frozenset[str] = frozenset()
 
 
 def doubled(share: float) -> float:
@@ -83,15 +85,17 @@ def place_trial(floor: float, bytes: int | None, memories: Mapping[str, int], lo
     sizes = sorted(set(memories.values()))
     shares = {size: share for size in sizes if (share := share_of(floor, bytes, size)) is not None}
     if not shares:
-        return Place(max(floor, 1.0), _others(memories, sizes[-1:]), sizes[-1], holds=False)
+        return Place(max(floor, 1.0), _of_size(memories, sizes[-1]), sizes[-1], holds=False)
     if len(shares) == len(sizes) and len(set(shares.values())) == 1:
         return Place(shares[sizes[0]], memory=sizes[0])
     chosen = min(shares, key=lambda size: (loads.get(size, 0.0), shares[size], size))
-    return Place(shares[chosen], _others(memories, [chosen]), chosen)
+    return Place(shares[chosen], _of_size(memories, chosen), chosen)
 
 
-def _others(memories: Mapping[str, int], sizes: Collection[int]) -> frozenset[str]:
-    return frozenset(id for id, memory in memories.items() if memory not in sizes)
+def _of_size(memories: Mapping[str, int], size: int) -> frozenset[str]:
+    """The nodes whose GPUs have so much memory; none is named if all have."""
+    nodes = frozenset(id for id, memory in memories.items() if memory == size)
+    return nodes if len(nodes) < len(memories) else frozenset()
 
 
 @dataclass

@@ -333,6 +333,7 @@ class AgendaSearcher(Searcher):
             "session": self.session.record.id,
             "trial": trial.sealed.model_dump(mode="json"),
             "gpus": place.share,
+            "nodes": sorted(place.nodes),
             "avoided": sorted(place.avoided),
         }
 

@@ -5,6 +5,8 @@ import json
 import sys
 import time
 import weakref
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,6 +19,7 @@ from ray.tune.search import Searcher
 
 from sersearch.search.controller import NoProgress
 from sersearch.search.environment import configure_ray_tune
+from sersearch.search.places import bundle
 from sersearch.search.scheduler import FORGET_EVERY, FirstCome
 from sersearch.search.turns import pending_trials
 
@@ -117,22 +120,23 @@ def forget(folder: Path) -> dict[str, Any]:
 
 
 class Placed(Searcher):
-    """Suggests one trial that avoids the only node, and again without avoiding it when it is recalled."""
+    """Suggests one trial that can't go to the only node, and again without that when it is recalled."""
 
-    def __init__(self) -> None:
+    def __init__(self, named: bool) -> None:
         super().__init__()
         self.node = ray.get_runtime_context().get_node_id()
         self.heard: list[bool] = []
-        self.avoided = [[self.node], []]
+        self.places = [{"nodes": ["f" * 56], "avoided": []} if named else {"nodes": [], "avoided": [self.node]}]
+        self.places.append({"nodes": [self.node] if named else [], "avoided": []})
         self.waits_since_s = 0.0
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if len(self.heard) == 2:
             return str(Searcher.FINISHED)
-        if len(self.avoided) + len(self.heard) < 2:
+        if len(self.places) + len(self.heard) < 2:
             return None
         self.waits_since_s = time.monotonic()
-        return {"number": 1, "avoided": self.avoided.pop(0)}
+        return {"number": 1, "gpus": 0, **self.places.pop(0)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self.heard.append(result is not None)
@@ -149,17 +153,11 @@ class Placed(Searcher):
         return {}
 
 
-def place(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    avoided = ",".join(config["avoided"])
-    labels = [{"ray.io/node-id": f"!in({avoided})"}] if avoided else None
-    return tune.PlacementGroupFactory([{"CPU": 1}], bundle_label_selector=labels)
-
-
-def recall(folder: Path) -> dict[str, Any]:
-    """Train a trial that avoids the only node until that is used again."""
-    placed = Placed()
+def recall(folder: Path, named: bool = False) -> dict[str, Any]:
+    """Train a trial that avoids the only node, or is sent to another one by name, until the only one is used again."""
+    placed = Placed(named)
     tune.Tuner(
-        tune.with_resources(Step, place),
+        tune.with_resources(Step, lambda config: bundle(1, config)),
         tune_config=tune.TuneConfig(
             search_alg=placed,
             scheduler=FirstCome(lambda *_: None, lambda: pending_trials(2), placed.used_again),
@@ -180,7 +178,8 @@ def recall(folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     configure_ray_tune()
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    runs = {"forget": forget, "recall": recall}
+    runs: dict[str, Callable[[Path], dict[str, Any]]]
+    runs = {"forget": forget, "recall": recall, "recall named": partial(recall, named=True)}
     found = runs[sys.argv[1]](Path(sys.argv[2]))
     ray.shutdown()
     print(json.dumps(found))

@@ -40,8 +40,9 @@ def test_ray_tune_forgets_ended_trials_and_still_hears_of_each_once(tmp_path: Pa
 
 
 @pytest.mark.slow("it starts Ray")
-def test_a_trial_that_avoids_a_node_that_is_used_again_is_recalled(tmp_path: Path) -> None:
-    assert run_tune("recall", tmp_path)["heard"] == [False, True]
+@pytest.mark.parametrize("run", ["recall", "recall named"])
+def test_a_trial_that_could_go_to_a_node_that_is_used_again_is_recalled(run: str, tmp_path: Path) -> None:
+    assert run_tune(run, tmp_path)["heard"] == [False, True]
 
 
 @pytest.mark.parametrize(("slots", "pending"), [(0, 16), (2, 16), (256, 16), (6400, 400)])

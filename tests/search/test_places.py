@@ -81,11 +81,11 @@ def test_each_trial_is_sent_where_it_fits(run: Run, places: Places, note: Mock) 
     others = [trial for trial in run.agenda().left if trial.configuration.model == "on-cpu"]
     assert places.hand_out("c", others[0], [])[:2] == (0.0, frozenset())
     assert places.hand_out("1", trial_of(run, 1), [])[:2] == (0.25, frozenset())
-    assert places.hand_out("30", trial_of(run, 30), [])[:2] == (0.5, frozenset(["small"]))
-    assert places.hand_out("8", trial_of(run, 8), [])[:2] == (0.5, frozenset(["large"])), "where the least is in use"
+    assert places.hand_out("30", trial_of(run, 30), [])[:2] == (0.5, frozenset(["large"]))
+    assert places.hand_out("8", trial_of(run, 8), [])[:2] == (0.5, frozenset(["small"])), "where the least is in use"
     note.assert_not_called()
     for id in ("100", "100 again"):
-        assert places.hand_out(id, trial_of(run, 100), [])[:2] == (1.0, frozenset(["small"]))
+        assert places.hand_out(id, trial_of(run, 100), [])[:2] == (1.0, frozenset(["large"]))
     (sentence,) = note.call_args.args
     assert sentence == (
         "on-gpu (log-mels) is expected to take 100.6 GB of a GPU, and the largest here has 80.0 GB: such trials are "
@@ -99,7 +99,7 @@ def test_shares_that_are_given_back_are_used_again(run: Run, places: Places) -> 
     places.hand_out("30", trial_of(run, 30), [])
     places.start("30")
     places.end("30")
-    assert places.hand_out("8", trial_of(run, 8), [])[:2] == (0.25, frozenset(["small"]))
+    assert places.hand_out("8", trial_of(run, 8), [])[:2] == (0.25, frozenset(["large"]))
 
 
 def test_what_finished_trials_took_corrects_the_estimates(run: Run, places: Places) -> None:
@@ -107,13 +107,13 @@ def test_what_finished_trials_took_corrects_the_estimates(run: Run, places: Plac
     places.finished(result_of(trial_of(run, 1), gpu_bytes=GB // 2))
     assert places.hand_out("8", trial, [])[:2] == (0.25, frozenset()), "now it fits anywhere"
     places.finished(result_of(trial_of(run, 1), gpu_bytes=16 * GB))
-    assert places.hand_out("8 again", trial, [])[:2] == (1.0, frozenset(["small"]))
+    assert places.hand_out("8 again", trial, [])[:2] == (1.0, frozenset(["large"]))
 
 
 def test_a_resumed_search_knows_what_trials_took(run: Run, nodes: Nodes, note: Mock) -> None:
     results = [result_of(trial_of(run, 1), gpu_bytes=16 * GB)]
     places = Places(run, run.agenda(), results, nodes, note)
-    assert places.hand_out("8", trial_of(run, 8), [])[:2] == (1.0, frozenset(["small"]))
+    assert places.hand_out("8", trial_of(run, 8), [])[:2] == (1.0, frozenset(["large"]))
 
 
 def test_a_failure_for_want_of_memory_is_for_all_trials_of_the_model(run: Run, places: Places) -> None:
@@ -123,7 +123,7 @@ def test_a_failure_for_want_of_memory_is_for_all_trials_of_the_model(run: Run, p
     assert places.hand_out("1 again", small, []).share == 0.25
     places.failed(small, place, [failure])
     # 6 GB were too little, so that the small GPUs would have to be shared by two.
-    assert places.hand_out("1 once more", small, []) == (0.25, frozenset(["small"]), 80 * GB, True)
+    assert places.hand_out("1 once more", small, []) == (0.25, frozenset(["large"]), 80 * GB, True, frozenset())
     assert places.hand_out("1 itself", small, [failure]).share == 0.5
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sersearch.errors import InputError
 from sersearch.study.agenda import FAILED, Agenda, Outcome
 from sersearch.study.study import Study, parse_study
+from sersearch.study.trial import Trial
 from tests.trials import IDENTITY
 
 S = {"name": "s", "model": "S-CLDNN", "h1": "4:9", "h2": "3:4"}
@@ -42,6 +43,36 @@ def drain(agenda: Agenda) -> list[str]:
         order.append(trial.key)
         agenda.finish(trial.key, outcome(trial.key))
     return order
+
+
+SVM = {"name": "v", "model": "SVM", "features": "IS09", "kernel": ["linear", "rbf"], "C": [0.1, 1, 10]}
+
+
+@given(st.lists(st.booleans(), max_size=60))
+def test_each_kind_of_trial_is_handed_out_in_its_order(turns: list[bool]) -> None:
+    """SVMs take no GPU; which kind's turn it is changes nothing in the order of either."""
+    in_order = drain(Agenda(study(S, SVM, T), IDENTITY, {}))
+    mixed = study(S, SVM, T, resources={"gpus": 0.5})
+    assert mixed.devices == {True, False}
+    agenda = Agenda(mixed, IDENTITY, {})
+    trials = agenda.trials
+    of_kind = {on_gpu: [key for key in in_order if _on_gpu(mixed, trials[key]) == on_gpu] for on_gpu in (True, False)}
+    assert len(of_kind[False]) == 6
+    for on_gpu in [*turns, *[True] * len(in_order), *[False] * len(in_order)]:
+        assert agenda.queued(on_gpu) == len(of_kind[on_gpu])
+        trial = agenda.take(on_gpu)
+        assert (trial.key if trial else None) == (of_kind[on_gpu].pop(0) if of_kind[on_gpu] else None)
+    assert agenda.take() is None
+
+
+def _on_gpu(study: Study, trial: Trial) -> bool:
+    return study.on_gpu(type(trial.configuration))
+
+
+def test_without_gpus_the_order_is_that_of_the_spaces() -> None:
+    for resources in ({}, {"cpus": 2}):
+        agenda = Agenda(study(S, SVM, T, resources=resources), IDENTITY, {})
+        assert drain(agenda) == list(agenda.trials)
 
 
 @given(st.data())
