@@ -28,7 +28,7 @@ from sersearch.report.figures import FORMATS
 from sersearch.report.folder import read_report, write_report
 from sersearch.report.importance import explained_share
 from sersearch.report.landscape import landscape
-from sersearch.report.overview import reading_order
+from sersearch.report.overview import one_row_per_model, reading_order
 from sersearch.report.paper import TABLE_4
 from sersearch.report.sheets import evidence, leaderboards
 from sersearch.report.units import Units
@@ -459,6 +459,26 @@ def test_rows_of_one_model_are_told_apart_by_their_space(facts: Facts) -> None:
         own = 3 if sheet.name == "seeds" else 2
         if "space" in sheet.columns:
             assert len({row[:own] for row in sheet.rows}) == len(sheet.rows), sheet.title
+
+
+def test_models_stand_side_by_side(facts: Facts, unfinished: Facts) -> None:
+    (sheet,) = one_row_per_model(facts)
+    shown = {row[:2]: dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows}
+    assert len(shown) == len(sheet.rows) == 7
+    for row in facts.rows:
+        cells = shown[f"{row.winner.candidates.model} ({row.winner.features})", row.winner.candidates.space]
+        standing = facts.standing(row)
+        assert row.test
+        assert standing
+        figure, letters = f"{row.test.overall.ua:.2f} ", f" {standing.tie}"
+        assert cells[f"{row.winner.condition}, UA (%)"].startswith(figure)
+        assert cells[f"{row.winner.condition}, UA (%)"].endswith(letters)
+        if row.test.noisy_alone:
+            assert cells["noisy copies alone, UA (%)"].startswith(f"{row.test.noisy_alone.ua:.2f}")
+    clean = [float(row[2].split()[0]) for row in sheet.rows]
+    assert clean == sorted(clean, reverse=True)
+    assert text.markdown(facts).index(sheet.title) < text.markdown(facts).index("Leaderboard, ")
+    assert one_row_per_model(unfinished) == []
 
 
 def test_formats_read_back(written: Path) -> None:
