@@ -24,7 +24,7 @@ from sersearch.report.captions import ranking_notes
 from sersearch.report.comparison import format_p, rank
 from sersearch.report.evidence import noise_kind
 from sersearch.report.facts import Facts
-from sersearch.report.figures import FORMATS
+from sersearch.report.figures import FORMATS, draw
 from sersearch.report.folder import read_report, write_report
 from sersearch.report.importance import explained_share
 from sersearch.report.landscape import landscape
@@ -536,6 +536,7 @@ def test_figures(written: Path) -> None:
     assert {
         "leaderboard-noisy",
         "confusion-clean",
+        "curves-noisy",
         "snr",
         "robustness-log-mels",
         "sweep-sweep",
@@ -543,6 +544,20 @@ def test_figures(written: Path) -> None:
     } <= names
     for path in drawn:
         assert path.read_bytes().startswith(starts[path.suffix[1:]])
+
+
+def test_learning_curves_are_those_of_the_winners(facts: Facts) -> None:
+    drawn = dict(draw(facts))
+    for condition in facts.conditions:
+        panels = {axes.get_title(): axes.get_lines() for axes in drawn[f"curves-{condition}"].axes if axes.get_title()}
+        learnt = [row for row in facts.ranked(condition) if row.winner.results[0].epochs]
+        assert panels.keys() == {f"{row.winner.title}, {row.winner.candidates.space}" for row in learnt}
+        for row in learnt:
+            curve, kept, *_ = panels[f"{row.winner.title}, {row.winner.candidates.space}"]
+            result = row.winner.results[0]
+            assert result.best_epoch
+            assert np.asarray(curve.get_ydata()).tolist() == [epoch.ua(condition) for epoch in result.epochs]
+            assert np.asarray(kept.get_xdata()).tolist() == [result.best_epoch.epoch]
 
 
 def test_latex_compiles(facts: Facts, unfinished: Facts, tmp_path: Path) -> None:
