@@ -11,13 +11,14 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from statistics import fmean
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from sersearch.planning.plan import BEST_EPOCH, DataSize, Plan
+from sersearch.planning.plan import DataSize, Plan, best_epochs
 from sersearch.planning.tasks import Task
 from sersearch.study.configuration import Configuration
 
@@ -38,6 +39,11 @@ UNMEASURED_SPREAD = 0.5
 ENOUGH_SEEN = 3
 
 SIMULATIONS = 500
+
+T = TypeVar("T")
+
+Kind = tuple[str, str]
+"""Model and features."""
 
 
 class Measurement(NamedTuple):
@@ -246,13 +252,13 @@ def make_forecast(
         parallel: trials at a time; no more than the plan can use.
         generator: where the simulations' draws come from.
         epochs: that every trial is assumed to take, at most its limit; None for early stopping.
-        finished: trials of the study that are done; from three on, those to come take epochs and a pace like theirs.
+        finished: trials of the study that are done. From three on, those to come take epochs and a pace like theirs;
+            from three of the same model and features on, like these alone.
         on_gpus: how many of the trials at a time take GPUs at most, where the study has two kinds of trials.
     """
     parallel = min(parallel, plan.at_a_time or parallel)
     configurations = [task.configuration for task in plan.tasks]
     takes_gpus = [plan.study.on_gpu(type(configuration)) for configuration in configurations]
-    observed = [spent.steps for spent in finished if spent.configuration.step_limits[1] > 1]
     expected_s = np.array([rates.step_s(c, plan.data) for c in configurations])
     paces = _paces(configurations, rates, plan.data, finished)
     times = np.array([pace.times for pace in paces])
@@ -263,7 +269,7 @@ def make_forecast(
         # One draw for all trials of a kind, whose pace is known no better than that, and one for each trial.
         together = generator.normal(0, PACE_SPREAD) + generator.normal() * uncertainty
         pace = together + generator.normal(0, 1, len(expected_s)) * spread
-        drawn = draw_epochs(configurations, plan.data.train_utterances, generator, epochs, observed)
+        drawn = draw_epochs(configurations, plan.data.train_utterances, generator, epochs, finished)
         seconds = times * expected_s * np.exp(pace) * drawn + TRIAL_S
         jobs = [
             Job(s, task.spaces, task.after, on_gpu)
@@ -271,8 +277,8 @@ def make_forecast(
         ]
         wall.append(makespan(jobs, parallel, START_S + WORKER_S, on_gpus))
         device.append(float(seconds.sum()))
-    limits = [c.limits_on(plan.data.train_utterances) for c in configurations]
-    assumptions = (_stopping(limits, epochs, observed), *_pace(configurations, paces))
+    stopping = _stopping(configurations, plan.data.train_utterances, epochs, finished)
+    assumptions = (stopping, *_pace(configurations, paces))
     if on_gpus is None and len(plan.study.devices) > 1:
         assumptions += ("any of the trials at a time may be one on a GPU",)
     return Forecast(parallel, _interval(wall), _interval(device), assumptions, on_gpus)
@@ -281,16 +287,17 @@ def make_forecast(
 def _paces(
     configurations: Sequence[Configuration], rates: Rates, data: DataSize, finished: Sequence[Spent]
 ) -> list[Pace]:
-    """The pace of each trial to come: that of finished ones of its system, else that of the calibration."""
-    ratios: dict[str, list[float]] = {}
+    """The pace of each trial to come: that of finished ones of its kind, else of its system, else the calibration's."""
+    ratios: dict[Kind | str, list[float]] = {}
     for spent in finished:
         expected_s = spent.steps * rates.step_s(spent.configuration, data)
         if expected_s and spent.seconds:
-            ratios.setdefault(spent.configuration.system, []).append(spent.seconds / expected_s)
+            for group in _groups(spent.configuration):
+                ratios.setdefault(group, []).append(spent.seconds / expected_s)
     paces = []
     for configuration in configurations:
-        seen = ratios.get(configuration.system, ())
-        if len(seen) >= ENOUGH_SEEN:
+        seen = _enough(ratios, configuration)
+        if seen:
             paces.append(pace_of(seen))
         elif configuration.work():
             paces.append(Pace(1.0, rates.spread, rates.measured))
@@ -300,29 +307,61 @@ def _paces(
     return paces
 
 
+def _groups(configuration: Configuration) -> tuple[Kind, str]:
+    """The trials that tell about a configuration: those of the same model and features, else of the same system."""
+    return (configuration.model, configuration.features), configuration.system
+
+
+def _enough(
+    seen: Mapping[Kind | str, Sequence[T]], configuration: Configuration, least: int = ENOUGH_SEEN
+) -> Sequence[T]:
+    """What was seen of the nearest group of a configuration of which there is enough; empty if there is none."""
+    found = (seen.get(group, ()) for group in _groups(configuration))
+    return next((each for each in found if len(each) >= least), ())
+
+
 def draw_epochs(
     configurations: Sequence[Configuration],
     utterances: int,
     generator: np.random.Generator,
     epochs: int | None = None,
-    observed: Sequence[int] = (),
+    finished: Sequence[Spent] = (),
 ) -> NDArray[np.float64]:
     """Draw the epochs of each trial once; see `make_forecast`.
 
-    Where nothing is known, the typical best epoch of a study is log-uniform between 2 and 20, a trial's own is
-    log-normal around it, and `patience` more follow. No draw lies outside what a trial's limit and patience allow.
+    Where nothing is known, the typical best epoch of a study is log-uniform between the ends of `best_epochs`, a
+    trial's own is log-normal around it, and `patience` more follow. No draw lies outside what a trial's limit and
+    patience allow.
     """
     limits: NDArray[np.int64] = np.array([c.limits_on(utterances) for c in configurations], np.int64).reshape(-1, 2)
     if epochs is not None:
         return np.asarray(np.minimum(limits[:, 1], epochs), np.float64)
-    if len(observed) >= ENOUGH_SEEN:
-        drawn = generator.choice(generator.choice(observed, len(observed)), len(limits)).astype(np.float64)
-    else:
-        typical = np.exp(generator.uniform(*np.log(BEST_EPOCH)))
-        best = np.rint(typical * np.exp(generator.normal(0, EPOCH_SPREAD, len(limits))))
+    # What was seen is drawn again as a whole, because few trials do not tell their distribution.
+    again = {group: generator.choice(seen, len(seen)).tolist() for group, seen in _epochs_seen(finished).items()}
+    typical, drawn = generator.uniform(), np.empty(len(configurations))
+    of_kinds: dict[Kind, list[int]] = {}
+    for index, configuration in enumerate(configurations):
+        of_kinds.setdefault(_groups(configuration)[0], []).append(index)
+    for indices in of_kinds.values():
+        seen = _enough(again, configurations[indices[0]])
+        if seen:
+            drawn[indices] = generator.choice(seen, len(indices))
+            continue
+        low, high = np.array([best_epochs(configurations[index], utterances) for index in indices], np.float64).T
+        best = low * (high / low) ** typical * np.exp(generator.normal(0, EPOCH_SPREAD, len(indices)))
         # Patience is one less than the fewest epochs, or the limit of epochs cuts the draw anyway.
-        drawn = best + limits[:, 0] - 1
+        drawn[indices] = np.rint(best) + limits[indices, 0] - 1
     return np.asarray(np.clip(drawn, limits[:, 0], limits[:, 1]), np.float64)
+
+
+def _epochs_seen(finished: Iterable[Spent]) -> dict[Kind | str, list[int]]:
+    """What finished trials of each group took, of those that have epochs."""
+    seen: dict[Kind | str, list[int]] = {}
+    for spent in finished:
+        if spent.configuration.step_limits[1] > 1:
+            for group in _groups(spent.configuration):
+                seen.setdefault(group, []).append(spent.steps)
+    return seen
 
 
 def _interval(seconds: Sequence[float]) -> Interval:
@@ -330,14 +369,23 @@ def _interval(seconds: Sequence[float]) -> Interval:
     return Interval(float(low), float(middle), float(high))
 
 
-def _stopping(limits: Sequence[tuple[int, int]], epochs: int | None, observed: Sequence[int]) -> str:
+def _stopping(
+    configurations: Sequence[Configuration], utterances: int, epochs: int | None, finished: Sequence[Spent]
+) -> str:
+    limits = [configuration.limits_on(utterances) for configuration in configurations]
     if epochs is not None:
         return f"every trial takes {epochs} epochs, or its limit"
     if all(fewest == most for fewest, most in limits):
         return "every trial takes its limit of epochs, which patience can't cut short"
-    if len(observed) >= ENOUGH_SEEN:
-        return f"epochs as the {len(observed)} finished trials took them"
-    low, high = BEST_EPOCH
+    seen = _epochs_seen(finished)
+    unseen = [c for c in configurations if c.step_limits[1] > 1 and not _enough(seen, c)]
+    if not unseen:
+        total = sum(spent.configuration.step_limits[1] > 1 for spent in finished)
+        return (
+            f"epochs as the {total} finished trials took them, those of the same model and features if there are three"
+        )
+    ends = [best_epochs(configuration, utterances) for configuration in unseen]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
     return (
         f"the study's typical best epoch is log-uniform from {low} to {high}, a trial's own log-normal around it "
         f"({EPOCH_SPREAD:.0%}), patience follows; exact where the limit is at most patience + 1"
@@ -363,7 +411,8 @@ def seconds_left(
     """About how long the rest of a study takes, from what its trials took so far.
 
     Costs of configurations relate as their multiply-adds with a constant, scaled by what the epochs so far took.
-    A trial is expected to take as many epochs as the finished ones did in the mean, within its own limits.
+    A trial is expected to take as many epochs as the finished ones did in the mean, within its own limits. Trials of
+    the same model and features tell more about both than others do, and are asked first.
 
     Args:
         done: finished trials.
@@ -384,26 +433,28 @@ def seconds_left(
     rates = _rates(known)
     if not all(task.configuration.system in rates for task in tasks):
         return None
-    finished = [spent.steps for spent in done if spent.configuration.step_limits[1] > 1]
-    mean = sum(finished) / len(finished) if finished else 0.0
+    seen = _epochs_seen(done)
+    every = [spent.steps for spent in done if spent.configuration.step_limits[1] > 1]
     first = sorted(tasks, key=lambda task: task.key not in running)
     jobs = []
     for task in first:
         c = task.configuration
-        seconds = rates[c.system] * relative_cost(c) * _steps_left(task, running, mean)
+        rate = next(rates[group] for group in _groups(c) if group in rates)
+        took = _enough(seen, c, least=1) or every
+        seconds = rate * relative_cost(c) * _steps_left(task, running, fmean(took) if took else 0.0)
         jobs.append(Job(seconds, task.spaces, task.after))
     return makespan(jobs, parallel)
 
 
-def _rates(known: Iterable[Spent]) -> dict[str, float]:
-    """Seconds per unit of relative cost of each system that something was trained of."""
-    seconds: dict[str, float] = {}
-    cost: dict[str, float] = {}
+def _rates(known: Iterable[Spent]) -> dict[Kind | str, float]:
+    """Seconds per unit of relative cost of each group that something was trained of."""
+    seconds: dict[Kind | str, float] = {}
+    cost: dict[Kind | str, float] = {}
     for spent in known:
-        system = spent.configuration.system
-        seconds[system] = seconds.get(system, 0.0) + spent.seconds
-        cost[system] = cost.get(system, 0.0) + spent.steps * relative_cost(spent.configuration)
-    return {system: seconds[system] / max(cost[system], 1e-12) for system in seconds if seconds[system]}
+        for group in _groups(spent.configuration):
+            seconds[group] = seconds.get(group, 0.0) + spent.seconds
+            cost[group] = cost.get(group, 0.0) + spent.steps * relative_cost(spent.configuration)
+    return {group: seconds[group] / max(cost[group], 1e-12) for group in seconds if seconds[group]}
 
 
 @cache

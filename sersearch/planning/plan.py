@@ -22,6 +22,9 @@ FRAMES_PER_SECOND = 100
 
 # Between which a study's typical epoch of the lowest validation loss is assumed to lie, before a trial has shown it.
 BEST_EPOCH = (2, 20)
+# The same of the highest validation UA, in units of patience. UA still rises where the loss does not fall any more, and
+# its noise lets a long patience find a later best epoch.
+BEST_EPOCH_BY_UA = (1, 5)
 
 
 @dataclass(frozen=True)
@@ -274,8 +277,22 @@ def _trials(space: Space, agenda: Agenda) -> list[Trial]:
     return made
 
 
+def best_epochs(configuration: Configuration, utterances: int) -> tuple[int, int]:
+    """Between which the typical best epoch of trials like this one is assumed to lie, before a trial has shown it.
+
+    Args:
+        configuration: of the trial.
+        utterances: copies that it is trained on.
+    """
+    if not configuration.keeps_by_ua:
+        return BEST_EPOCH
+    patience = configuration.limits_on(utterances)[0] - 1
+    low, high = (max(1, times * patience) for times in BEST_EPOCH_BY_UA)
+    return low, high
+
+
 def epochs_assumed(configuration: Configuration, utterances: int, epochs: int | None = None) -> int:
-    """Epochs of a typical trial: the geometric mean of `BEST_EPOCH` and `patience` more, unless given.
+    """Epochs of a typical trial: the geometric mean of the ends of `best_epochs` and `patience` more, unless given.
 
     Args:
         configuration: of the trial.
@@ -283,7 +300,8 @@ def epochs_assumed(configuration: Configuration, utterances: int, epochs: int | 
         epochs: that it is assumed to take.
     """
     fewest, most = configuration.limits_on(utterances)
-    best, patience = round(math.sqrt(BEST_EPOCH[0] * BEST_EPOCH[1])), fewest - 1
+    low, high = best_epochs(configuration, utterances)
+    best, patience = round(math.sqrt(low * high)), fewest - 1
     return min(most, epochs or best + patience)
 
 

@@ -23,6 +23,7 @@ from sersearch.report.landscape import Landscape, Size, landscape
 from sersearch.report.modules import HEADINGS, classes, label_places, pictured, spread, title
 from sersearch.report.paper import PEAK_H1, PEAK_TEST_UA
 from sersearch.statistics.intervals import Interval
+from sersearch.study.conditions import Condition
 
 FORMATS = ("pdf", "png", "svg")
 
@@ -97,6 +98,10 @@ def _drawings(facts: Facts) -> Iterator[tuple[str, tuple[float, float], Draw]]:
             yield f"leaderboard-{condition}", (6.5, height), _bound(_draw_leaderboard, facts, ranked, chance)
             size = (2.6 * min(3, len(ranked)) + 0.4, 2.6 * -(-len(ranked) // 3) + 0.2)
             yield f"confusion-{condition}", size, _bound(_draw_confusions, facts, ranked)
+        learnt = [row for row in facts.ranked(condition) if any(result.epochs for result in row.winner.results)]
+        if learnt:
+            size = (2.3 * min(3, len(learnt)) + 0.4, 1.7 * -(-len(learnt) // 3) + 0.4)
+            yield f"curves-{condition}", size, _bound(_draw_curves, learnt, condition, chance)
     noisy = [row for row in tested if row.winner.condition == "noisy"]
     if noisy:
         yield "snr", (6.5, 3.6), _bound(_draw_snr, noisy, len(facts.run.store.emotions), chance)
@@ -177,6 +182,24 @@ def _draw_confusions(figure: Figure, facts: Facts, rows: Sequence[Row]) -> None:
         axes.set_yticks(range(len(emotions)), emotions, fontsize=6)
         axes.set_xlabel("taken for", fontsize=6)
         axes.set_title(_titled(row), fontsize=8)
+
+
+def _draw_curves(figure: Figure, rows: Sequence[Row], condition: Condition, chance: float) -> None:
+    """Validation UA of each winner's trials, one per fold and seed, over their epochs."""
+    grid = figure.subplots(-(-len(rows) // 3), min(3, len(rows)), sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[len(rows) :]:
+        axes.set_axis_off()
+    for axes, row in zip(grid.flat, rows, strict=False):
+        for number, result in enumerate(row.winner.results):
+            ua = [epoch.ua(condition) for epoch in result.epochs]
+            colour = COLOURS[number % len(COLOURS)]
+            axes.plot(range(1, len(ua) + 1), ua, color=colour, linewidth=0.8)
+            if kept := result.best_epoch:
+                axes.plot(kept.epoch, kept.ua(condition), "o", color=colour, markersize=4)
+        axes.axhline(chance, color="#000000", linewidth=0.5, linestyle=":")
+        axes.set_title(_titled(row), fontsize=8)
+    figure.supxlabel("epoch; ● kept; ⋯ chance", fontsize=8)
+    figure.supylabel(f"validation UA, {condition} (%)", fontsize=8)
 
 
 def _draw_snr(figure: Figure, rows: Sequence[Row], emotions: int, chance: float) -> None:

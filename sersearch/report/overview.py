@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sersearch.evaluation.leaderboard import Candidates
-from sersearch.report.cells import bounds, percent
+from sersearch.report.captions import chance_note
+from sersearch.report.cells import NONE, Sheet, bounds, estimate, percent
 from sersearch.report.facts import Facts, Row
 from sersearch.study.conditions import Condition
 
@@ -48,6 +49,38 @@ def entries(facts: Facts) -> list[Entry]:
         for row in facts.ranked(condition):
             grouped.setdefault(id(row.winner.candidates), {})[condition] = row
     return [Entry(next(iter(rows.values())).winner.candidates, rows) for rows in grouped.values()]
+
+
+def one_row_per_model(facts: Facts) -> list[Sheet]:
+    """One row per model with both conditions beside each other; nothing before the test or with one condition."""
+    conditions, shown = reading_order(facts), entries(facts)
+    if len(conditions) < 2 or not facts.board.tested or not shown:
+        return []
+    with_space = several_spaces(shown)
+    cells = []
+    for entry in shown:
+        rows = [entry.rows.get(condition) for condition in conditions]
+        alone = next((row.test.noisy_alone for row in rows if row and row.test and row.test.noisy_alone), None)
+        model = f"{entry.candidates.model} ({entry.features})"
+        tested = [_tested(facts, row) for row in rows]
+        space = [entry.candidates.space] if with_space else []
+        cells.append((model, *space, *tested, estimate(alone) if alone else NONE))
+    heads = [f"{condition}, UA (%)" for condition in conditions]
+    columns = ("model", *(["space"] if with_space else []), *heads, "noisy copies alone, UA (%)")
+    notes = (
+        "Test UA with its 95 % interval over speakers. Models of a column that share a letter do not differ "
+        "significantly. A model's winners may be two configurations.",
+        chance_note(len(facts.run.store.emotions)),
+    )
+    return [Sheet("models", "Models side by side", columns, tuple(cells), notes)]
+
+
+def _tested(facts: Facts, row: Row | None) -> str:
+    """A row's figure, and the letters that it shares."""
+    if row is None or row.test is None:
+        return NONE
+    standing = facts.standing(row)
+    return " ".join([estimate(row.test.overall), *([standing.tie] if standing else [])])
 
 
 def headline(facts: Facts) -> str:

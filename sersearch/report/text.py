@@ -16,6 +16,7 @@ from sersearch.errors import printable
 from sersearch.report.cells import Sheet
 from sersearch.report.facts import Facts, fold_records
 from sersearch.report.modules import module_sheets
+from sersearch.report.overview import one_row_per_model
 from sersearch.report.sheets import evidence, leaderboards
 
 
@@ -27,7 +28,8 @@ def summary(facts: Facts) -> str:
 def markdown(facts: Facts) -> str:
     """All tables as Markdown."""
     title = f"# {escape_markdown(facts.run.study.name)}\n\n"
-    return title + _markdown(facts, [*leaderboards(facts), *evidence(facts), *module_sheets(facts)])
+    sheets = [*one_row_per_model(facts), *leaderboards(facts), *evidence(facts), *module_sheets(facts)]
+    return title + _markdown(facts, sheets)
 
 
 def comma_separated(facts: Facts) -> str:

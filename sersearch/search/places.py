@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
@@ -32,6 +33,25 @@ def bundle(cpus: float, config: Mapping[str, Any]) -> tune.PlacementGroupFactory
     elif config["avoided"]:
         labels = [{"ray.io/node-id": f"!in({','.join(config['avoided'])})"}]
     return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": config["gpus"]}], bundle_label_selector=labels)
+
+
+@dataclass
+class HandedOut:
+    """A trial that Ray Tune has.
+
+    Attributes:
+        trial: the trial.
+        failures: number of its failures on record when it was handed out.
+        attempts: number of its attempts on record then.
+        place: where it was sent.
+        error: what Ray says about the loss of its worker; empty while there is none.
+    """
+
+    trial: Trial
+    failures: int
+    attempts: int
+    place: Place
+    error: str = ""
 
 
 class Places:

@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +33,10 @@ from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.losses import NODE_DIED, NOT_STARTED, Losses, address_in, describe_loss, node_in
 from sersearch.search.nodes import Nodes, alive
 from sersearch.search.notices import draining_nodes
-from sersearch.search.places import Places, bundle
+from sersearch.search.places import HandedOut, Places, bundle
 from sersearch.search.pruning import Pruner
 from sersearch.search.scheduler import FirstCome
 from sersearch.search.session import session_folder, start_local_ray
-from sersearch.search.shares import Place
 from sersearch.search.suggest import sources
 from sersearch.search.watchdog import HeadWatch, Watchdog
 from sersearch.search.watcher import Watcher
@@ -192,25 +190,6 @@ def _fit(run: Run, searcher: AgendaSearcher, scratch: Path) -> None:
     ).fit()
 
 
-@dataclass
-class _HandedOut:
-    """A trial that Ray Tune has.
-
-    Attributes:
-        trial: the trial.
-        failures: number of its failures on record when it was handed out.
-        attempts: number of its attempts on record then.
-        place: where it was sent.
-        error: what Ray says about the loss of its worker; empty while there is none.
-    """
-
-    trial: Trial
-    failures: int
-    attempts: int
-    place: Place
-    error: str = ""
-
-
 class AgendaSearcher(Searcher):
     """Hands the agenda's trials to Ray Tune, each once, and ends the run when there are none left.
 
@@ -235,7 +214,7 @@ class AgendaSearcher(Searcher):
         self.watcher = watcher
         self.nodes = nodes
         self.stopped = ""
-        self._handed_out: dict[str, _HandedOut] = {}
+        self._handed_out: dict[str, HandedOut] = {}
         self._running: set[str] = set()
         self._again: dict[bool, deque[Trial]] = {True: deque(), False: deque()}
         self._losses = Losses()
@@ -325,7 +304,7 @@ class AgendaSearcher(Searcher):
             return str(Searcher.FINISHED) if is_over else None
         failures = self.run.ledger.failures(trial.key)
         place = self.places.hand_out(trial_id, trial, failures)
-        self._handed_out[trial_id] = _HandedOut(trial, len(failures), self.run.ledger.attempts(trial.key), place)
+        self._handed_out[trial_id] = HandedOut(trial, len(failures), self.run.ledger.attempts(trial.key), place)
         return {
             "key": trial.key,
             "run": str(self.run.path.resolve()),
@@ -365,7 +344,7 @@ class AgendaSearcher(Searcher):
             self.stop(str(error))
             self.watcher.dropped(handed_out.trial.key, self.stopped)
 
-    def _enter(self, handed_out: _HandedOut, report: Mapping[str, Any]) -> None:
+    def _enter(self, handed_out: HandedOut, report: Mapping[str, Any]) -> None:
         """Enter a trial that has ended: its result, or that it is put back.
 
         Args:
@@ -460,7 +439,7 @@ class AgendaSearcher(Searcher):
         """Have a trial handed out again before those of its kind that the agenda has left."""
         self._again[self.places.on_gpu(trial)].append(trial)
 
-    def _put_back(self, handed_out: _HandedOut, report: Mapping[str, Any]) -> None:
+    def _put_back(self, handed_out: HandedOut, report: Mapping[str, Any]) -> None:
         """Hand a trial out again: as often as the study says if it failed, after a pause if its worker was lost.
 
         A failure is an attempt on record that was not there before, or one that the worker reports. Everything else is

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ray
-import torch
 from cachetools import LRUCache
 from ray import tune
 
@@ -167,6 +166,9 @@ class Worker(tune.Trainable):
 
 def has_gpu() -> bool:
     """Whether torch finds a GPU on this machine."""
+    # The driver imports this module, and importing torch takes it a second.
+    import torch
+
     return torch.cuda.is_available()
 
 

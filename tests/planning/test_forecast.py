@@ -150,7 +150,8 @@ def test_an_epoch_is_every_training_and_every_validation_frame() -> None:
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**32), st.lists(st.integers(1, 200), max_size=6))
 def test_epochs_stay_within_limit_and_patience(limit: int, patience: int, seed: int, observed: list[int]) -> None:
     configuration = FST.model_copy(update={"epochs": limit, "patience": patience})
-    drawn = draw_epochs([configuration] * 20, 1000, np.random.default_rng(seed), None, observed)
+    finished = [Spent(configuration, epochs, 1.0) for epochs in observed]
+    drawn = draw_epochs([configuration] * 20, 1000, np.random.default_rng(seed), None, finished)
     assert drawn.min() >= min(limit, patience + 1)
     assert drawn.max() <= limit
     if patience + 1 >= limit:
@@ -158,9 +159,26 @@ def test_epochs_stay_within_limit_and_patience(limit: int, patience: int, seed: 
 
 
 def test_epochs_that_were_seen_are_drawn_again() -> None:
-    drawn = draw_epochs([FST] * 200, 1000, np.random.default_rng(0), None, [7, 9, 9, 12])
+    finished = [Spent(FST, epochs, 1.0) for epochs in (7, 9, 9, 12)]
+    drawn = draw_epochs([FST] * 200, 1000, np.random.default_rng(0), None, finished)
     assert set(drawn) <= {7, 9, 12}
     assert set(draw_epochs([FST, FIXED], 1000, np.random.default_rng(0), 5)) == {5, 2}
+
+
+def test_trials_of_the_same_model_and_features_tell_first() -> None:
+    ldnn = NetworkConfiguration(model="LDNN")
+    finished = [Spent(FST, 40, 1.0)] * 5 + [Spent(ldnn, 12, 1.0)] * 2
+    few = draw_epochs([FST, ldnn] * 100, 1000, np.random.default_rng(0), None, finished)
+    assert set(few[::2]) == {40}
+    assert set(few[1::2]) == {12, 40}
+    enough = draw_epochs([FST, ldnn] * 100, 1000, np.random.default_rng(0), None, [*finished, Spent(ldnn, 12, 1.0)])
+    assert set(enough[1::2]) == {12}
+
+
+def test_the_best_epoch_by_ua_grows_with_patience() -> None:
+    by_ua = [FST.model_copy(update={"keep": "ua", "patience": patience, "epochs": 1000}) for patience in (3, 12)]
+    short, long = (draw_epochs([c] * 2000, 1000, np.random.default_rng(0)) for c in by_ua)
+    assert np.median(long - 12) == pytest.approx(4 * np.median(short - 3), rel=0.15)
 
 
 def test_a_forecast_of_known_costs_is_the_schedule_itself() -> None:

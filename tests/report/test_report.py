@@ -24,11 +24,11 @@ from sersearch.report.captions import ranking_notes
 from sersearch.report.comparison import format_p, rank
 from sersearch.report.evidence import noise_kind
 from sersearch.report.facts import Facts
-from sersearch.report.figures import FORMATS
+from sersearch.report.figures import FORMATS, draw
 from sersearch.report.folder import read_report, write_report
 from sersearch.report.importance import explained_share
 from sersearch.report.landscape import landscape
-from sersearch.report.overview import reading_order
+from sersearch.report.overview import one_row_per_model, reading_order
 from sersearch.report.paper import TABLE_4
 from sersearch.report.sheets import evidence, leaderboards
 from sersearch.report.units import Units
@@ -461,6 +461,26 @@ def test_rows_of_one_model_are_told_apart_by_their_space(facts: Facts) -> None:
             assert len({row[:own] for row in sheet.rows}) == len(sheet.rows), sheet.title
 
 
+def test_models_stand_side_by_side(facts: Facts, unfinished: Facts) -> None:
+    (sheet,) = one_row_per_model(facts)
+    shown = {row[:2]: dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows}
+    assert len(shown) == len(sheet.rows) == 7
+    for row in facts.rows:
+        cells = shown[f"{row.winner.candidates.model} ({row.winner.features})", row.winner.candidates.space]
+        standing = facts.standing(row)
+        assert row.test
+        assert standing
+        figure, letters = f"{row.test.overall.ua:.2f} ", f" {standing.tie}"
+        assert cells[f"{row.winner.condition}, UA (%)"].startswith(figure)
+        assert cells[f"{row.winner.condition}, UA (%)"].endswith(letters)
+        if row.test.noisy_alone:
+            assert cells["noisy copies alone, UA (%)"].startswith(f"{row.test.noisy_alone.ua:.2f}")
+    clean = [float(row[2].split()[0]) for row in sheet.rows]
+    assert clean == sorted(clean, reverse=True)
+    assert text.markdown(facts).index(sheet.title) < text.markdown(facts).index("Leaderboard, ")
+    assert one_row_per_model(unfinished) == []
+
+
 def test_formats_read_back(written: Path) -> None:
     rows = json.loads((written / "leaderboard.json").read_text())["rows"]
     with_pandas = pd.read_csv(written / "leaderboard.csv")
@@ -516,6 +536,7 @@ def test_figures(written: Path) -> None:
     assert {
         "leaderboard-noisy",
         "confusion-clean",
+        "curves-noisy",
         "snr",
         "robustness-log-mels",
         "sweep-sweep",
@@ -523,6 +544,20 @@ def test_figures(written: Path) -> None:
     } <= names
     for path in drawn:
         assert path.read_bytes().startswith(starts[path.suffix[1:]])
+
+
+def test_learning_curves_are_those_of_the_winners(facts: Facts) -> None:
+    drawn = dict(draw(facts))
+    for condition in facts.conditions:
+        panels = {axes.get_title(): axes.get_lines() for axes in drawn[f"curves-{condition}"].axes if axes.get_title()}
+        learnt = [row for row in facts.ranked(condition) if row.winner.results[0].epochs]
+        assert panels.keys() == {f"{row.winner.title}, {row.winner.candidates.space}" for row in learnt}
+        for row in learnt:
+            curve, kept, *_ = panels[f"{row.winner.title}, {row.winner.candidates.space}"]
+            result = row.winner.results[0]
+            assert result.best_epoch
+            assert np.asarray(curve.get_ydata()).tolist() == [epoch.ua(condition) for epoch in result.epochs]
+            assert np.asarray(kept.get_xdata()).tolist() == [result.best_epoch.epoch]
 
 
 def test_latex_compiles(facts: Facts, unfinished: Facts, tmp_path: Path) -> None:

@@ -126,3 +126,11 @@ def test_ray_obeys_each_variable_although_it_is_set_after_the_import() -> None:
         "reports_with_100_running": [1000, 10],
         "reports_with_6400_running": [1000, 30],
     }
+
+
+def test_a_driver_does_without_torch() -> None:
+    """Importing torch takes a second of each search's start and 400 MiB; workers alone need it."""
+    script = "import sys, sersearch.search.tune, sersearch.terminal.live; print('torch' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
+    )

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sersearch.models.kernels.products import add_products, differentiable_product, multiply
+
 # Frames of a tile when the points are roots of unity. Smaller tiles need more products per output, larger tiles need
 # larger transforms.
 UNITY_TILE = 64
@@ -56,7 +58,8 @@ def correlate(x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int = 1) -> Tensor:
     if is_small:
         windows_QRN = _join_windows(x_QRV, taps, dilation)
         # The kernel is stored with inputs before outputs: in the other order, its gradient is the slowest product.
-        return windows_QRN @ kernel_GVJ.permute(2, 1, 0).contiguous().flatten(0, 1)
+        weight_NG = kernel_GVJ.permute(2, 1, 0).contiguous().flatten(0, 1)
+        return differentiable_product(windows_QRN.flatten(0, 1), weight_NG).view(*windows_QRN.shape[:2], -1)
     y_QRG: Tensor = _Correlate.apply(x_QRV, kernel_GVJ, dilation)  # type: ignore[no-untyped-call]
     return y_QRG
 
@@ -133,7 +136,7 @@ class _Correlate(torch.autograd.Function):
         block = _outputs_per_block(products_MRV)
         for kernel_gVJ, y_QRg in zip(torch.split(kernel_GVJ, block), torch.split(y_QRG, block, 2), strict=True):
             transformed_MVg = _transform_kernel(kernel_MJ, kernel_gVJ).transpose(1, 2)
-            y_QRg.copy_(_products_to_tiles(output_mM, products_MRV @ transformed_MVg, tiles).view(y_QRg.shape))
+            y_QRg.copy_(_products_to_tiles(output_mM, multiply(products_MRV, transformed_MVg), tiles).view(y_QRg.shape))
         ctx.save_for_backward(products_MRV, kernel_GVJ)
         ctx.dilation = dilation
         return y_QRG.view(-1, rows, gates)[:frames]
@@ -148,27 +151,29 @@ class _Correlate(torch.autograd.Function):
         hop, overlap = len(output_mM), taps - 1
         tiles = -(-frames // (hop * dilation))
         d_kernel_GVJ = torch.empty_like(kernel_GVJ)
-        d_products_MRV = torch.zeros_like(products_MRV, dtype=d_y_QRG.dtype) if ctx.needs_input_grad[0] else None
+        needs_inputs = ctx.needs_input_grad[0]
+        d_products_RV = list(torch.zeros_like(products_MRV, dtype=d_y_QRG.dtype)) if needs_inputs else []
 
         def back(kernel_gVJ: Tensor, d_kernel_gVJ: Tensor, d_y_QRg: Tensor) -> None:
             d_products_MRg = _tiles_to_products(output_mM.T, _split_phases(d_y_QRg.to(dtype), dilation), hop, tiles)
-            d_kernel_MgV = d_products_MRg.transpose(1, 2) @ products_MRV
+            d_kernel_MgV = multiply(d_products_MRg.transpose(1, 2), products_MRV)
             d_kernel_gVJ.view(-1, taps).T.copy_(kernel_MJ.T @ d_kernel_MgV.flatten(1))
-            if d_products_MRV is None:
+            if not needs_inputs:
                 return
             transformed_MgV = _transform_kernel(kernel_MJ, kernel_gVJ)
             if dtype == torch.bfloat16:
-                d_products_MRV.add_(d_products_MRg @ transformed_MgV)
+                for d_product_RV, product_RV in zip(d_products_RV, d_products_MRg @ transformed_MgV, strict=True):
+                    d_product_RV.add_(product_RV)
             else:
-                d_products_MRV.baddbmm_(d_products_MRg, transformed_MgV)
+                add_products(d_products_RV, d_products_MRg, transformed_MgV)
 
         block = _outputs_per_block(products_MRV)
         blocks = torch.split(kernel_GVJ, block), torch.split(d_kernel_GVJ, block), torch.split(d_y_QRG, block, 2)
         for each in zip(*blocks, strict=True):
             back(*each)
-        if d_products_MRV is None:
+        if not needs_inputs:
             return None, d_kernel_GVJ, None
-        d_tiles_nNS = _products_to_tiles(input_MN.T, d_products_MRV.to(dtype), tiles)
+        d_tiles_nNS = _products_to_tiles(input_MN.T, torch.stack(d_products_RV).to(dtype), tiles)
         # The last frames of a tile are the first frames of the next one, so their gradients add up.
         d_x_nmS = functional.pad(d_tiles_nNS[:, :hop], (0, 0, 0, 0, 0, 1))
         d_x_nmS[1:, :overlap] += d_tiles_nNS[:, hop:]

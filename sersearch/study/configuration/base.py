@@ -182,6 +182,11 @@ class Configuration(Table):
         return False
 
     @property
+    def keeps_by_ua(self) -> bool:
+        """Whether the epoch of the highest validation UA is kept, rather than that of the lowest loss."""
+        return False
+
+    @property
     def shapes(self) -> Shapes:
         """Sizes after each layer, or why it can't be built."""
         return Shapes(layers=(), vector=0, reason=None)

@@ -294,6 +294,11 @@ class NetworkConfiguration(Configuration):
         return self.keep == "last"
 
     @property
+    def keeps_by_ua(self) -> bool:
+        """Whether a study says `keep = "ua"`."""
+        return self.keep == "ua"
+
+    @property
     def knows_speakers(self) -> bool:
         """Whether its features are normalised by speaker."""
         return self.normalisation == "speaker"
