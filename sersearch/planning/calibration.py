@@ -157,8 +157,16 @@ def forecast_plan(plan: Plan, bound: BoundStudy | None, parallel: int | None, ep
         bound: its data, for the lengths of utterances and the epochs that finished trials took.
         parallel: trials at a time; as many as this machine runs unless given.
         epochs: that every trial is assumed to take.
+
+    Raises:
+        InputError: trials take GPUs, and there is none on this machine.
     """
     study, on_gpus = plan.study, None
+    if True in study.devices and not torch.cuda.is_available():
+        raise InputError(
+            f"--calibrate: gpus = {study.resources.gpus:g}, but torch finds no GPU on this machine: calibrate where "
+            "there is one, or as if on CPUs with --set resources.gpus=0"
+        )
     if parallel is None:
         parallel = slots(study.resources if False not in study.devices else study.resources.without_gpus)
         on_gpus = slots(study.resources) if len(study.devices) > 1 else None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from sersearch.cli import app
@@ -361,3 +362,12 @@ def test_a_plan_says_how_much_of_a_gpu_a_trial_takes(tiny_store: Store, tmp_path
     assert "GPUs: 3 trials left that take 0.25 or more each; 1 trial left that takes none" in said
     assert "memory of a GPU: 0.7 GB per trial, estimated" in said
     assert "GPU" not in printed(planned(T))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_calibration_without_the_gpus_that_trials_take_is_a_line_and_2(tmp_path: Path) -> None:
+    path = tmp_path / "gpus.toml"
+    path.write_text('spaces = [{ name = "l", model = "LDNN" }]\n[resources]\ngpus = 0.5')
+    refused = CliRunner().invoke(app, ["plan", str(path), "--calibrate"])
+    assert isinstance(refused.exception, InputError)
+    assert "gpus = 0.5, but torch finds no GPU on this machine" in str(refused.exception)

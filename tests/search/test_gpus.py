@@ -96,8 +96,8 @@ def test_neither_kind_waits_for_the_other(held: str, cluster: Cluster, folder: P
     (folder / f"hold-{held}").touch()
     with search(folder, tiny_store, cluster) as process:
         wait_until(lambda: done(folder, other) == TRIALS[other], process)
+        wait_until(lambda: held in {model for model, *_ in steps(folder)}, process)
         assert done(folder, held) == 0
-        assert {model for model, *_ in steps(folder)} == {"on-gpu", "on-cpu"}, "some of both kinds ran at a time"
         (folder / f"hold-{held}").unlink()
         assert process.wait(600) == 0, (folder / "said.txt").read_text()
     results = open_run(folder / "run").ledger.results()
@@ -130,7 +130,8 @@ def test_gpus_that_do_not_work_and_trials_too_large_for_any(cluster: Cluster, fo
     assert "| 1 x Fake, 24 GB | good |" in said
     assert "| good without GPUs: torch finds no CUDA device there |" in said
     assert said.count("GB of a GPU, and the largest here has 24.0 GB: such trials are tried there") == 1
-    assert {(model, node) for model, _, node, _ in steps(folder)} == {("on-gpu", good), ("on-cpu", without)}
+    assert {node for model, _, node, _ in steps(folder) if model == "on-gpu"} == {good}
+    assert without in {node for model, _, node, _ in steps(folder) if model == "on-cpu"}
     results = open_run(folder / "run").ledger.results().values()
     assert {(result.trial.configuration.model, result.gpu_bytes) for result in results} == {
         ("on-gpu", 20 * 10**9),
