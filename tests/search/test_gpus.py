@@ -7,16 +7,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 from ray.cluster_utils import Cluster
 
+from sersearch.errors import InputError
 from sersearch.run.ledger import Result
-from sersearch.run.run import open_run
+from sersearch.run.run import open_run, start_run
+from sersearch.search.check import ready_nodes
 from sersearch.store.reader import Store
+from sersearch.study.study import load_study
 from tests.hosts import wait_until
 from tests.search.test_search import leaderboard, sersearch
 
@@ -137,3 +141,20 @@ def test_gpus_that_do_not_work_and_trials_too_large_for_any(cluster: Cluster, fo
         ("on-gpu", 20 * 10**9),
         ("on-cpu", 0),
     }
+
+
+def test_a_machine_alone_knows_the_memory_of_its_gpus(cluster: Cluster, folder: Path, tiny_store: Store) -> None:
+    """Without `--address` nothing else is checked; GPUs that torch does not find end the search before it begins."""
+    run = start_run(folder / "run", load_study(folder / "study.toml"), tiny_store.path)
+    id = add_node(cluster, 2, gb=24)
+    ray.init(address=cluster.address)
+    try:
+        with closing(ready_nodes(run, print, is_cluster=False)) as nodes:
+            assert nodes.gpu_memories == {id: 24 * 10**9}
+            assert nodes.counted == "1 node, 2 slots, 2 of them on GPUs"
+        cluster.remove_node(next(node for node in cluster.worker_nodes if node.node_id == id))
+        add_node(cluster, 2, gb=0)
+        with pytest.raises(InputError, match=r"no node is left that can train a trial on a GPU .*finds no CUDA device"):
+            ready_nodes(run, print, is_cluster=False)
+    finally:
+        ray.shutdown()
