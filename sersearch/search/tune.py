@@ -28,7 +28,7 @@ from sersearch.run.records import unseal
 from sersearch.run.run import Run
 from sersearch.run.session import Session
 from sersearch.search.check import copy_store, ready_nodes
-from sersearch.search.controller import NoProgress
+from sersearch.search.controller import NoProgress, count_no_callbacks
 from sersearch.search.environment import configure_ray_tune, silence_optuna
 from sersearch.search.losses import NODE_DIED, NOT_STARTED, Losses, address_in, describe_loss, node_in
 from sersearch.search.nodes import Nodes, alive
@@ -83,6 +83,7 @@ def search(
         InputError: no Ray cluster answers at the address, or no node has what a trial takes.
     """
     configure_ray_tune()
+    count_no_callbacks()
     silence_optuna()
     if agenda.complete:
         return ""

@@ -48,3 +48,15 @@ def test_a_trial_that_could_go_to_a_node_that_is_used_again_is_recalled(run: str
 @pytest.mark.parametrize(("slots", "pending"), [(0, 16), (2, 16), (256, 16), (6400, 400)])
 def test_pending_trials_grow_with_the_cluster(slots: int, pending: int) -> None:
     assert pending_trials(slots) == pending
+
+
+def test_ray_tune_imports_no_integrations_to_count_callbacks() -> None:
+    script = """
+import sys
+from ray.tune import tune as of_ray
+from sersearch.search.controller import NoProgress, count_no_callbacks
+count_no_callbacks()
+of_ray.air_usage.tag_callbacks([NoProgress()])
+print([name for name in sys.modules if name.startswith("ray.air.integrations.")])
+"""
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
