@@ -204,10 +204,10 @@ def describe(found: dict[str, Any], trials: int) -> dict[str, float]:
         "end_s": found["ended_s"] - last,
         "training_s": training,
         "share": training / (slots * wall),
-        "checkpoints_per_trial_s": seconds["checkpoints"] / trials,
+        "checkpoints_per_trial_s": seconds.get("checkpoints", 0.0) / trials,
         "ledger_per_trial_s": seconds["ledger"] / trials,
         "model_per_trial_s": seconds["model built"] / trials,
-        # Unequal ends of the slots are part of it.
+        # Unequal ends of the slots are part of it. A trial of less than a minute writes no checkpoint.
         "beyond_steps_per_trial_s": between / trials,
     }
 
