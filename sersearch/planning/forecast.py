@@ -22,10 +22,11 @@ from sersearch.planning.plan import DataSize, Plan, best_epochs
 from sersearch.planning.tasks import Task
 from sersearch.study.configuration import Configuration
 
-# Seconds that are not training: the start of Python and Ray, a worker's imports and data, a trial on a reused worker.
-START_S = 6.0
-WORKER_S = 4.0
-TRIAL_S = 0.1
+# Seconds that are not training: the start and the end of Python and Ray, a worker's imports and data, a trial on a
+# reused worker (docs/performance.md#where-the-wall-time-of-a-search-goes).
+START_S = 5.0
+WORKER_S = 3.5
+TRIAL_S = 0.05
 
 # How far a trial's best epoch lies from its study's typical one, and how far the machine's pace lies from that of the
 # calibration; standard deviations of logarithms.
@@ -402,7 +403,7 @@ def _pace(configurations: Sequence[Configuration], paces: Sequence[Pace]) -> Ite
         how = f"from {pace.measured} trained here" if pace.measured else "not measured here"
         together = math.hypot(PACE_SPREAD, pace.uncertainty)
         yield f"pace of {name}: {how}, {pace.spread:.0%} per trial, {together:.0%} for all together"
-    yield f"{START_S:.0f} s for Python and Ray to start, {WORKER_S:.0f} s for the workers, {TRIAL_S} s a trial"
+    yield f"{START_S:g} s for Python and Ray to start and end, {WORKER_S:g} s for the workers, {TRIAL_S} s per trial"
 
 
 def seconds_left(

@@ -60,7 +60,8 @@ EVALUATED_TOGETHER = 4
 METADATA = "sersearch"
 """The entry of the weights' metadata that says what belongs to them."""
 
-# Epochs of generated data by which a machine's pace is measured.
+# Seconds of training by which a machine's pace is measured, and the fewest epochs of generated data.
+MEASURED_S = 2.0
 MEASURED_EPOCHS = 2
 
 
@@ -357,7 +358,11 @@ class NetworkSystem(System):
         start = time.perf_counter()
         system.logits(system.view(data.validation))
         evaluation_s = time.perf_counter() - start
-        epoch_s = float(np.mean([system.train_epoch().seconds for _ in range(MEASURED_EPOCHS)]))
+        epochs_s: list[float] = []
+        while len(epochs_s) < MEASURED_EPOCHS or sum(epochs_s) < MEASURED_S:
+            epochs_s.append(system.train_epoch().seconds)
+        # What else starts on the machine meanwhile lengthens some epochs.
+        epoch_s = float(np.median(epochs_s))
         train_frames, validation_frames = int(data.train.length.sum()), int(data.validation.length.sum())
         learning_s = max(epoch_s - evaluation_s, evaluation_s / validation_frames * train_frames)
         return learning_s / train_frames, evaluation_s / validation_frames
