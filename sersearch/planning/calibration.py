@@ -178,7 +178,10 @@ def forecast_plan(plan: Plan, bound: BoundStudy | None, parallel: int | None, ep
         device: Device = "cuda" if on_gpu else "cpu"
         at_a_time = on_gpus if on_gpu and on_gpus else parallel
         measured += calibrate(chosen, plan.data, lengths, at_a_time, device) if chosen else []
-    rates = replace(fit(measured), fits=pace_of(_fit_ratios(plan, bound)) if bound else NOT_MEASURED)
+    rates = replace(
+        fit(measured, [task.configuration for task in plan.tasks]),
+        fits=pace_of(_fit_ratios(plan, bound)) if bound else NOT_MEASURED,
+    )
     study_keys = {planned.trial.key for planned in plan.trials}
     results = bound.results if bound else {}
     finished = [

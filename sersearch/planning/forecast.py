@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import fmean
@@ -35,6 +35,9 @@ PACE_SPREAD = 0.1
 
 # How far an SVM's seconds lie from `Configuration.fit_seconds` where none was trained here.
 UNMEASURED_SPREAD = 0.5
+
+# What a configuration is expected to cost in comparison with others counts this much against a measurement.
+EXPECTED_WEIGHT = 0.1
 
 # From so many finished trials on, they stand for those to come.
 ENOUGH_SEEN = 3
@@ -114,11 +117,13 @@ class Rates:
         return float(frames_s * share)
 
 
-def fit(measurements: Sequence[Measurement]) -> Rates:
+def fit(measurements: Sequence[Measurement], others: Collection[Configuration] = ()) -> Rates:
     """Fit the least relative squares with non-negative coefficients.
 
     Args:
         measurements: several of a configuration count as their mean; without any, all rates are 0.
+        others: what is to be forecast. Where few measurements leave open what these cost, they cost in proportion to
+            `Configuration.relative_cost`.
     """
     if not measurements:
         return Rates(np.zeros(0), np.zeros(0), 0.0, 1)
@@ -127,17 +132,30 @@ def fit(measurements: Sequence[Measurement]) -> Rates:
         found.setdefault(measurement.configuration, []).append((measurement.training_s, measurement.evaluation_s))
     works = np.array([configuration.work() for configuration in found], np.float64)
     training_s, evaluation_s = np.array([np.mean(seconds, axis=0) for seconds in found.values()]).T
-    training = _fit(works, training_s)
+    costs = np.array([relative_cost(configuration) for configuration in found])
+    unmeasured = [configuration for configuration in dict.fromkeys(others) if configuration.work()]
+    works_others = np.array([configuration.work() for configuration in unmeasured], np.float64)
+    costs_others = np.array([relative_cost(configuration) for configuration in unmeasured])
+
+    def rates_of(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+        if not unmeasured:
+            return _fit(works, seconds, np.ones(len(works)))
+        expected_s = costs_others * np.exp(np.mean(np.log(seconds / costs)))
+        weights = np.full(len(unmeasured), EXPECTED_WEIGHT / math.sqrt(len(unmeasured)))
+        every = np.concatenate((seconds, expected_s))
+        return _fit(np.concatenate((works, works_others)), every, np.concatenate((np.ones(len(works)), weights)))
+
+    training = rates_of(training_s)
     errors = np.log(training_s / (works @ training))
     freedom = max(1, len(found) - int(np.count_nonzero(training)))
     spread = float(np.sqrt(np.sum(errors**2) / freedom))
-    return Rates(training, _fit(works, evaluation_s), spread, len(found))
+    return Rates(training, rates_of(evaluation_s), spread, len(found))
 
 
-def _fit(works: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+def _fit(works: NDArray[np.float64], seconds: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     relative = works / seconds[:, np.newaxis]
     scale = np.maximum(relative.max(0), np.finfo(np.float64).tiny)
-    solution, _ = nnls(relative / scale, np.ones(len(seconds)))
+    solution, _ = nnls(relative / scale * weights[:, np.newaxis], weights)
     return np.asarray(solution / scale, np.float64)
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sersearch.speech.kaldi import moments_of
 from sersearch.training.dataset import Dataset, Utterances
 
-MINIBATCHES = 2
+MINIBATCHES = 6
 
 
 def generate_dataset(lengths: NDArray[np.int64], bands: int, minibatch: int, validation: int, emotions: int) -> Dataset:

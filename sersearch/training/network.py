@@ -62,7 +62,7 @@ METADATA = "sersearch"
 
 # Seconds of training by which a machine's pace is measured, and the fewest epochs of generated data.
 MEASURED_S = 2.0
-MEASURED_EPOCHS = 2
+MEASURED_EPOCHS = 1
 
 
 @dataclass

@@ -141,6 +141,15 @@ def test_a_fit_of_noisy_measurements_is_never_negative_and_knows_its_spread() ->
     assert np.abs(np.log(fitted / truth)).max() < 0.2
 
 
+def test_two_measurements_do_not_invent_what_other_kernels_cost() -> None:
+    every = [FST.model_copy(update={"w1": w1, "w2": w2}) for w1 in range(3, 9) for w2 in (2, 3)]
+    truth = {c: 1e-12 * relative_cost(c) for c in every}
+    cheapest, dearest = min(every, key=relative_cost), max(every, key=relative_cost)
+    measured = [Measurement(cheapest, 0.97 * truth[cheapest], 1e-6), Measurement(dearest, 1.03 * truth[dearest], 1e-6)]
+    rates = fit(measured, every)
+    assert [work(c) @ rates.training / truth[c] for c in every] == pytest.approx([1.0] * len(every), abs=0.15)
+
+
 def test_an_epoch_is_every_training_and_every_validation_frame() -> None:
     frame = FST.multiply_adds(1).blstm
     expected = frame * (1e-9 * PAPERS_DATA.train_frames + 1e-10 * PAPERS_DATA.validation_frames)
