@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from sersearch.planning.plan import DataSize, Plan, best_epochs
-from sersearch.planning.tasks import Task
+from sersearch.planning.tasks import Task, in_order
 from sersearch.study.configuration import Configuration
 
 # Seconds that are not training: the start and the end of Python and Ray, a worker's imports and data, a trial on a
@@ -276,7 +276,8 @@ def make_forecast(
         on_gpus: how many of the trials at a time take GPUs at most, where the study has two kinds of trials.
     """
     parallel = min(parallel, plan.at_a_time or parallel)
-    configurations = [task.configuration for task in plan.tasks]
+    left = in_order(plan.tasks, parallel)
+    configurations = [task.configuration for task in left]
     takes_gpus = [plan.study.on_gpu(type(configuration)) for configuration in configurations]
     expected_s = np.array([rates.step_s(c, plan.data) for c in configurations])
     paces = _paces(configurations, rates, plan.data, finished)
@@ -291,8 +292,7 @@ def make_forecast(
         drawn = draw_epochs(configurations, plan.data.train_utterances, generator, epochs, finished)
         seconds = times * expected_s * np.exp(pace) * drawn + TRIAL_S
         jobs = [
-            Job(s, task.spaces, task.after, on_gpu)
-            for s, task, on_gpu in zip(seconds, plan.tasks, takes_gpus, strict=True)
+            Job(s, task.spaces, task.after, on_gpu) for s, task, on_gpu in zip(seconds, left, takes_gpus, strict=True)
         ]
         wall.append(makespan(jobs, parallel, START_S + WORKER_S, on_gpus))
         device.append(float(seconds.sum()))
@@ -454,7 +454,7 @@ def seconds_left(
         return None
     seen = _epochs_seen(done)
     every = [spent.steps for spent in done if spent.configuration.step_limits[1] > 1]
-    first = sorted(tasks, key=lambda task: task.key not in running)
+    first = sorted(in_order(tasks, parallel), key=lambda task: task.key not in running)
     jobs = []
     for task in first:
         c = task.configuration

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sersearch.study.agenda import Agenda
+from sersearch.study.agenda import FEW_PER_SLOT, Agenda
 from sersearch.study.configuration import Configuration, Value
 from sersearch.study.space import Range, Space
 from sersearch.study.study import Study, build, feasible_configurations
@@ -37,6 +37,16 @@ def tasks(agenda: Agenda) -> list[Task]:
             names.setdefault(trial.key, []).append(name)
     settled = [Task(trial.configuration, tuple(names[trial.key]), key=trial.key) for trial in agenda.left]
     return settled + [task for space in agenda.study.spaces for task in _stand_ins(space, agenda)]
+
+
+def in_order(given: Iterable[Task], slots: int) -> list[Task]:
+    """Tasks in the order in which a search with so many slots hands them out; see `Agenda.order_for`."""
+    found = list(given)
+    settled = [task for task in found if task.key]
+    if len(settled) > FEW_PER_SLOT * slots:
+        return found
+    dearest_first = sorted(settled, key=lambda task: -task.configuration.relative_cost())
+    return dearest_first + [task for task in found if not task.key]
 
 
 def _stand_ins(space: Space, agenda: Agenda) -> Iterator[Task]:

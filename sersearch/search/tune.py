@@ -153,6 +153,7 @@ def _begin_drawing(run: Run, agenda: Agenda, watcher: Watcher, nodes: Nodes) -> 
     """Have samplers draw for an agenda; whether it is complete then."""
     slots, on_gpus = nodes.slots, nodes.slots_by_kind.on_gpus if len(nodes.devices) > 1 else None
     agenda.draw_from(sources(run, agenda, slots, on_gpus))
+    agenda.order_for(slots)
     most = agenda.most_at_a_time
     if most is not None and most < slots and not agenda.complete:
         watcher.note(f"{slots} trials fit on the cluster, but this study has at most {most} to train at a time")

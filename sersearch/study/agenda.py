@@ -45,6 +45,9 @@ FAILED = Outcome("failed")
 Queues = Mapping[bool, deque[Trial]]
 """Trials in order, those on GPUs and those that take none apart."""
 
+FEW_PER_SLOT = 10
+"""With at most so many trials for each slot, those of a grid are handed out by their cost."""
+
 Outcomes = Callable[[Configuration], Outcome | None]
 Source = Callable[[Outcomes], Sequence[Configuration]]
 """The distinct configurations that a sampler has drawn of a space in one fold so far, given the fold's outcomes that
@@ -128,6 +131,18 @@ class Agenda:
         for queue in (*self._suggested.values(), *self._queue.values()):
             queue.clear()
         self._settle()
+
+    def order_for(self, slots: int) -> None:
+        """Hand out the dearest trials of grids first if there are few for each slot; nothing may be handed out yet.
+
+        Otherwise most slots would be idle at the end, while the last dear trials are trained. With many trials for each
+        slot that is a small part of the time, and the order of the study's spaces is kept.
+        """
+        for queue in self._queue.values():
+            if len(queue) <= FEW_PER_SLOT * slots:
+                dearest_first = sorted(queue, key=lambda trial: -trial.configuration.relative_cost())
+                queue.clear()
+                queue.extend(dearest_first)
 
     def folds_of(self, space: Space) -> tuple[Fold, ...]:
         """The folds of a space that has one protocol."""

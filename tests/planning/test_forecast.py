@@ -27,8 +27,8 @@ from sersearch.planning.forecast import (
     seconds_left,
 )
 from sersearch.planning.plan import PAPERS_DATA, make_plan
-from sersearch.planning.tasks import Task, tasks
-from sersearch.study.agenda import Agenda, Outcome
+from sersearch.planning.tasks import Task, in_order, tasks
+from sersearch.study.agenda import FEW_PER_SLOT, Agenda, Outcome
 from sersearch.study.configuration import Configuration, NetworkConfiguration
 from sersearch.study.configuration.network import Normalisation
 from sersearch.training.system import system_class
@@ -318,3 +318,17 @@ def test_calibration_trains_for_real_in_two_processes() -> None:
     assert {m.configuration for m in measured} == set(tiny)
     assert all(m.training_s > 0 and m.evaluation_s > 0 for m in measured)
     assert fit(measured).measured == 2
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 100])
+def test_a_schedule_has_the_order_in_which_trials_are_handed_out(slots: int) -> None:
+    agenda = Agenda(study(T, S, {"name": "fst", "model": "FST-CLDNN", "w1": "3:8", "w2": 2}), IDENTITY, {})
+    expected = [task.key for task in in_order(tasks(agenda), slots)]
+    agenda.order_for(slots)
+    taken = []
+    while trial := agenda.take():
+        taken.append(trial)
+    assert [trial.key for trial in taken] == expected
+    costs = [relative_cost(trial.configuration) for trial in taken]
+    by_cost = costs == sorted(costs, reverse=True)
+    assert by_cost is (len(taken) <= FEW_PER_SLOT * slots)
