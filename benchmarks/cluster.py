@@ -2,12 +2,13 @@
 
     python benchmarks/cluster.py                    200 nodes x 8 GPUs x 4, 10,000 trials
     python benchmarks/cluster.py --losses 20        20 nodes are lost on the way and come back
+    python benchmarks/cluster.py --durations RUN --trials 1000      1,000 trials of each kind of model of a real run
 
 `AgendaSearcher` hands trials out, hears of epochs and losses, and reads each result from a ledger in a temporary
 folder, which simulated workers write with the calls that real ones use. In Ray's place a queue of events lets as many
 trials wait as `sersearch.search.turns` allows, starts workers in the time that they take, and sends reports as
 often as Ray Tune's buffer does. Durations and epochs are drawn from 60 networks that sampling.py trained with early
-stopping, or from the results of real runs, scaled to a mean of `--minutes`.
+stopping, or, by kind of model, from the results of real runs, scaled to a mean of `--minutes`.
 
 The lower bound is the larger of all work divided by the slots and the longest trial; no scheduler reaches it that does
 not know the durations beforehand. "In order" is the makespan of trials that are started in the same order without any
@@ -26,8 +27,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any, BinaryIO, TypeVar
 from unittest.mock import patch
@@ -49,6 +51,18 @@ from sersearch.study.study import parse_study
 from sersearch.study.trial import StoreIdentity, Trial
 
 T = TypeVar("T")
+
+Kind = tuple[str, str]
+"""Model and features."""
+
+KERNELS: dict[str, dict[str, int]] = {
+    "LDNN": {},
+    "S-CLDNN": {"h1": 9, "h2": 4},
+    "T-CLDNN": {"w1": 8, "w2": 2},
+    "ST-CLDNN": {"h1": 5, "h2": 3, "w1": 8, "w2": 2},
+    "FST-CLDNN": {"w1": 8, "w2": 2},
+}
+"""Of the configurations that stand for a kind; their costs decide the order of trials, as in a real search."""
 
 TRAINED = Path(__file__).parent / "results" / "sampling.json"
 """Has the seconds and epochs of real trials."""
@@ -362,34 +376,50 @@ def _result(working: Working) -> Result:
     )
 
 
-def read_durations(runs: Sequence[Path]) -> list[tuple[int, float]]:
-    """Epochs and seconds of the networks of some runs; without runs, of those that sampling.py trained."""
+def read_durations(runs: Sequence[Path]) -> dict[Kind, list[tuple[int, float]]]:
+    """Epochs and seconds of networks by model and features: of some runs, else of those that sampling.py trained."""
     if not runs:
-        return [(epochs, seconds) for _, _, seconds, epochs in json.loads(TRAINED.read_text())["table"]]
-    found = []
+        table = json.loads(TRAINED.read_text())["table"]
+        return {("FST-CLDNN", "log-mels"): [(epochs, seconds) for _, _, seconds, epochs in table]}
+    found: dict[Kind, list[tuple[int, float]]] = {}
     for run in runs:
         storage = Folder(run)
         for name in storage.list("trials/"):
             result = read_record(storage, f"trials/{name}result.json", Result, "")
             if result and result.epochs:
-                found.append((len(result.epochs), result.seconds))
+                configuration = result.trial.configuration
+                kind = configuration.model, configuration.features
+                found.setdefault(kind, []).append((len(result.epochs), result.seconds))
     if not found:
         raise SystemExit("--durations: none of these runs holds a network's result")
     return found
 
 
+def make_spaces(kinds: Sequence[Kind], trials: int) -> list[dict[str, Any]]:
+    """A space of each kind with so many trials."""
+    grid = make_grid(trials)
+    return [
+        {"name": f"{model} {features}", "model": model, "features": features, **KERNELS[model], **grid}
+        for model, features in kinds
+    ]
+
+
 def simulate(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """One search; what it took."""
     durations = read_durations(given.durations)
-    scale = 60 * given.minutes / (sum(seconds for _, seconds in durations) / len(durations))
+    mean_s = fmean(fmean(seconds for _, seconds in found) for found in durations.values())
+    scale = 60 * given.minutes / mean_s
 
+    @cache
     def drawn(key: str) -> tuple[int, float]:
-        epochs, seconds = random.Random(key).choice(durations)
+        configuration = agenda.trials[key].configuration
+        epochs, seconds = random.Random(key).choice(durations[configuration.model, configuration.features])
         return epochs, scale * seconds
 
-    space = {"name": "table", "model": "FST-CLDNN", "w1": 3, "w2": 2, **make_grid(given.trials)}
     resources = {"cpus": 1, "gpus": 1 / given.share}
-    study = parse_study({"name": "cluster", "spaces": [space], "resources": resources}, "cluster")
+    study = parse_study(
+        {"name": "cluster", "spaces": make_spaces(sorted(durations), given.trials), "resources": resources}, "cluster"
+    )
     run = CountedRun(folder / "run", study, folder, StoreIdentity(fingerprint="none", speakers=("a", "b", "c")))
     run.storage.put("run.json", seal(run.record()))
     agenda, watcher = run.agenda(), Watcher()
@@ -410,15 +440,17 @@ def simulate(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     ):
         nodes = Nodes(study.resources)
         nodes.begin(alive(cluster.nodes), (), cluster.now_s)
+        agenda.order_for(nodes.slots)
         cluster.search(tune.AgendaSearcher(agenda, run, session, {}, watcher, nodes))
-    assert watcher.finished_trials == given.trials == len(run.ledger.results())
+    assert watcher.finished_trials == len(trials) == len(run.ledger.results())
     bound_s = max(sum(work) / slots, max(work))
     in_order_s = makespan([Job(seconds) for seconds in work], slots)
     longest_first_s = makespan([Job(seconds) for seconds in sorted(work, reverse=True)], slots)
     operations = {side: sum(counts.values()) for side, counts in run.storage.counts.items()}
     return {
         "slots": slots,
-        "trials": given.trials,
+        "kinds": [" ".join(kind) for kind in sorted(durations)],
+        "trials": len(trials),
         "put_back": watcher.put_back,
         "makespan_s": cluster.now_s,
         "bound_s": bound_s,
@@ -484,9 +516,17 @@ def describe(found: dict[str, Any], minutes: float) -> Iterator[str]:
 def main() -> None:
     """Simulate, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--durations", type=Path, nargs="+", default=[], help="runs whose trials' durations are drawn")
+    parser.add_argument(
+        "--durations",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="runs whose networks' durations are drawn, by kind of model",
+    )
     parser.add_argument("--minutes", type=float, default=10, help="of a trial in the mean (10)")
-    parser.add_argument("--trials", type=int, default=10_000, help="2 to 10 times a power of ten (10000)")
+    parser.add_argument(
+        "--trials", type=int, default=10_000, help="of each kind of model: 2 to 10 times a power of ten (10000)"
+    )
     parser.add_argument("--nodes", type=int, default=200)
     parser.add_argument("--gpus", type=int, default=8, help="of a node (8)")
     parser.add_argument("--share", type=int, default=4, help="trials per GPU (4)")
