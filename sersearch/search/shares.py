@@ -114,7 +114,7 @@ class Memory:
     _parts: dict[tuple[str, ...], tuple[int, int]] = field(default_factory=dict)
 
     def estimate(self, trial: Trial) -> int | None:
-        """About how many bytes a trial takes, by its configuration and its data alone; None if it is not known."""
+        """About how many bytes a trial takes, by its configuration and data; None where these give no estimate."""
         learnt, store = trial.fold.learnt, self.run.store
         if learnt not in self._parts:
             self._parts[learnt] = store.longest(learnt), self.kept * store.frame_bytes(learnt)
@@ -129,7 +129,7 @@ class Memory:
         return round(estimate * self.corrections.get(trial.configuration.model, 1.0))
 
     def saw(self, trial: Trial, bytes: float) -> None:
-        """Enter how many bytes a trial took; 0 if that was not measured."""
+        """Enter how many bytes a trial took, or 0 if they were not measured."""
         estimate = self.estimate(trial) if bytes else None
         if estimate:
             model = trial.configuration.model

@@ -151,29 +151,27 @@ class _Correlate(torch.autograd.Function):
         hop, overlap = len(output_mM), taps - 1
         tiles = -(-frames // (hop * dilation))
         d_kernel_GVJ = torch.empty_like(kernel_GVJ)
-        needs_inputs = ctx.needs_input_grad[0]
-        d_products_RV = list(torch.zeros_like(products_MRV, dtype=d_y_QRG.dtype)) if needs_inputs else []
+        d_products_MRV = torch.zeros_like(products_MRV, dtype=d_y_QRG.dtype) if ctx.needs_input_grad[0] else None
 
         def back(kernel_gVJ: Tensor, d_kernel_gVJ: Tensor, d_y_QRg: Tensor) -> None:
             d_products_MRg = _tiles_to_products(output_mM.T, _split_phases(d_y_QRg.to(dtype), dilation), hop, tiles)
             d_kernel_MgV = multiply(d_products_MRg.transpose(1, 2), products_MRV)
             d_kernel_gVJ.view(-1, taps).T.copy_(kernel_MJ.T @ d_kernel_MgV.flatten(1))
-            if not needs_inputs:
+            if d_products_MRV is None:
                 return
             transformed_MgV = _transform_kernel(kernel_MJ, kernel_gVJ)
             if dtype == torch.bfloat16:
-                for d_product_RV, product_RV in zip(d_products_RV, d_products_MRg @ transformed_MgV, strict=True):
-                    d_product_RV.add_(product_RV)
+                d_products_MRV.add_(d_products_MRg @ transformed_MgV)
             else:
-                add_products(d_products_RV, d_products_MRg, transformed_MgV)
+                add_products(d_products_MRV, d_products_MRg, transformed_MgV)
 
         block = _outputs_per_block(products_MRV)
         blocks = torch.split(kernel_GVJ, block), torch.split(d_kernel_GVJ, block), torch.split(d_y_QRG, block, 2)
         for each in zip(*blocks, strict=True):
             back(*each)
-        if not needs_inputs:
+        if d_products_MRV is None:
             return None, d_kernel_GVJ, None
-        d_tiles_nNS = _products_to_tiles(input_MN.T, torch.stack(d_products_RV).to(dtype), tiles)
+        d_tiles_nNS = _products_to_tiles(input_MN.T, d_products_MRV.to(dtype), tiles)
         # The last frames of a tile are the first frames of the next one, so their gradients add up.
         d_x_nmS = functional.pad(d_tiles_nNS[:, :hop], (0, 0, 0, 0, 0, 1))
         d_x_nmS[1:, :overlap] += d_tiles_nNS[:, hop:]

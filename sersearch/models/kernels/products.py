@@ -48,20 +48,19 @@ def differentiable_product(a_SK: Tensor, b_KN: Tensor) -> Tensor:
     return product_SN
 
 
-def add_products(sums: list[Tensor], a: Tensor, b: Tensor) -> None:
-    """Add the product of each pair to one of the sums.
+def add_products(sums: Tensor, a: Tensor, b: Tensor) -> None:
+    """Add the product of each pair to one of the sums, in place.
 
     Args:
-        sums: n matrices [M, N]; each is overwritten, or another one takes its place.
+        sums: [n, M, N].
         a: [n, M, K].
         b: [n, K, N].
     """
-    by_onednn = _by_onednn(a, b)
-    for n, pair in enumerate(zip(a, b, strict=True)):
-        if by_onednn:
-            sums[n] = torch.ops.mkldnn._linear_pointwise.binary(pair[0], sums[n], pair[1].T, None, "add")
-        else:
-            sums[n].addmm_(*pair)
+    if not _by_onednn(a, b):
+        sums.baddbmm_(a, b)
+        return
+    for each, *pair in zip(sums, a, b, strict=True):
+        each.add_(_multiply(*pair))
 
 
 class _Product(torch.autograd.Function):
