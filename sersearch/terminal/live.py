@@ -77,6 +77,7 @@ class SearchProgress:
         named = agenda.trials
         self._done: dict[str, Spent] = {}
         self._best: dict[Condition, float] = {}
+        self._in_folds = any(trial.fold.name for trial in named.values())
         for result in results:
             if result.trial.key in named:
                 self._enter(result)
@@ -209,7 +210,9 @@ class SearchProgress:
     def _best_so_far(self) -> str:
         if not self._best:
             return ""
-        return "best validation UA: " + ", ".join(f"{ua:.2f} % {name}" for name, ua in self._best.items())
+        # The validation speakers of one fold may be easier than those of another one.
+        of_what = " of one fold" if self._in_folds else ""
+        return f"best validation UA{of_what}: " + ", ".join(f"{ua:.2f} % {name}" for name, ua in self._best.items())
 
     def _line(self) -> str:
         """How far the search is, on one line."""

@@ -15,7 +15,7 @@ from sersearch.run.run import Run
 from sersearch.run.verify import FAULTS, NEVER_BEGUN, UNFINISHED, verify, verify_draws
 from sersearch.study.agenda import Agenda
 from sersearch.study.conditions import CONDITIONS, Condition
-from sersearch.terminal.live import clock, spent
+from sersearch.terminal.live import clock, spent, trial_name
 from sersearch.terminal.screen import Screen
 from sersearch.terminal.tables import print_sheets
 
@@ -54,8 +54,7 @@ def _best(done: list[Result], condition: Condition) -> dict[str, Any] | None:
     if not done:
         return None
     best = max(done, key=lambda result: result.ua(condition))
-    name = best.trial.configuration.description
-    return {"key": best.trial.key, "validation_ua": best.ua(condition), "model": name}
+    return {"key": best.trial.key, "validation_ua": best.ua(condition), "model": trial_name(best.trial)}
 
 
 def _space(agenda: Agenda, name: str, results: Mapping[str, Result]) -> dict[str, Any]:
@@ -103,7 +102,9 @@ def _spaces_table(facts: dict[str, Any]) -> Sheet:
         for space in facts["spaces"]
     ]
     headings = (f"best {condition} UA (%)" for condition in CONDITIONS)
-    return Sheet("spaces", "Spaces (UA on validation)", ("space", "trials", "done", *headings), tuple(rows))
+    return Sheet(
+        "spaces", "Spaces (validation UA of single trials)", ("space", "trials", "done", *headings), tuple(rows)
+    )
 
 
 def _best_table(facts: dict[str, Any]) -> Sheet:

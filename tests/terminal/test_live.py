@@ -15,6 +15,7 @@ from sersearch.study.study import load_study
 from sersearch.terminal.corpus import BuildProgress
 from sersearch.terminal.live import SearchProgress, parts_of, trial_name
 from sersearch.terminal.screen import Screen
+from sersearch.terminal.status import status_facts
 from tests.generated import generate_run
 from tests.terminal.screen import Terminal
 
@@ -108,6 +109,23 @@ def test_a_log_has_a_line_every_minute_and_one_per_trial(run: Run) -> None:
     ended = len(lines)
     time.sleep(0.05)
     assert len(log.getvalue().splitlines()) == ended
+
+
+def test_the_best_validation_ua_is_said_to_be_of_one_fold(tiny_store: Store, tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(
+        'spaces = [{ name = "l", model = "LDNN" }]\npartition = { folds = 3, validation = 1 }'
+    )
+    run = generate_run(tmp_path / "run", tmp_path / "study.toml", tiny_store, trials=3)
+    log, results = io.StringIO(), run.ledger.results()
+    agenda = run.agenda(results)
+    with SearchProgress(agenda, results.values(), console=Screen(file=log), every_s=0.01):
+        until = time.monotonic() + 60
+        while "best validation UA" not in log.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)
+    best = max(results.values(), key=lambda result: result.ua("noisy"))
+    assert f"best validation UA of one fold: {best.ua('noisy'):.2f} % noisy, " in log.getvalue()
+    status = status_facts(run, agenda, results)
+    assert status["best"]["noisy"]["model"] == f"LDNN (log-mels), {best.trial.fold.name}"
 
 
 def test_every_file_of_a_corpus_and_of_the_noise_is_counted(
