@@ -11,8 +11,8 @@ from sersearch.models.cldnn import CLDNN
 class Plain(nn.Module):
     """A plain network with the weights of one of this package."""
 
-    def __init__(self, model: CLDNN) -> None:
-        """Build the layers and copy the weights."""
+    def __init__(self, model: CLDNN, dropout: float = 0.0) -> None:
+        """Build the layers and copy the weights; `dropout` is the share of the mean state that is dropped."""
         super().__init__()
         c = self.configuration = model.configuration
         layers = model.convolutions.geometry
@@ -32,6 +32,7 @@ class Plain(nn.Module):
             weights[f"bias_ih_l0{suffix}"] = b.bias[direction]
             weights[f"bias_hh_l0{suffix}"] = torch.zeros_like(b.bias[direction])
         self.lstm.load_state_dict(weights)
+        self.dropout = nn.Dropout(dropout)
         self.dense = model.dense
 
     def forward(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ class Plain(nn.Module):
         vectors = self.convolutions(images).reshape(batch, steps, -1)
         packed = pack_padded_sequence(vectors, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
         hidden, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
-        c_BH = hidden.sum(1) / lengths_B.unsqueeze(1)
+        c_BH = self.dropout(hidden.sum(1) / lengths_B.unsqueeze(1))
         for layer in self.dense[:-1]:
             c_BH = layer(c_BH).relu()
         logits: Tensor = self.dense[-1](c_BH)

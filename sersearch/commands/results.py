@@ -35,6 +35,9 @@ def report_run(run: RunFolder, store: StoreOption = None, format: FormatOption =
         say_json(facts.record())
         return
     show_sheets(leaderboards(facts), summary(facts), f"see {run / 'report' / 'leaderboard.md'}", facts.state)
+    for tested in facts.robustness:
+        if tested.named and tested.claims:
+            say(tested.verdict)
     say_on_stderr(f"written to {run / 'report'}: open report.html there")
 
 

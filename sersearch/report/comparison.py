@@ -181,6 +181,8 @@ class Robustness:
         sentences = [f"{whose} is that noise harms {order}."]
         for claim in self.claims:
             sentences.append(_sentence(claim))
+        if len(self.claims) > 1:
+            sentences.append(f"These p values are Holm-corrected for {len(self.claims)} measures.")
         smallest = self.claims[0].contrast.smallest_p
         if smallest * len(self.claims) > LEVEL:
             sentences.append(

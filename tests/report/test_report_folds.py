@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import recall_score
+from typer.testing import CliRunner
 
+from sersearch.cli import app
 from sersearch.evaluation.test_partition import read_predictions
 from sersearch.report import text
 from sersearch.report.facts import Facts
@@ -52,6 +54,14 @@ def by_fold(facts: Facts, number: int) -> list[pd.DataFrame]:
 def ua(table: pd.DataFrame) -> float:
     present = sorted(set(table["emotion"]))
     return float(100 * recall_score(table["emotion"], table["predicted"], labels=present, average="macro"))
+
+
+@pytest.mark.slow("it draws every figure of a report")
+def test_the_report_answers_the_studys_hypothesis_on_the_terminal_too(facts: Facts) -> None:
+    said = CliRunner().invoke(app, ["report", str(facts.run.path)], catch_exceptions=False)
+    (found,) = facts.robustness
+    assert found.verdict in said.stdout.splitlines()
+    assert "These p values are Holm-corrected for 2 measures." in found.verdict
 
 
 def test_rows_are_tested_over_folds_and_say_so(facts: Facts) -> None:
