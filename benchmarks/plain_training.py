@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from results_file import write_results
 from rivals.plain_pytorch import Plain
+from sklearn.metrics import recall_score
 from torch import nn
 
 from sersearch.models.cldnn import CLDNN, cross_entropy
@@ -23,11 +24,6 @@ from sersearch.run.ledger import Result
 from sersearch.run.run import Run, open_run
 from sersearch.study.configuration import NetworkConfiguration
 from sersearch.training.dataset import View, by_length, open_dataset
-
-
-def mean_recall(emotions: np.ndarray, predicted: np.ndarray) -> float:
-    """UA in per cent."""
-    return 100 * float(np.mean([np.mean(predicted[emotions == emotion] == emotion) for emotion in np.unique(emotions)]))
 
 
 def plain_network(configuration: NetworkConfiguration, emotions: int, seed: int) -> Plain:
@@ -50,7 +46,8 @@ def validate(plain: Plain, view: View, minibatch: int) -> tuple[float, float]:
             x_BTF, lengths_B, _ = view.minibatch(batch)
             predicted[batch] = plain(x_BTF, lengths_B).argmax(1).numpy()
     clean = ~utterances.noisy
-    return mean_recall(utterances.emotion, predicted), mean_recall(utterances.emotion[clean], predicted[clean])
+    noisy_ua = recall_score(utterances.emotion, predicted, average="macro")
+    return 100 * noisy_ua, 100 * recall_score(utterances.emotion[clean], predicted[clean], average="macro")
 
 
 def train(run: Run, result: Result, seed: int) -> dict[str, Any]:

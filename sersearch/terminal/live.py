@@ -77,7 +77,7 @@ class SearchProgress:
         named = agenda.trials
         self._done: dict[str, Spent] = {}
         self._best: dict[Condition, float] = {}
-        self._in_folds = any(trial.fold.name for trial in named.values())
+        self._in_folds = False
         for result in results:
             if result.trial.key in named:
                 self._enter(result)
@@ -154,6 +154,8 @@ class SearchProgress:
         # The agenda's configuration is kept, for the one that was read with the result takes 3 KiB of its own.
         configuration = self._agenda.trials[result.trial.key].configuration
         self._done[result.trial.key] = spent(result)._replace(configuration=configuration)
+        # Of the results and not of the agenda, which is empty before a sampler has drawn.
+        self._in_folds = self._in_folds or bool(result.trial.fold.name)
         for condition in result.conditions:
             self._best[condition] = max(result.ua(condition), self._best.get(condition, 0.0))
 
