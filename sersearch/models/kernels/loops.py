@@ -53,6 +53,11 @@ class _CompiledCode(FunctionCache):
             super().save_overload(*compiled)
 
 
+def _inlined(loop: Loop) -> Loop:
+    """Compile a loop as a part of each loop that calls it, because a call costs as much as 100 numbers."""
+    return cast(Loop, numba.njit(inline="always")(loop))
+
+
 def _compiled(loop: Loop) -> Loop:
     """Compile a loop at its first call, with the cache in the user's private folder unless NUMBA_CACHE_DIR is set."""
     compiled = numba.njit(nogil=True, fastmath=FLOATS, error_model="numpy")(loop)
@@ -115,10 +120,10 @@ def _tanh(x):  # type: ignore[no-untyped-def]
     return quotient
 
 
-# Each of the loops over one row is a function of its own, because the compiler then vectorises it.
+# Each of these is one loop over a row. The compiler vectorises it; of a loop that computed all of them it would not.
 
 
-@_compiled
+@_inlined
 def activate_gates(x: Array, recurrent: Array, bias: Array, scale: Array) -> None:
     """Eq. 6-9: turn the gates' inputs x into the gates' values, in place.
 
@@ -130,14 +135,14 @@ def activate_gates(x: Array, recurrent: Array, bias: Array, scale: Array) -> Non
         x[k] = scale[k] * tanh(scale[k] * (x[k] + recurrent[k] + bias[k])) + (one - scale[k])
 
 
-@_compiled
+@_inlined
 def update_cell(i: Array, f: Array, g: Array, before: Array, cell: Array) -> None:
     """Eq. 10: the cell's state after a step from the state before it."""
     for h in range(len(cell)):
         cell[h] = f[h] * before[h] + i[h] * g[h]
 
 
-@_compiled
+@_inlined
 def emit_hidden(o: Array, cell: Array, hidden: Array, y: Array) -> None:
     """Eq. 11: the hidden state, written to the recurrent state and to the output."""
     for h in range(len(y)):
@@ -145,7 +150,7 @@ def emit_hidden(o: Array, cell: Array, hidden: Array, y: Array) -> None:
         y[h] = hidden[h]
 
 
-@_compiled
+@_inlined
 def emit_hidden_backward(d_y: Array, d_hidden: Array, o: Array, tanh_cell: Array, d_o: Array, d_cell: Array) -> None:
     """Gradients through eq. 11: set those of the output gate's input, add those of the cell's state."""
     one = o.dtype.type(1)
@@ -155,14 +160,14 @@ def emit_hidden_backward(d_y: Array, d_hidden: Array, o: Array, tanh_cell: Array
         d_cell[h] += d * o[h] * (one - tanh_cell[h] * tanh_cell[h])
 
 
-@_compiled
+@_inlined
 def sigmoid_backward(d_cell: Array, factor: Array, gate: Array, d_gate: Array) -> None:
     """Gradients of a sigmoid gate's input, where the gate multiplies `factor` in the cell's state."""
     for h in range(len(gate)):
         d_gate[h] = d_cell[h] * factor[h] * (gate[h] - gate[h] * gate[h])
 
 
-@_compiled
+@_inlined
 def tanh_backward(d_cell: Array, factor: Array, gate: Array, d_gate: Array) -> None:
     """Gradients of the cell input before its tanh, where it multiplies `factor` in the cell's state."""
     one = gate.dtype.type(1)
@@ -170,35 +175,35 @@ def tanh_backward(d_cell: Array, factor: Array, gate: Array, d_gate: Array) -> N
         d_gate[h] = d_cell[h] * factor[h] * (one - gate[h] * gate[h])
 
 
-@_compiled
+@_inlined
 def multiply_in_place(d_cell: Array, f: Array) -> None:
     """Multiply the cell's gradients by the forget gate, which gives those of the state before the step."""
     for h in range(len(f)):
         d_cell[h] *= f[h]
 
 
-@_compiled
+@_inlined
 def tanh_row(x: Array, y: Array) -> None:
     """Set y to tanh(x)."""
     for h in range(len(x)):
         y[h] = tanh(x[h])
 
 
-@_compiled
+@_inlined
 def multiply(x: Array, y: Array, z: Array) -> None:
     """Set z to the products x * y."""
     for h in range(len(x)):
         z[h] = x[h] * y[h]
 
 
-@_compiled
+@_inlined
 def add_in_place(x: Array, y: Array) -> None:
     """Add x to y."""
     for k in range(len(x)):
         y[k] += x[k]
 
 
-@_compiled
+@_inlined
 def copy(x: Array, y: Array) -> None:
     """Set y to x."""
     for k in range(len(x)):
@@ -350,6 +355,27 @@ def recompute_states(
                 copy(cell, cell_SBH[s + 1, b])
 
 
+@_inlined
+def max_pool_step(z: Array, number: int, y: Array, winner: Array) -> None:
+    """Let the window's element of a number win where it is larger than the largest so far, or not a number."""
+    n = winner.dtype.type(number)
+    for k in range(len(y)):
+        wins = z[k] > y[k] or z[k] != z[k]
+        y[k] = z[k] if wins else y[k]
+        winner[k] = n if wins else winner[k]
+
+
+@_inlined
+def add_bias_and_rectify(bias: Array, y: Array, winner: Array) -> None:
+    """Add the bias and apply ReLU in place; mark the winners that ReLU makes zero."""
+    zero, rectified = y.dtype.type(0), winner.dtype.type(RECTIFIED)
+    for k in range(len(y)):
+        with_bias = y[k] + bias[k]
+        below = with_bias <= zero
+        y[k] = zero if below else with_bias
+        winner[k] = rectified if below else winner[k]
+
+
 @_compiled
 def max_pool_forward(
     z_RHK: Array, bias_K: Array, window: tuple[int, int], stride: int, dilation: int, y_RHK: Array, winner_RHK: Array
@@ -372,33 +398,23 @@ def max_pool_forward(
     frames, rows, _ = y_RHK.shape
     for r in range(frames):
         for h in range(rows):
-            y, winner = y_RHK[r, h], winner_RHK[r, h]
-            copy(z_RHK[r, stride * h], y)
-            winner[:] = 0
-            for n in range(1, heights * columns):
-                max_pool_step(z_RHK[r + n // heights * dilation, stride * h + n % heights], n, y, winner)
-            add_bias_and_rectify(bias_K, y, winner)
+            copy(z_RHK[r, stride * h], y_RHK[r, h])
+        winner_RHK[r] = 0
+        # One element of all windows before the next, because successive steps on one window would wait for each other.
+        for n in range(1, heights * columns):
+            for h in range(rows):
+                z = z_RHK[r + n // heights * dilation, stride * h + n % heights]
+                max_pool_step(z, n, y_RHK[r, h], winner_RHK[r, h])
+        for h in range(rows):
+            add_bias_and_rectify(bias_K, y_RHK[r, h], winner_RHK[r, h])
 
 
-@_compiled
-def max_pool_step(z: Array, number: int, y: Array, winner: Array) -> None:
-    """Let the window's element of a number win where it is larger than the largest so far, or not a number."""
-    n = winner.dtype.type(number)
-    for k in range(len(y)):
-        wins = z[k] > y[k] or z[k] != z[k]
-        y[k] = z[k] if wins else y[k]
-        winner[k] = n if wins else winner[k]
-
-
-@_compiled
-def add_bias_and_rectify(bias: Array, y: Array, winner: Array) -> None:
-    """Add the bias and apply ReLU in place; mark the winners that ReLU makes zero."""
-    zero, rectified = y.dtype.type(0), winner.dtype.type(RECTIFIED)
-    for k in range(len(y)):
-        with_bias = y[k] + bias[k]
-        below = with_bias <= zero
-        y[k] = zero if below else with_bias
-        winner[k] = rectified if below else winner[k]
+@_inlined
+def route_gradient(d_y: Array, winner: Array, number: int, d_z: Array) -> None:
+    """Add the gradient of each pooled value to the window's element of a number, where that element won."""
+    zero, n = d_y.dtype.type(0), winner.dtype.type(number)
+    for k in range(len(d_y)):
+        d_z[k] += d_y[k] if winner[k] == n else zero
 
 
 @_compiled
@@ -425,15 +441,7 @@ def max_pool_backward(
     heights, columns = window
     frames, rows, _ = d_y_RHK.shape
     for r in range(frames):
-        for h in range(rows):
-            for n in range(heights * columns):
+        for n in range(heights * columns):
+            for h in range(rows):
                 d_z = d_z_RLK[r + n // heights * dilation, margin + stride * h + n % heights]
                 route_gradient(d_y_RHK[r, h], winner_RHK[r, h], n, d_z)
-
-
-@_compiled
-def route_gradient(d_y: Array, winner: Array, number: int, d_z: Array) -> None:
-    """Add the gradient of each pooled value to the window's element of a number, where that element won."""
-    zero, n = d_y.dtype.type(0), winner.dtype.type(number)
-    for k in range(len(d_y)):
-        d_z[k] += d_y[k] if winner[k] == n else zero
