@@ -39,8 +39,8 @@ BLOCK_NUMBERS_BF16 = 8 * BLOCK_NUMBERS
 def correlate(x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int = 1) -> Tensor:
     """Slide a window of J frames over x: y[q] is the sum over j of kernel[:, :, j] x[q + j * dilation].
 
-    If x is in bfloat16, so are the factors and the results of all matrix products, forward and backward. Sums within a
-    product are in float32.
+    If x is in bfloat16, so are the factors and the results of all matrix products, forward and backward, unless the
+    window has at most GATHER_LIMIT numbers. Sums within a product are in float32.
 
     Args:
         x_QRV: [Q, R, V], at least as many frames as the window spans.
@@ -50,17 +50,17 @@ def correlate(x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int = 1) -> Tensor:
     Returns:
         [Q - (J - 1) * dilation, R, G], in the precision of the kernel.
     """
-    taps = kernel_GVJ.shape[2]
-    is_small = taps == 1 or taps * x_QRV.shape[2] <= GATHER_LIMIT
-    if x_QRV.dtype == torch.bfloat16 and (is_small or taps < FEW_TAPS):
-        sums_QRG: Tensor = _PlainSum.apply(x_QRV, kernel_GVJ, dilation)  # type: ignore[no-untyped-call]
-        return sums_QRG
-    if is_small:
-        windows_QRN = _join_windows(x_QRV, taps, dilation)
-        # The kernel is stored with inputs before outputs: in the other order, its gradient is the slowest product.
-        weight_NG = kernel_GVJ.permute(2, 1, 0).contiguous().flatten(0, 1)
-        return differentiable_product(windows_QRN.flatten(0, 1), weight_NG).view(*windows_QRN.shape[:2], -1)
-    y_QRG: Tensor = _Correlate.apply(x_QRV, kernel_GVJ, dilation)  # type: ignore[no-untyped-call]
+    _, inputs, taps = kernel_GVJ.shape
+    if taps * inputs <= GATHER_LIMIT:
+        # In bfloat16, such a product saves less time than the conversion of its results takes.
+        return _sum_at_once(x_QRV.to(kernel_GVJ.dtype), kernel_GVJ, dilation)
+    y_QRG: Tensor
+    if x_QRV.dtype == torch.bfloat16 and taps < FEW_TAPS:
+        y_QRG = _PlainSum.apply(x_QRV, kernel_GVJ, dilation)  # type: ignore[no-untyped-call]
+    elif taps == 1:
+        y_QRG = _sum_at_once(x_QRV, kernel_GVJ, dilation)
+    else:
+        y_QRG = _Correlate.apply(x_QRV, kernel_GVJ, dilation)  # type: ignore[no-untyped-call]
     return y_QRG
 
 
@@ -176,6 +176,14 @@ class _Correlate(torch.autograd.Function):
         d_x_nmS = functional.pad(d_tiles_nNS[:, :hop], (0, 0, 0, 0, 0, 1))
         d_x_nmS[1:, :overlap] += d_tiles_nNS[:, hop:]
         return d_x_nmS.view(-1, rows, inputs)[: frames + overlap * dilation], d_kernel_GVJ, None
+
+
+def _sum_at_once(x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int) -> Tensor:
+    """The filter as one product of all windows, which are copied, and the kernel."""
+    windows_QRN = _join_windows(x_QRV, kernel_GVJ.shape[2], dilation)
+    # The kernel is stored with inputs before outputs: in the other order, its gradient is the slowest product.
+    weight_NG = kernel_GVJ.permute(2, 1, 0).contiguous().flatten(0, 1)
+    return differentiable_product(windows_QRN.flatten(0, 1), weight_NG).view(*windows_QRN.shape[:2], -1)
 
 
 class _PlainSum(torch.autograd.Function):
