@@ -1,8 +1,9 @@
 """Time a training step of this package, of plain PyTorch and of Keras.
 
-    python benchmarks/training_step.py --ravdess DIR               the table of docs/performance.md
+    python benchmarks/training_step.py --ravdess DIR               in float32
     python benchmarks/training_step.py --ravdess DIR --only "T 8, 3" --rivals pytorch
     python benchmarks/training_step.py --ravdess DIR --precision bf16 --rivals float32 pytorch autocast
+        the table of docs/performance.md
 
 A step is forward, backward and Adam on one minibatch of 10 utterances of RAVDESS' real lengths, on one core. All sides
 have the same weights and data, and their losses and gradients are compared. The sides take turns, each in a process of
