@@ -208,6 +208,8 @@ def _fit_ratios(plan: Plan, bound: BoundStudy) -> list[float]:
         return []
     chosen = [fits[index] for index in sorted(set(np.linspace(0, len(fits) - 1, FITS).round().astype(int).tolist()))]
     with multiprocessing.get_context("spawn").Pool(1, os.nice, (WORKER_NICENESS,)) as pool:
+        # A worker's first fit takes longer than all others, for it also loads what they use.
+        pool.apply(_fit_seconds, (bound.store, chosen[0][0]))
         measured_s = pool.starmap(_fit_seconds, [(bound.store, trial) for trial, _ in chosen], chunksize=1)
     return [seconds / expected_s for seconds, (_, expected_s) in zip(measured_s, chosen, strict=True)]
 
