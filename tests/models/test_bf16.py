@@ -40,7 +40,7 @@ def plain_sum(x_QRV: Tensor, kernel_GVJ: Tensor, dilation: int) -> Tensor:
     dilation=st.integers(1, 4),
     frames=st.integers(30, 130),
     rows=st.integers(1, 3),
-    inputs=st.sampled_from((3, 70)),
+    inputs=st.sampled_from((3, 70, 150)),
     seed=st.integers(0, 2**31),
 )
 @settings(max_examples=60, deadline=None)
@@ -64,7 +64,19 @@ def test_correlation_is_the_plain_sum_to_bf16s_accuracy(
         assert relative_error(ours, theirs) < allowed
 
 
-@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 40), st.sampled_from((3, 70)), st.integers(0, 2**31))
+@pytest.mark.parametrize(
+    ("taps", "inputs", "is_narrow"), [(1, 128, True), (2, 64, True), (1, 129, False), (2, 65, False)]
+)
+def test_narrow_windows_are_multiplied_in_float32(taps: int, inputs: int, is_narrow: bool) -> None:
+    """The numbers that come in and go out are bfloat16's and float32's, whatever is in between."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 2, inputs, generator=generator).bfloat16()
+    kernel = torch.randn(8, inputs, taps, generator=generator)
+    exact = plain_sum(x.double(), kernel.double(), 3)
+    assert (relative_error(correlate(x, kernel, 3), exact) < 1e-5) == is_narrow
+
+
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 40), st.sampled_from((3, 70, 150)), st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
 def test_correlation_with_few_taps_is_exact_on_small_whole_numbers(
     taps: int, dilation: int, frames: int, inputs: int, seed: int
