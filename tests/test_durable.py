@@ -103,7 +103,7 @@ def test_compiled_loops_are_not_read_from_a_folder_that_others_can_write(tmp_pat
     environment["XDG_CACHE_HOME"] = str(tmp_path)
     study = tmp_path / "study.toml"
     study.write_text('spaces = [{ name = "fst", model = "FST-CLDNN", w1 = 3, w2 = 2 }]')
-    words = [sys.executable, "-m", "sersearch", "plan", study, "--calibrate", "--parallel", "1"]
+    words = [sys.executable, "-m", "sersearch", "plan", str(study), "--calibrate", "--parallel", "1"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("\n") == 1
